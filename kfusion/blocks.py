@@ -1,0 +1,128 @@
+"""Transformer layers over time, pre-norm, and the paper's 1-3-1 bottleneck.
+
+Attention here always runs along time, within a row: dimension 1 of (B, T, d).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kfusion.config import FRAMES
+
+
+class Attention(nn.Module):
+    """Multi-head attention of queries (B, Q, d) over a memory (B, T, d) -> (B, Q, d)."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.q = nn.Linear(width, width)
+        self.kv = nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, queries: Tensor, memory: Tensor) -> Tensor:
+        rows, count, width = queries.shape
+        q = self.q(queries).view(rows, count, self.heads, -1).transpose(1, 2)
+        k, v = self.kv(memory).view(rows, memory.shape[1], 2, self.heads, -1).unbind(2)
+        rate = self.dropout if self.training else 0.0
+        y = F.scaled_dot_product_attention(
+            q, k.transpose(1, 2), v.transpose(1, 2), dropout_p=rate
+        )
+        return self.out(y.transpose(1, 2).reshape(rows, count, width))
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and a feed-forward block, (B, T, d) -> (B, T, d)."""
+
+    def __init__(self, width: int, heads: int, feedforward: int, dropout: float) -> None:
+        super().__init__()
+        self.norm_a, self.norm_f = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attend = Attention(width, heads, dropout)
+        self.up, self.down = nn.Linear(width, feedforward), nn.Linear(feedforward, width)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm_a(x)
+        x = x + self.drop(self.attend(y, y))
+        return x + self.drop(self.down(F.gelu(self.up(self.norm_f(x)))))
+
+
+class Encoder(nn.Module):
+    """A Transformer encoder, (B, T, d) -> (B, T, d), normalised at its end."""
+
+    def __init__(
+        self, layers: int, width: int, heads: int, feedforward: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            EncoderLayer(width, heads, feedforward, dropout) for _ in range(layers)
+        )
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return self.norm(x)
+
+
+class DecoderLayer(nn.Module):
+    """Self-attention among the queries, attention over the memory, feed-forward."""
+
+    def __init__(self, width: int, heads: int, feedforward: int, dropout: float) -> None:
+        super().__init__()
+        self.inner = EncoderLayer(width, heads, feedforward, dropout)
+        self.norm = nn.LayerNorm(width)
+        self.cross = Attention(width, heads, dropout)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, queries: Tensor, memory: Tensor) -> Tensor:
+        queries = queries + self.drop(self.cross(self.norm(queries), memory))
+        return self.inner(queries)
+
+
+class LandmarkDecoder(nn.Module):
+    """D of eq. 5-6: identity landmarks ask, audio features answer.
+
+    ``identity`` (B, K) flattened normalised landmarks, ``memory`` (B, C, d) -> (B, C, K). The
+    queries are the embedded identity plus frame positions.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        layers: int,
+        width: int,
+        heads: int,
+        feedforward: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.embed = nn.Linear(features, width)
+        self.positions = nn.Parameter(0.02 * torch.randn(FRAMES, width))
+        self.layers = nn.ModuleList(
+            DecoderLayer(width, heads, feedforward, dropout) for _ in range(layers)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.out = nn.Linear(width, features)
+
+    def forward(self, identity: Tensor, memory: Tensor) -> Tensor:
+        queries = self.embed(identity).unsqueeze(1) + self.positions + memory
+        for layer in self.layers:
+            queries = layer(queries, memory)
+        return self.out(self.norm(queries))
+
+
+class Bottleneck(nn.Module):
+    """B of eq. 10: Conv1d of kernels 1, 3, 1 along time, (B, C, in) -> (B, C, out)."""
+
+    def __init__(self, inputs: int, inner: int, outputs: int) -> None:
+        super().__init__()
+        self.down = nn.Conv1d(inputs, inner, 1)
+        self.along = nn.Conv1d(inner, inner, 3, padding=1)
+        self.up = nn.Conv1d(inner, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.gelu(self.down(x.transpose(1, 2)))
+        return self.up(F.gelu(self.along(y))).transpose(1, 2)

@@ -1,0 +1,69 @@
+"""What a KFusion network is made of: every size and every switch, with defaults that run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Final, Literal
+
+from kfusion.errors import CheckpointError
+
+SAMPLE_RATE: Final = 16_000
+FPS: Final = 30
+WINDOW: Final = 16_000
+"""Samples of 16 kHz audio in a window (1 s)."""
+FRAMES: Final = 30
+"""C of the paper: video frames in a window."""
+CROP_CENTRE: Final = 128.0
+CROP_SCALE: Final = 64.0
+"""The network sees a landmark as (canonical pixels - CROP_CENTRE) / CROP_SCALE."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """One network. The defaults are the ``compact`` preset.
+
+    Sizes are widths and layer counts; ``fusion``, ``lstm``, ``global_domain`` and ``head`` are
+    the ablations of the paper's Table 2.
+    """
+
+    preset: Literal["compact"] = "compact"
+    width: int = 128  # d
+    heads: int = 4
+    feedforward: int = 384
+    global_layers: int = 2  # Transformer encoder E of the Global Domain
+    content_layers: int = 3  # Transformer encoder that stands in for wav2vec2
+    context_layers: int = 1  # Transformer encoder of the ct branch
+    decoder_layers: int = 1  # each of the three decoders
+    lstm_width: int = 128
+    mels: int = 80
+    bottleneck: int = 64  # inner channels of the 1-3-1 block B
+    kan_hidden: int = 64  # H of KAN [F, H, F]
+    kan_grid: int = 8  # intervals of the spline grid
+    kan_range: float = 3.0  # the grid spans -range..range
+    dropout: float = 0.1
+    unit_px: float = 4.0  # canonical pixels that one unit of the network's output stands for
+    fusion: bool = True
+    lstm: bool = True
+    global_domain: bool = True
+    head: Literal["kan", "mlp"] = "kan"
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
+        """Raises :class:`CheckpointError` naming fields that are unknown or of another type."""
+        known = {f.name: type(f.default) for f in fields(cls)}
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise CheckpointError(f"model config: unknown fields {', '.join(unknown)}")
+        for name, value in values.items():
+            wanted = known[name]
+            if type(value) is not wanted and not (wanted is float and type(value) is int):
+                raise CheckpointError(
+                    f"model config: {name} is {value!r}; wanted {wanted.__name__}"
+                )
+        return cls(**values)
+
+
+PRESETS: Final[dict[str, ModelConfig]] = {"compact": ModelConfig()}

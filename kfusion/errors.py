@@ -1,0 +1,136 @@
+"""Every error a user can meet, named, with whose fault it is.
+
+A message says what was wrong, where, and what would be right. The errors that can
+cross the wire (:class:`WireError`) carry the protocol's code, whether they end the
+session, and the WebSocket close code that follows when they do.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+Fault = Literal["client", "server"]
+
+
+class KFusionError(Exception):
+    """Base of all errors raised on purpose by this project."""
+
+    fault: ClassVar[Fault] = "client"
+
+
+class CheckpointError(KFusionError):
+    """A model file is missing, truncated, foreign, or does not fit its configuration."""
+
+
+class AudioFileError(KFusionError):
+    """A sound file cannot be opened or holds no sound."""
+
+
+class MissingExtra(KFusionError):
+    """A part was used whose optional packages are not installed; names the extra."""
+
+
+class DataError(KFusionError):
+    """Training or evaluation data is absent, empty, or does not have the expected shape."""
+
+
+class WireError(KFusionError):
+    """An error that the server tells a client, by the protocol's code.
+
+    ``fatal`` is the code's usual fatality; the session overrides it for the first message.
+    """
+
+    code: ClassVar[str] = "internal"
+    fatal: ClassVar[bool] = False
+    close_code: ClassVar[int] = 4400
+
+
+class BadMessage(WireError):
+    """Not JSON, not the schema, or not possible in this state."""
+
+    code = "bad_message"
+
+
+class BadAudio(WireError):
+    """A binary message that is not whole sample frames, or samples that are not finite."""
+
+    code = "bad_audio"
+
+
+class BadIdentity(WireError):
+    """Landmarks that are no usable face, or an identity id that is unknown or taken."""
+
+    code = "bad_identity"
+
+
+class NoFace(WireError):
+    """An image in which no face was found."""
+
+    code = "no_face"
+
+
+class BadEmotion(WireError):
+    """An unknown emotion, a weight outside 0..1, or weights that sum to more than 1."""
+
+    code = "bad_emotion"
+
+
+class TooBig(WireError):
+    """An image beyond the size limits."""
+
+    code = "too_big"
+
+
+class TooFast(WireError):
+    """Audio beyond what the server holds for later."""
+
+    code = "too_fast"
+
+
+class NotStarted(WireError):
+    """Something other than ``start`` came first, or nothing came in time."""
+
+    code = "not_started"
+
+
+class Unauthorized(WireError):
+    """A wrong or missing token."""
+
+    code = "unauthorized"
+    fatal = True
+    close_code = 1008
+
+
+class Busy(WireError):
+    """The server admits no more streams; ``retry_after_s`` says when to come back."""
+
+    code = "busy"
+    fatal = True
+    close_code = 1013
+    fault = "server"
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Idle(WireError):
+    """Nothing was received for too long."""
+
+    code = "idle"
+    fatal = True
+
+
+class UnknownSession(WireError):
+    """A resume token that names no kept session."""
+
+    code = "unknown_session"
+    fatal = True
+
+
+class Internal(WireError):
+    """A fault of the server's own."""
+
+    code = "internal"
+    fatal = True
+    fault = "server"

@@ -1,0 +1,175 @@
+"""KFusion of Dual-Domain, in the paper's order (arXiv 2409.05330, section 3).
+
+Shapes: B batch, C = 30 video frames, S = 50 encoder steps, d width, F = 136 = 68 x 2
+coordinates, M = 40 of the mouth (points 48-67, the last 40 features).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kfusion.blocks import Bottleneck, Encoder, LandmarkDecoder
+from kfusion.config import CROP_CENTRE, CROP_SCALE, ModelConfig
+from kfusion.emotion import EMOTIONS
+from kfusion.encoder import LogMel, Stem, ToFrames, step_times
+from kfusion.kan import KAN
+
+FACE = 136  # F
+MOUTH = 40  # M
+REST = FACE - MOUTH  # features below the mouth's
+
+
+class GlobalDomain(nn.Module):
+    """Section 3.2: sound to landmarks directly, -> gb (B, C, F), gb_m (B, C, M)."""
+
+    def __init__(self, c: ModelConfig) -> None:
+        super().__init__()
+        self.stem = Stem(c.mels, c.width)
+        self.encoder = Encoder(c.global_layers, c.width, c.heads, c.feedforward, c.dropout)
+        self.conv = ToFrames(step_times(self.stem.positions.shape[0]), c.width)
+        sizes = (c.decoder_layers, c.width, c.heads, c.feedforward, c.dropout)
+        self.face = LandmarkDecoder(FACE, *sizes)
+        self.mouth = LandmarkDecoder(MOUTH, *sizes)
+
+    def forward(self, mel: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.conv(self.encoder(self.stem(mel)))  # Conv(E(x)): (B, S, d) -> (B, C, d)
+        v_m = v[:, REST:]  # eq. 3-4: L_m, v_m (B, M)
+        gb = self.face(v, x)  # eq. 5: (B, C, F)
+        gb_m = self.mouth(v_m, x)  # eq. 6: (B, C, M)
+        return gb, gb_m
+
+
+class ContentDomain(nn.Module):
+    """Section 3.3: script and emotion, -> ct (B, C, F), f (B, C, F), m (B, C, M).
+
+    Without the LSTM branches (Table 2) f and m are None.
+    """
+
+    def __init__(self, c: ModelConfig) -> None:
+        super().__init__()
+        self.stem = Stem(c.mels, c.width)
+        self.script = Encoder(c.content_layers, c.width, c.heads, c.feedforward, c.dropout)
+        self.gate = nn.Linear(len(EMOTIONS), c.width, bias=False)  # W of w = 1 + W e
+        nn.init.normal_(self.gate.weight, std=0.2)
+        self.encoder = Encoder(c.context_layers, c.width, c.heads, c.feedforward, c.dropout)
+        times = step_times(self.stem.positions.shape[0])
+        self.conv = ToFrames(times, c.width)
+        self.context = LandmarkDecoder(
+            FACE, c.decoder_layers, c.width, c.heads, c.feedforward, c.dropout
+        )
+        if c.lstm:
+            self.to_frames = ToFrames(times, c.width)
+            self.face_lstm = nn.LSTM(c.width, c.lstm_width, batch_first=True)
+            self.mouth_lstm = nn.LSTM(c.width, c.lstm_width, batch_first=True)
+            self.face_out = nn.Linear(c.lstm_width, FACE)
+            self.mouth_out = nn.Linear(c.lstm_width, MOUTH)
+        self.lstm = c.lstm
+
+    def forward(
+        self, mel: Tensor, v: Tensor, e: Tensor
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        w = 1 + self.gate(e).unsqueeze(1)  # (B, 1, d), a row's own
+        x = self.script(self.stem(mel)) * w  # eq. 7: x' (B, S, d)
+        ct = self.context(v, self.conv(self.encoder(x)))  # (B, C, F)
+        if not self.lstm:
+            return ct, None, None
+        frames = self.to_frames(x)  # (B, C, d)
+        f = self.face_out(self.face_lstm(frames)[0])  # (B, C, F)
+        m = self.mouth_out(self.mouth_lstm(frames)[0])  # (B, C, M)
+        return ct, f, m
+
+
+class Fusion(nn.Module):
+    """Section 3.4, eq. 8-11: the two domains' features -> x'_f (B, C, F)."""
+
+    def __init__(self, c: ModelConfig, face_inputs: int, mouth_inputs: int) -> None:
+        super().__init__()
+        self.mouth = Bottleneck(mouth_inputs, c.bottleneck, MOUTH)
+        self.face = Bottleneck(face_inputs, c.bottleneck, REST)
+        self.residual = nn.Conv1d(face_inputs, REST, 1)
+
+    def forward(self, x_f: Tensor, x_m: Tensor) -> Tensor:
+        y_m = self.mouth(x_m)  # x'_m = B(x_m): (B, C, M)
+        y_f = self.face(x_f) * self.residual(x_f.transpose(1, 2)).transpose(1, 2)  # eq. 10
+        return torch.cat([y_f, y_m], dim=-1)  # eq. 11: the mouth's positions are the last M
+
+
+class Concatenation(nn.Module):
+    """Table 2, w/o KFusion: one linear layer over everything, -> (B, C, F)."""
+
+    def __init__(self, face_inputs: int, mouth_inputs: int) -> None:
+        super().__init__()
+        self.mix = nn.Linear(face_inputs + mouth_inputs, FACE)
+
+    def forward(self, x_f: Tensor, x_m: Tensor) -> Tensor:
+        return self.mix(torch.cat([x_f, x_m], dim=-1))
+
+
+class MLP(nn.Module):
+    """Table 2, MLP for KAN, of the same widths; its last layer starts at zero."""
+
+    def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
+        super().__init__()
+        self.inner, self.outer = nn.Linear(inputs, hidden), nn.Linear(hidden, outputs)
+        nn.init.zeros_(self.outer.weight)
+        nn.init.zeros_(self.outer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.outer(F.silu(self.inner(x)))
+
+
+class KFusion(nn.Module):
+    """A window of sound, a face and an emotion -> the face's next 30 frames.
+
+    ``audio`` (B, 16000) at 16 kHz in -1..1; ``identity`` (B, 68, 2) in canonical pixels;
+    ``emotion`` (B, 8) -> landmarks (B, 30, 68, 2) in canonical pixels.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = c = config
+        self.mel = LogMel(c.mels)
+        self.global_domain = GlobalDomain(c) if c.global_domain else None
+        self.content_domain = ContentDomain(c)
+        face = FACE * (1 + c.lstm + c.global_domain)
+        mouth = MOUTH * (c.lstm + c.global_domain)
+        self.fusion = Fusion(c, face, mouth) if c.fusion else Concatenation(face, mouth)
+        if c.head == "kan":
+            self.head: nn.Module = KAN(FACE, c.kan_hidden, FACE, c.kan_grid, c.kan_range)
+        else:
+            self.head = MLP(FACE, c.kan_hidden, FACE)
+
+    def forward(self, audio: Tensor, identity: Tensor, emotion: Tensor) -> Tensor:
+        return identity.unsqueeze(1) + self.displacement(audio, identity, emotion)
+
+    def displacement(self, audio: Tensor, identity: Tensor, emotion: Tensor) -> Tensor:
+        """The same without the identity added: (B, 30, 68, 2) in canonical pixels."""
+        v = (identity.flatten(1) - CROP_CENTRE) / CROP_SCALE  # (B, F)
+        mel = self.mel(audio)
+        ct, f, m = self.content_domain(mel, v, emotion)
+        of_face, of_mouth = [ct], list[Tensor]()
+        if f is not None and m is not None:
+            of_face.insert(0, f)
+            of_mouth.append(m)
+        if self.global_domain is not None:
+            gb, gb_m = self.global_domain(mel, v)
+            of_face.append(gb)
+            of_mouth.append(gb_m)
+        x_m = torch.cat(of_mouth, dim=-1)  # eq. 8: m (+) gb_m
+        x_f = torch.cat(of_face, dim=-1)  # eq. 9: f (+) gb (+) ct, here f, ct, gb
+        y = self.head(self.fusion(x_f, x_m))  # eq. 12, less the identity
+        return y.unflatten(-1, (68, 2)) * self.config.unit_px
+
+
+# Departures from the paper, each with its reason:
+#
+# | here | the paper or its code | why |
+# |---|---|---|
+# | attention along time, within a row | code attends across the batch | rows are other people |
+# | emotion gate 1 + W e of a vector e per row | a label that cancels at batch 1 | mixtures; e = 0 leaves x' as it is |
+# | identity is the speaker's neutral face | the window's own first frame | live there is no such frame |
+# | output is identity + displacement, zero at the start | absolute landmarks | an untrained model is a still face |
+# | eq. 10's mouth channels are not built | built, then overwritten by eq. 11 | the same function, less work |
+# | `compact`: log-mel and a Transformer stand in for wav2vec2 | wav2vec2-base | live on two CPU cores |
