@@ -1,0 +1,210 @@
+"""Engines that run a network, behind one interface, and the offline call.
+
+    import kfusion
+    frames = kfusion.load().animate("speech.wav", emotion={"happy": 0.7})   # (T, 68, 2)
+
+An engine takes a batch of windows and says how the faces move: rows never meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, Literal, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kfusion import emotion as emotions
+from kfusion.audio import MAX_RATE, MIN_RATE, Samples, read_audio
+from kfusion.config import FRAMES, WINDOW
+from kfusion.errors import BadAudio, CheckpointError, MissingExtra
+from kfusion.landmarks import NEUTRAL_IDENTITY, NEUTRAL_INTER_OCULAR, Identity
+from kfusion.stream import Stitcher, Window, windows_of
+
+WEIGHTS: Final = Path(__file__).parent / "weights" / "compact.safetensors"
+EngineName = Literal["auto", "torch", "synthetic"]
+ENGINES: Final[tuple[EngineName, ...]] = ("auto", "torch", "synthetic")
+
+
+class Engine(Protocol):
+    """``name`` and ``sha256`` say which model runs."""
+
+    name: str
+    sha256: str
+
+    def step(
+        self, audio: NDArray[Any], identity: NDArray[Any], emotion: NDArray[Any]
+    ) -> NDArray[np.float32]:
+        """Windows -> displacements.
+
+        ``audio`` (B, 16000) at 16 kHz; ``identity`` (B, 68, 2) canonical; ``emotion`` (B, 8)
+        -> (B, 30, 68, 2) in canonical pixels.
+        """
+        ...
+
+
+class TorchEngine:
+    """A checkpoint in PyTorch, on the CPU or on CUDA, float32."""
+
+    def __init__(self, checkpoint: Path = WEIGHTS, device: str = "cpu", threads: int = 0) -> None:
+        try:
+            import torch
+        except ImportError:
+            raise MissingExtra(
+                "PyTorch is not installed; pip install 'kfusion[server]' (or use the synthetic "
+                "engine)"
+            ) from None
+        from kfusion.checkpoint import file_sha256, load_model
+
+        self._torch = torch
+        if threads:
+            torch.set_num_threads(threads)
+        self.model, self.provenance = load_model(checkpoint)
+        self.device = device
+        try:
+            self.model.to(device)
+        except (RuntimeError, AssertionError) as error:
+            raise CheckpointError(f"device {device!r} cannot be used: {error}") from None
+        self.name = f"{self.model.config.preset}-torch"
+        self.sha256 = file_sha256(checkpoint)
+
+    def step(
+        self, audio: NDArray[Any], identity: NDArray[Any], emotion: NDArray[Any]
+    ) -> NDArray[np.float32]:
+        torch = self._torch
+        with torch.inference_mode():
+            rows = [
+                torch.as_tensor(part, dtype=torch.float32, device=self.device)
+                for part in (audio, identity, emotion)
+            ]
+            return self.model.displacement(*rows).cpu().numpy()
+
+
+class SyntheticEngine:
+    """A plausible mouth from loudness, with NumPy alone: for clients' tests and for load."""
+
+    name = "synthetic"
+    sha256 = ""
+
+    _STARTS: Final = np.arange(FRAMES) * WINDOW // FRAMES
+
+    def __init__(self) -> None:
+        jaw = {57: 1.0, 56: 0.95, 58: 0.95, 55: 0.6, 59: 0.6, 65: 0.9, 66: 1.0, 67: 0.9, 8: 0.9,
+               7: 0.85, 9: 0.85, 6: 0.6, 10: 0.6, 5: 0.3, 11: 0.3}  # fmt: skip
+        lift = {61: -0.12, 62: -0.15, 63: -0.12, 50: -0.08, 51: -0.1, 52: -0.08}
+        self._open = np.zeros((68, 2), np.float32)
+        for i, y in {**jaw, **lift}.items():
+            self._open[i, 1] = y * 0.11 * NEUTRAL_INTER_OCULAR
+        table = emotions.DISPLACEMENT * NEUTRAL_INTER_OCULAR
+        self._emotions = table.astype(np.float32)
+
+    def step(
+        self, audio: NDArray[Any], identity: NDArray[Any], emotion: NDArray[Any]
+    ) -> NDArray[np.float32]:
+        power = np.add.reduceat(np.square(audio, dtype=np.float32), self._STARTS, axis=1)
+        loudness = np.sqrt(power * np.float32(FRAMES / WINDOW))
+        opening = np.clip((loudness - 0.004) / 0.12, 0, 1)
+        padded = np.pad(opening, ((0, 0), (1, 1)), mode="edge")
+        opening = (padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]) / 4
+        moved = opening[:, :, None, None] * self._open
+        # A plain sum, row by row: a matrix product may round differently with the batch's size.
+        felt = (emotion.astype(np.float32)[:, :, None, None] * self._emotions).sum(axis=1)
+        return moved + felt[:, None]
+
+
+def make_engine(
+    name: EngineName = "auto",
+    checkpoint: Path | None = None,
+    device: str = "auto",
+    threads: int = 0,
+) -> Engine:
+    """``auto`` is torch: on CUDA where there is one, else on the CPU.
+
+    Raises :class:`~kfusion.errors.MissingExtra` without PyTorch and
+    :class:`~kfusion.errors.CheckpointError` for a file that is not a usable model.
+    """
+    if name == "synthetic":
+        return SyntheticEngine()
+    if device == "auto":
+        device = "cuda" if _cuda() else "cpu"
+    return TorchEngine(checkpoint or WEIGHTS, device, threads)
+
+
+def _cuda() -> bool:
+    try:
+        import torch
+    except ImportError:
+        return False
+    return torch.cuda.is_available()
+
+
+class Animator:
+    """An engine with the offline call around it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def animate(
+        self,
+        audio: str | Path | ArrayLike,
+        rate: int | None = None,
+        *,
+        emotion: Mapping[str, float] | None = None,
+        identity: ArrayLike | None = None,
+        hop: int = 3,
+        lookahead: int = 3,
+        batch: int = 16,
+    ) -> NDArray[np.float32]:
+        """The frames of a whole recording: (T, 68, 2), T = ceil(30 x samples / rate).
+
+        ``audio`` is a file, or samples (N,) in -1..1 with their ``rate`` (8000-96000).
+        ``identity`` (68, 2) is a face at rest in any coordinates, which the answer is in; without
+        one it is in pixels of the canonical 256 x 256 crop. ``emotion`` is {name: weight}. The
+        same as a stream of the same samples at this hop and look-ahead (frames).
+
+        Raises :class:`~kfusion.errors.AudioFileError`, ``BadAudio``, ``BadEmotion`` or
+        ``BadIdentity``.
+        """
+        samples, rate = _samples(audio, rate)
+        face = NEUTRAL_IDENTITY if identity is None else Identity.from_points(identity)
+        vector = emotions.vector(emotion or {})
+        stitcher = Stitcher(hop, lookahead)
+        frames = [np.zeros((0, 68, 2), np.float32)]
+        for windows in _batched(windows_of(samples, rate, hop, lookahead), batch):
+            rows = len(windows)
+            said = self.engine.step(
+                np.stack([w.audio for w in windows]),
+                np.broadcast_to(face.canonical, (rows, 68, 2)),
+                np.broadcast_to(vector, (rows, 8)),
+            )
+            frames += [
+                face.place(stitcher.push(w, s)) for w, s in zip(windows, said, strict=True)
+            ]
+        return np.concatenate(frames)
+
+
+def _samples(audio: str | Path | ArrayLike, rate: int | None) -> tuple[Samples, int]:
+    if isinstance(audio, (str, Path)):
+        return read_audio(audio)
+    samples = np.asarray(audio, dtype=np.float32)
+    if samples.ndim != 1:
+        raise BadAudio(f"samples have shape {samples.shape}; wanted (N,), one channel")
+    if rate is None or not MIN_RATE <= rate <= MAX_RATE:
+        raise BadAudio(f"rate is {rate}; wanted {MIN_RATE} to {MAX_RATE} Hz with the samples")
+    if not np.isfinite(samples).all():
+        raise BadAudio("samples are not finite; wanted -1..1")
+    return np.clip(samples, -1, 1), rate
+
+
+def _batched(windows: Iterator[Window], size: int) -> Iterator[list[Window]]:
+    while some := list(islice(windows, size)):
+        yield some
+
+
+def load(
+    checkpoint: str | Path | None = None, *, engine: EngineName = "auto", device: str = "auto"
+) -> Animator:
+    """The bundled model, or the one in ``checkpoint``, ready to animate."""
+    return Animator(make_engine(engine, Path(checkpoint) if checkpoint else None, device))

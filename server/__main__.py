@@ -1,0 +1,90 @@
+"""``python -m server``: streams landmarks to whoever connects."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+from kfusion.errors import KFusionError, MissingExtra
+from kfusion.runtime import ENGINES
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="kfusion-server", description=__doc__)
+    p.add_argument("--host", default="127.0.0.1", help="address to bind (%(default)s)")
+    p.add_argument("--port", type=int, default=8765, help="port; 0 takes a free one (%(default)s)")
+    p.add_argument("--engine", choices=ENGINES, default="auto", help="synthetic needs no torch")
+    p.add_argument("--checkpoint", type=Path, help="a model file other than the bundled one")
+    p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ... (%(default)s)")
+    p.add_argument("--threads", type=int, default=0, help="of the engine; 0 leaves it to it")
+    p.add_argument("--max-sessions", type=int, default=64, help="streams at once (%(default)s)")
+    p.add_argument("--max-batch", type=int, default=16, help="windows a step (%(default)s)")
+    p.add_argument(
+        "--token",
+        default=os.environ.get("KFUSION_TOKEN"),
+        help="clients must show it (default: the environment's KFUSION_TOKEN, if any)",
+    )
+    p.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    return p
+
+
+async def serve(a: argparse.Namespace) -> None:
+    from server.app import App
+    from server.config import ServerConfig
+
+    config = ServerConfig(
+        host=a.host,
+        port=a.port,
+        token=a.token,
+        engine=a.engine,
+        checkpoint=a.checkpoint,
+        device=a.device,
+        threads=a.threads,
+        max_sessions=a.max_sessions,
+        max_batch=a.max_batch,
+    )
+    app = App(config)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        try:
+            loop.add_signal_handler(number, stop.set)
+        except NotImplementedError:  # Windows: Ctrl-C arrives as KeyboardInterrupt
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
+    async with app.serving() as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        host = f"[{a.host}]" if ":" in a.host else a.host
+        print(f"KFusion ({app.model.name}) is ready: open http://{host}:{port}/", flush=True)
+        await stop.wait()
+
+
+def main() -> int:
+    a = parser().parse_args()
+    logging.basicConfig(
+        level=a.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    try:
+        try:
+            import prometheus_client as _p  # noqa: F401
+            import websockets as _w  # noqa: F401
+        except ImportError as error:
+            raise MissingExtra(
+                f"{error.name} is not installed; pip install 'kfusion[server]'"
+            ) from None
+        asyncio.run(serve(a))
+    except KFusionError as error:
+        print(f"kfusion-server: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"kfusion-server: cannot listen on {a.host}:{a.port}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

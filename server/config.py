@@ -1,0 +1,23 @@
+"""What a server runs with; the defaults serve one machine's own users."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kfusion.runtime import EngineName
+from kfusion.wire import Limits
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    host: str = "127.0.0.1"
+    port: int = 8765
+    token: str | None = None
+    engine: EngineName = "auto"
+    checkpoint: Path | None = None
+    device: str = "auto"
+    threads: int = 0  # of the engine; 0 leaves it to the engine
+    max_sessions: int = 64
+    max_batch: int = 16
+    limits: Limits = field(default_factory=Limits)

@@ -1,0 +1,425 @@
+"""One stream as a state machine: messages and times in, messages and windows out.
+
+No socket, no clock, no thread: a shell (websocket.py) moves bytes and tells the time.
+
+::
+
+                 start                  end                all frames sent
+      NEW  ----------------->  OPEN  ---------->  ENDING  ----------------->  CLOSED
+       |  10 s, or an error     |  fatal error      |  fatal error               ^
+       +------------------------+-------------------+----------------------------+
+
+======================  =================  =============  ===========
+message                 NEW                OPEN           ENDING
+======================  =================  =============  ===========
+start                   ready              bad_message    bad_message
+binary, silence         not_started        time moves     bad_message
+emotion, identity       not_started, F     takes effect   bad_message
+mark, reset             not_started, F     takes effect   bad_message
+end                     not_started, F     ENDING         bad_message
+anything unreadable     bad_message, F     bad_message    bad_message
+======================  =================  =============  ===========
+
+F: fatal, for it answers the first message. Errors leave the session as it was.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kfusion import emotion as emotions
+from kfusion import wire
+from kfusion.audio import decode_pcm
+from kfusion.config import FPS
+from kfusion.emotion import EMOTIONS, EmotionTrack, Vector
+from kfusion.errors import (
+    BadIdentity,
+    BadMessage,
+    Busy,
+    Idle,
+    Internal,
+    NotStarted,
+    TooFast,
+    WireError,
+)
+from kfusion.landmarks import NEUTRAL_IDENTITY, Identity
+from kfusion.stream import Slider, Stitcher, Window, latency_ms, sample_of
+from server.outbox import Frames, Outbox
+from server.pacer import PlayoutClock
+
+START_S: Final = 10.0  # to the first message
+AHEAD_S: Final = 2.0  # live frames are computed at most so long before they are due
+LIVE_BACKLOG: Final = 120  # unsent frames of a live reader; older ones are dropped
+FILE_BACKLOG: Final = 300  # unsent frames at which a file's audio is no longer read
+FILE_AHEAD_S: Final = 10.0  # audio awaiting inference at which no more is read
+SLACK_S: Final = 5.0  # by which the engine may be late before live audio is refused
+MAX_IN_FLIGHT: Final = 8  # windows of one session at the engine
+MAX_MARKS: Final = 1000
+ERRORS: Final = 100  # so many errors ...
+ERRORS_S: Final = 10.0  # ... within this time end a session
+
+
+class State(Enum):
+    NEW = "new"
+    OPEN = "open"
+    ENDING = "ending"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A window for the engine. ``deadline`` orders jobs: when its frames are due, or inf."""
+
+    window: Window
+    identity: Identity
+    emotion: Vector
+    deadline: float
+    generation: int
+
+
+@dataclass(frozen=True)
+class Close:
+    """How the connection is to be closed once everything is sent."""
+
+    code: int
+    reason: str
+
+
+class Session:
+    """One client's stream. ``identities`` is what its token, or itself, has put."""
+
+    def __init__(
+        self,
+        model: wire.Model,
+        limits: wire.Limits,
+        now: float,
+        identities: dict[str, Identity] | None = None,
+        name: str | None = None,
+    ) -> None:
+        self.model, self.limits = model, limits
+        self.name = name or secrets.token_hex(8)
+        self.state = State.NEW
+        self.outbox = Outbox("json")
+        self.closing: Close | None = None
+        self.identities: dict[str, Identity] = {} if identities is None else identities
+        self.began = now
+        self.heard = now
+        self.first_ready = now
+        self.errors: deque[float] = deque()
+        self.told: dict[str, int] = {}  # errors by code
+        self.generation = 0
+        self.in_flight = 0
+        self.next_frame = 0  # the next to be put into the outbox
+        self.marks: deque[tuple[int, str]] = deque()
+        self.live = True
+        self._handlers: dict[type[Any], Callable[[Any, float], None]] = {
+            wire.Start: self._second_start,
+            wire.Silence: self._silence,
+            wire.SetEmotion: self._emotion,
+            wire.SetIdentity: self._identity,
+            wire.Mark: self._mark,
+            wire.Reset: self._reset,
+            wire.EndOfAudio: self._end,
+            wire.Offer: self._offer,
+        }
+
+    # Messages in
+
+    def receive(self, message: str | bytes, now: float) -> None:
+        """One message of the client, at this time."""
+        if self.state is State.CLOSED:
+            return
+        self.heard = now
+        try:
+            self._receive(message, now)
+        except WireError as error:
+            self._tell(error, now)
+
+    def _receive(self, message: str | bytes, now: float) -> None:
+        if isinstance(message, bytes):
+            if self.state is State.NEW:
+                self._tell(NotStarted("audio before start; wanted start first"), now, fatal=False)
+                return
+            if self.state is State.ENDING:
+                raise BadMessage("audio after end; wanted nothing more")
+            audio = self.start.audio
+            samples = decode_pcm(message, audio.format, audio.channels)
+            self._admit(len(samples), now, silent=False)
+            self.slider.push(samples)
+            return
+        parsed = wire.parse_client(message)
+        if self.state is State.NEW:
+            if isinstance(parsed, wire.Start):
+                self._start(parsed, now)
+                return
+            error = NotStarted(f"{type(parsed).__name__} before start; wanted start first")
+            self._tell(error, now, fatal=not isinstance(parsed, wire.Silence))
+            return
+        if self.state is State.ENDING:
+            raise BadMessage("a message after end; wanted nothing more")
+        self._handlers[type(parsed)](parsed, now)
+
+    def _start(self, start: wire.Start, now: float) -> None:
+        if start.resume is not wire.UNSET:
+            raise BadMessage("start.resume: this server keeps no lost sessions; start anew")
+        if start.media == "webrtc":
+            raise BadMessage("start.media: this server has no webrtc; wanted socket")
+        if start.outputs != ("points",):
+            raise BadMessage("start.outputs: this server offers only points")
+        if start.life:
+            raise BadMessage("start.life: this server offers none; wanted 0")
+        vector = emotions.vector(start.emotion)
+        if isinstance(start.identity, wire.GivenPoints):
+            identity, name = Identity.from_points(start.identity.points), None
+        else:
+            identity, name = self._known(start.identity), start.identity
+        self.start = start
+        self.identity, self.identity_name = identity, name
+        self.emotion = EmotionTrack(vector)
+        self.slider = Slider(start.audio.rate, start.hop, start.lookahead)
+        self.stitcher = Stitcher(start.hop, start.lookahead)
+        self.clock = PlayoutClock(start.audio.rate)
+        self.live = start.mode == "live"
+        self.outbox.encoding = start.encoding
+        self.state = State.OPEN
+        self.first_ready = now
+        self.outbox.put(
+            wire.Ready(
+                protocol=wire.PROTOCOL,
+                session=self.name,
+                resume=secrets.token_urlsafe(16),
+                fps=FPS,
+                points=wire.IDENTITY_POINTS,
+                hop=start.hop,
+                lookahead=start.lookahead,
+                outputs={"points": [f"{axis}{i}" for i in range(68) for axis in "xy"]},
+                latency_ms=latency_ms(start.audio.rate, start.hop, start.lookahead),
+                audio_position=0,
+                n=0,
+                model=self.model,
+                emotions=list(EMOTIONS),
+                emotion=emotions.named(vector),
+                identity=name,
+                limits=self.limits,
+            )
+        )
+
+    def _second_start(self, _: wire.Start, now: float) -> None:
+        raise BadMessage("a second start; wanted one start a connection")
+
+    def _offer(self, _: wire.Offer, now: float) -> None:
+        raise BadMessage("offer: only with media webrtc, which this server has not")
+
+    def _silence(self, silence: wire.Silence, now: float) -> None:
+        most = 60 * self.slider.rate
+        if silence.samples > most:
+            raise BadMessage(f"silence.samples is {silence.samples}; wanted at most {most} (60 s)")
+        self._admit(silence.samples, now, silent=True)
+        self.slider.push_silence(silence.samples)
+
+    def _admit(self, samples: int, now: float, *, silent: bool) -> None:
+        """Counts a message's samples, or refuses it whole."""
+        if self.live:
+            rate = self.slider.rate
+            ahead = self.clock.end_with(samples, now, silent=silent) - now - AHEAD_S
+            # Late silence is never ahead of its time; what waits for the engine is bounded too.
+            behind = (self.slider.waiting + samples) / rate - AHEAD_S - SLACK_S
+            held = max(ahead, behind)
+            if held > self.limits.held_s + 1e-6:
+                raise TooFast(
+                    f"{samples} samples more would make {held:.2f} s of audio held for later; "
+                    f"wanted at most {self.limits.held_s:g} s"
+                )
+        self.clock.add(samples, now, silent=silent)
+
+    def _emotion(self, message: wire.SetEmotion, now: float) -> None:
+        vector = emotions.vector(message.weights)
+        n = self.slider.total
+        self.emotion.start(n, vector, message.ramp * FPS)
+        self.outbox.put(wire.EmotionSet(emotions.named(vector), n, message.ramp))
+
+    def _known(self, name: str) -> Identity:
+        if name == "neutral":
+            return NEUTRAL_IDENTITY
+        if name not in self.identities:
+            raise BadIdentity(f"identity {name!r} is unknown; wanted neutral or an id put before")
+        return self.identities[name]
+
+    def _identity(self, message: wire.SetIdentity, now: float) -> None:
+        if message.image is not wire.UNSET:
+            raise BadMessage("identity.image: this server finds no faces; wanted points")
+        if message.points is not wire.UNSET:
+            self._put_identity(message.id, Identity.from_points(message.points))
+        self.identity, self.identity_name = self._known(message.id), message.id
+        n = max(self.next_frame, self.slider.next_first)
+        points = [(float(x), float(y)) for x, y in self.identity.points]
+        self.outbox.put(wire.IdentitySet(message.id, n, points))
+
+    def _put_identity(self, name: str, identity: Identity) -> None:
+        if name == "neutral":
+            raise BadIdentity("identity id 'neutral' is reserved; wanted another id")
+        before = self.identities.get(name)
+        if before is None:
+            if len(self.identities) >= self.limits.identities:
+                raise BadIdentity(f"{len(self.identities)} identities are kept; no room for more")
+            self.identities[name] = identity
+        elif not np.array_equal(before.points, identity.points):
+            raise BadIdentity(f"identity id {name!r} is taken by another face; wanted a new id")
+
+    def _mark(self, mark: wire.Mark, now: float) -> None:
+        if len(self.marks) >= MAX_MARKS:
+            raise BadMessage(f"{MAX_MARKS} marks are waiting; wanted audio or silence before more")
+        self.marks.append((self.slider.total, mark.id))
+        self._echo_marks()
+
+    def _echo_marks(self) -> None:
+        while self.marks and self.marks[0][0] <= self.next_frame:
+            n, name = self.marks.popleft()
+            self.outbox.put(wire.MarkReached(name, n))
+
+    def _reset(self, _: wire.Reset, now: float) -> None:
+        position = self.slider.received
+        n = self.slider.reset()
+        self.outbox.drop_all(self.next_frame, n, "reset")
+        self.generation += 1
+        self.in_flight = 0
+        self.stitcher.reset(n, self.outbox.last_sent)
+        self.clock.interrupt(now)
+        self.next_frame = n
+        self._echo_marks()
+        self.outbox.put(wire.ResetDone(n, position))
+
+    def _end(self, _: wire.EndOfAudio, now: float) -> None:
+        self.slider.finish()
+        self.state = State.ENDING
+        self._finish_if_done()
+
+    # Windows out, frames in
+
+    def take_window(self, now: float) -> Job | None:
+        """The next window to run, if its sound is in and its time has come."""
+        if self.state not in (State.OPEN, State.ENDING) or not self.slider.ready:
+            return None
+        if self.in_flight >= MAX_IN_FLIGHT:
+            return None
+        due = float("inf")
+        if self.live:
+            due = self._due()
+            if now < due - AHEAD_S:
+                return None
+        elif self.outbox.waiting + self.in_flight * self.slider.hop >= FILE_BACKLOG:
+            return None
+        window = self.slider.take()
+        if window is None:
+            return None
+        self.in_flight += 1
+        emotion = self.emotion.at(window.last - 1)
+        self.emotion.forget(window.first)
+        self.clock.forget(sample_of(window.first, self.slider.rate))
+        return Job(window, self.identity, emotion, due, self.generation)
+
+    def _due(self) -> float:
+        """When the last frame of the next window is spoken."""
+        return self.clock.due(sample_of(self.slider.next_last - 1, self.slider.rate))
+
+    def complete(self, job: Job, said: NDArray[Any], now: float) -> None:
+        """What the engine said of a window, (30, 68, 2); jobs come back in their order."""
+        if job.generation != self.generation or self.state is State.CLOSED:
+            return
+        self.in_flight -= 1
+        displacement = self.stitcher.push(job.window, said)
+        frames = Frames(job.window.first, job.identity.place(displacement), displacement)
+        while len(frames):
+            until = self.marks[0][0] if self.marks else frames.first + len(frames)
+            part, frames = frames.split(max(0, until - frames.first))
+            self.outbox.put_frames(part)
+            self.next_frame += len(part)
+            self._echo_marks()
+        if self.live and self.outbox.waiting > LIVE_BACKLOG:
+            self.outbox.drop_oldest(self.outbox.waiting - LIVE_BACKLOG, "slow_reader")
+        self._finish_if_done()
+
+    def _finish_if_done(self) -> None:
+        if self.state is State.ENDING and self.next_frame >= self.slider.total:
+            self._echo_marks()
+            self.outbox.put(wire.End(0, 0, self.slider.received / self.slider.rate))
+            self._close(Close(1000, "end"))
+
+    # Ends
+
+    def fail(self, error: WireError, now: float) -> None:
+        """A fatal error from outside the session: busy, unauthorized, internal."""
+        if self.state is not State.CLOSED:
+            self._tell(error, now, fatal=True)
+
+    def _tell(self, error: WireError, now: float, *, fatal: bool | None = None) -> None:
+        self.errors.append(now)
+        while self.errors and self.errors[0] <= now - ERRORS_S:
+            self.errors.popleft()
+        if fatal is None:  # an error in answer to the first message ends the session
+            fatal = error.fatal or self.state is State.NEW
+        fatal = fatal or len(self.errors) >= ERRORS
+        self.told[error.code] = self.told.get(error.code, 0) + 1
+        retry = error.retry_after_s if isinstance(error, Busy) else wire.UNSET
+        self.outbox.put(wire.Error(error.code, str(error), fatal, retry))
+        if fatal:
+            reason = str(error.retry_after_s) if isinstance(error, Busy) else error.code
+            self._close(Close(error.close_code, reason))
+
+    def _close(self, how: Close) -> None:
+        self.state = State.CLOSED
+        self.closing = how
+
+    def tick(self, now: float) -> None:
+        """Ends what has waited too long."""
+        if self.state is State.NEW and now >= self.began + START_S:
+            self.fail(NotStarted(f"no start within {START_S:.0f} s; wanted start first"), now)
+        elif self.state is State.OPEN and now >= self._idle_at():
+            self.fail(Idle(f"nothing received for {self.limits.idle_s:g} s"), now)
+        elif self.state is State.OPEN and now >= self.began + self.limits.session_s:
+            self.receive(wire.encode(wire.EndOfAudio()), now)
+
+    def _idle_at(self) -> float:
+        if not self.wants_input:
+            return float("inf")
+        return max(self.heard, self.clock.end or 0.0) + self.limits.idle_s
+
+    def wake_at(self) -> float:
+        """When the shell should call ``tick`` and ``take_window`` again, at the latest."""
+        if self.state is State.NEW:
+            return self.began + START_S
+        if self.state is State.CLOSED:
+            return float("inf")
+        at = min(self._idle_at(), self.began + self.limits.session_s)
+        if self.live and self.slider.ready and self.in_flight < MAX_IN_FLIGHT:
+            at = min(at, self._due() - AHEAD_S)
+        return at
+
+    @property
+    def wants_input(self) -> bool:
+        """Whether the shell should read: always when live, within bounds for a file."""
+        if self.state is not State.OPEN or self.live:
+            return True
+        waiting = self.slider.waiting / self.slider.rate
+        return waiting < FILE_AHEAD_S and self.outbox.waiting < FILE_BACKLOG
+
+    def next_message(self, now: float) -> str | bytes | None:
+        """The next message to send, or None; then, if ``closing`` is set, close."""
+        return self.outbox.pop(max(0, round((now - self.first_ready) * 1e6)))
+
+    @property
+    def audio_position(self) -> int:
+        return self.slider.received if self.state is not State.NEW else 0
+
+
+def internal(error: BaseException) -> Internal:
+    """A server's own fault, as the client is told it."""
+    return Internal(f"the server failed ({type(error).__name__}); try again")
