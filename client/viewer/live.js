@@ -1,0 +1,86 @@
+// A live session: what is said now becomes the face a moment later. It keeps the one account
+// of time, in samples since the session began, through gaps and lost connections.
+
+import { s16le } from "./protocol.js";
+import { CaptureClock, Delay } from "./playout.js";
+import { SilenceOwed } from "./silence.js";
+
+const BACKLOG_MOST_S = 1;
+const BYTES_PER_SAMPLE = 2;
+const EXPECTED_EXTRA_S = 0.07;
+
+export class Live {
+  /**
+   * @param {import("./session.js").Session} session in mode live
+   * @param {import("./protocol.js").Window} window
+   */
+  constructor(session, { hop, lookahead }) {
+    this.session = session;
+    this.rate = session.rate;
+    this.position = 0; // samples that have gone by, sent or not
+    this.clock = new CaptureClock(this.rate);
+    this.delay = new Delay((hop + lookahead) / 30 + EXPECTED_EXTRA_S);
+    this.owed = new SilenceOwed(this.rate, hop + lookahead);
+    this.started = false;
+    this.skipped = 0; // samples that the network was too slow for
+  }
+
+  /** The server has answered: sample 0 is the next one, or time goes on after a loss. */
+  ready(ready, resumed) {
+    this.started = true;
+    const missed = this.position - ready.audio_position;
+    if (resumed && missed > 0) this.session.silence(missed);
+  }
+
+  /** @param {Float32Array} samples just captured @param {number} now seconds */
+  heard(samples, now) {
+    if (!this.started) return;
+    const stoodStill = this.clock.zero === null || this.owed.stoodStill;
+    this.#silence(this.owed.heard(now - samples.length / this.rate, now));
+    this.position += samples.length;
+    if (this.session.backlog > BACKLOG_MOST_S * this.rate * BYTES_PER_SAMPLE) {
+      this.skipped += samples.length;
+      this.session.silence(samples.length);
+    } else {
+      this.session.audio(s16le(samples));
+    }
+    if (stoodStill) this.clock.rebase(this.position, now);
+    else this.clock.heard(this.position, now);
+  }
+
+  /** To be called every 50 ms or so: fills gaps with silence. */
+  tick(now) {
+    if (this.started) this.#silence(this.owed.due(now));
+  }
+
+  /** The dial moved: the face should follow even while nobody speaks. */
+  nudge(now) {
+    if (!this.started) return;
+    if (this.clock.zero === null || this.owed.stoodStill) this.clock.rebase(this.position, now);
+    this.owed.nudge(now);
+  }
+
+  /** A batch of frames came in. */
+  arrived(n, now) {
+    const spoken = this.clock.spoken(n);
+    if (spoken !== null) this.delay.arrived(now - spoken);
+  }
+
+  /** @param {number} now @returns {number | null} the frame to show, with its fraction */
+  frameAt(now) {
+    const zero = this.clock.spoken(0);
+    return zero === null ? null : (now - this.delay.at(now) - zero) * 30;
+  }
+
+  /** @returns {number | null} seconds from a frame's being spoken to now */
+  latency(shown, now) {
+    const spoken = this.clock.spoken(shown);
+    return spoken === null || shown < 0 ? null : now - spoken;
+  }
+
+  #silence(samples) {
+    if (samples <= 0) return;
+    this.position += samples;
+    this.session.silence(samples);
+  }
+}

@@ -1,0 +1,178 @@
+// When a frame is shown. Pure arithmetic: every time is passed in, in seconds of one clock.
+
+import { FPS, WIDTH } from "./protocol.js";
+
+const KEPT_BEHIND = 60; // frames kept behind the one shown
+const BRIDGED = 15; // a hole of at most so many dropped frames is drawn as one movement
+const STARVED_AFTER = 4; // frames past the newest, before the face eases to rest
+const EASE_TO_REST_S = 0.35;
+const EASE_BACK_S = 0.12;
+
+/** Frames by number, and the pose of the face at any moment between them. */
+export class FrameBuffer {
+  /** @param {Float32Array} rest (136,) the pose while no frame is there */
+  constructor(rest) {
+    /** @type {Map<number, Float32Array>} */
+    this.frames = new Map();
+    this.last = -1;
+    this.shown = -1;
+    this.restWeight = 1;
+    this.rest = rest;
+    this.lastFrame = rest;
+    this.time = 0;
+  }
+
+  /** @param {number} n @param {Float32Array[]} frames consecutive, from frame n */
+  push(n, frames) {
+    frames.forEach((frame, k) => this.frames.set(n + k, frame));
+    if (n + frames.length - 1 > this.last) {
+      this.last = n + frames.length - 1;
+      this.lastFrame = frames[frames.length - 1];
+    }
+  }
+
+  /**
+   * Writes the pose at frame `position` (a fraction lies between two frames).
+   * @param {number | null} position null: nothing plays
+   * @param {number} now seconds
+   * @param {Float32Array} out (136,)
+   * @returns {number} the position really shown, at most the newest frame; -1 for none
+   */
+  pose(position, now, out) {
+    const elapsed = Math.min(0.1, Math.max(0, now - this.time));
+    this.time = now;
+    const starved =
+      position === null || this.last < 0 || position < -1 || position > this.last + STARVED_AFTER;
+    const step = starved ? elapsed / EASE_TO_REST_S : -elapsed / EASE_BACK_S;
+    this.restWeight = Math.max(0, Math.min(1, this.restWeight + step));
+    if (position !== null && this.last >= 0) {
+      this.shown = Math.max(this.shown, Math.min(Math.max(position, 0), this.last));
+    }
+    this.#between(this.shown, out);
+    const w = this.restWeight * this.restWeight * (3 - 2 * this.restWeight);
+    for (let i = 0; w > 0 && i < WIDTH; i++) out[i] += w * (this.rest[i] - out[i]);
+    this.#forget();
+    return this.shown;
+  }
+
+  #between(position, out) {
+    const before = this.#nearest(Math.floor(position), -1);
+    const after = this.#nearest(Math.floor(position) + 1, 1);
+    if (before === null && after === null) {
+      out.set(this.lastFrame);
+      return;
+    }
+    const from = this.frames.get(before ?? after);
+    const to = this.frames.get(after ?? before);
+    const span = (after ?? before) - (before ?? after);
+    const share = span > 0 ? (position - before) / span : 0;
+    for (let i = 0; i < WIDTH; i++) out[i] = from[i] + share * (to[i] - from[i]);
+  }
+
+  #nearest(n, step) {
+    for (let k = 0; k <= BRIDGED; k++) if (this.frames.has(n + step * k)) return n + step * k;
+    return null;
+  }
+
+  #forget() {
+    for (const n of this.frames.keys()) {
+      if (n >= this.shown - KEPT_BEHIND) break;
+      this.frames.delete(n);
+    }
+  }
+}
+
+/** When each sample of a microphone was captured, learnt from when its chunks came. */
+export class CaptureClock {
+  /** @param {number} rate samples a second */
+  constructor(rate) {
+    this.rate = rate;
+    /** @type {number | null} */
+    this.zero = null; // the time of sample 0
+    this.at = 0;
+  }
+
+  /**
+   * A chunk that ends before sample `end` has come. The least delayed chunk tells the truth;
+   * half a millisecond a second is forgiven for two clocks that drift apart.
+   * @param {number} end @param {number} now
+   */
+  heard(end, now) {
+    const zero = now - end / this.rate;
+    const drifted = this.zero === null ? zero : this.zero + 5e-4 * (now - this.at);
+    this.zero = Math.min(zero, drifted);
+    this.at = now;
+  }
+
+  /** Sample `end` is due at `now`, whatever was known before: time stood still meanwhile. */
+  rebase(end, now) {
+    this.zero = now - end / this.rate;
+    this.at = now;
+  }
+
+  /** @param {number} n frame, or a fraction between two @returns {number | null} seconds */
+  spoken(n) {
+    return this.zero === null ? null : this.zero + n / FPS;
+  }
+}
+
+const LAGS_KEPT = 40;
+const MARGIN_S = 0.012;
+const DELAY_MOST_S = 1.5;
+
+/**
+ * How far behind the voice the face is drawn: as little as lets nearly every frame be there in
+ * time, changed so slowly that nobody sees it change.
+ */
+export class Delay {
+  /** @param {number} expected seconds, from the server's own latency */
+  constructor(expected) {
+    this.seconds = expected;
+    this.lags = [];
+    this.time = null;
+  }
+
+  /** @param {number} lag seconds from a frame's being spoken to its arrival */
+  arrived(lag) {
+    this.lags.push(lag);
+    if (this.lags.length > LAGS_KEPT) this.lags.shift();
+  }
+
+  /** @param {number} now @returns {number} seconds */
+  at(now) {
+    const elapsed = this.time === null ? 0 : Math.min(0.1, Math.max(0, now - this.time));
+    this.time = now;
+    if (this.lags.length >= 3) {
+      const second = this.lags.toSorted((a, b) => b - a)[1];
+      const wanted = Math.min(DELAY_MOST_S, second + 1 / FPS + MARGIN_S);
+      const change = wanted - this.seconds;
+      this.seconds += Math.max(-0.04 * elapsed, Math.min(0.35 * elapsed, change));
+    }
+    return this.seconds;
+  }
+}
+
+/** A smooth reading of a clock that moves in steps (an audio device's), while it runs. */
+export class SteadyClock {
+  constructor() {
+    this.value = null;
+    this.time = 0;
+  }
+
+  /**
+   * @param {number} reading seconds, as the device says @param {number} now
+   * @param {boolean} running false: the device stands still
+   * @returns {number} seconds
+   */
+  read(reading, now, running) {
+    const elapsed = now - this.time;
+    this.time = now;
+    if (this.value === null || !running || Math.abs(reading - this.value) > 0.15) {
+      this.value = reading;
+    } else {
+      this.value += elapsed;
+      this.value += 0.08 * (reading - this.value);
+    }
+    return this.value;
+  }
+}

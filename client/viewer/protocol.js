@@ -1,0 +1,135 @@
+// Stream protocol, version 1: the messages of the page and of the server, and nothing else.
+// No DOM and no socket here, so any transport can carry what this builds and parses.
+
+export const SUBPROTOCOL = "kfusion.v1";
+export const FPS = 30;
+export const POINTS = 68;
+export const WIDTH = 2 * POINTS;
+export const HOPS = [1, 2, 3, 5, 6, 10, 15, 30];
+export const RATES = { least: 8000, most: 96000 };
+export const KIND = { points: 1, arkit52: 2, vrm: 3 };
+export const EMOTIONS = [
+  "angry", "contempt", "disgusted", "fear", "happy", "neutral", "sad", "surprised",
+];
+
+const HEADER_BYTES = 24;
+const MAGIC = 0x314c464b; // "KFL1" as a little-endian u32
+const SILENCE_MOST_S = 60;
+
+/** @typedef {{hop: number, lookahead: number}} Window - both in frames. */
+/** @typedef {Record<string, number>} Weights - emotion name -> 0..1, summing to at most 1. */
+
+/**
+ * Where the page's own server streams, with the token of the page's address passed on.
+ * @param {{protocol: string, host: string, search: string}} location
+ * @returns {string}
+ */
+export function streamUrl(location) {
+  const scheme = location.protocol === "https:" ? "wss:" : "ws:";
+  const token = new URLSearchParams(location.search).get("token");
+  const query = token ? `?token=${encodeURIComponent(token)}` : "";
+  return `${scheme}//${location.host}/v1/stream${query}`;
+}
+
+/**
+ * `?hop=` and `?lookahead=` of the page's address; what is not allowed falls back to 3.
+ * @param {string} search
+ * @returns {Window}
+ */
+export function windowFromQuery(search) {
+  const query = new URLSearchParams(search);
+  const whole = (name) => (/^\d{1,2}$/.test(query.get(name) ?? "") ? Number(query.get(name)) : 3);
+  const hop = HOPS.includes(whole("hop")) ? whole("hop") : 3;
+  const lookahead = whole("lookahead");
+  return { hop, lookahead: hop + lookahead <= 30 ? lookahead : Math.min(3, 30 - hop) };
+}
+
+/**
+ * The first message of a session: mono s16le in, binary points out.
+ * @param {Window & {rate: number, mode: "live" | "file", emotion: Weights}} options
+ */
+export function start({ rate, mode, hop, lookahead, emotion }) {
+  return {
+    type: "start",
+    audio: { rate, channels: 1, format: "s16le" },
+    encoding: "binary",
+    outputs: ["points"],
+    hop,
+    lookahead,
+    mode,
+    emotion,
+  };
+}
+
+/** @param {string} token @param {number} next the first frame wanted */
+export const resume = (token, next) => ({ type: "start", resume: { token, next } });
+
+/** @param {Weights} weights @param {number} ramp seconds */
+export const emotion = (weights, ramp = 0.3) => ({ type: "emotion", weights, ramp });
+
+export const end = () => ({ type: "end" });
+
+/**
+ * Silence of any length, as messages that each stay within the protocol's 60 s.
+ * @param {number} samples @param {number} rate
+ */
+export function silences(samples, rate) {
+  const messages = [];
+  for (let left = samples; left > 0; left -= SILENCE_MOST_S * rate) {
+    messages.push({ type: "silence", samples: Math.min(left, SILENCE_MOST_S * rate) });
+  }
+  return messages;
+}
+
+/**
+ * A text message of the server, or null where it is not one (the client ignores it).
+ * @param {string} text
+ * @returns {{type: string, [field: string]: any} | null}
+ */
+export function parseText(text) {
+  try {
+    const message = JSON.parse(text);
+    return message && typeof message.type === "string" ? message : null;
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * A binary message: `count` consecutive frames from `n`, as views into `buffer`.
+ *
+ * Header, 24 bytes, little endian: magic KFL1, u8 kind, u8 flags, u16 count, u64 n, u64 server
+ * clock (microseconds since the session's first ready); then count * width float32.
+ * @param {ArrayBuffer} buffer
+ * @returns {{kind: number, n: number, count: number, clock: number, width: number,
+ *   frames: Float32Array[]} | null} null where the bytes are not such a message
+ */
+export function parseFrames(buffer) {
+  if (buffer.byteLength < HEADER_BYTES) return null;
+  const view = new DataView(buffer);
+  const count = view.getUint16(6, true);
+  const floats = (buffer.byteLength - HEADER_BYTES) / 4;
+  if (view.getUint32(0, true) !== MAGIC || count === 0 || floats % count !== 0) return null;
+  const kind = view.getUint8(4);
+  const width = floats / count;
+  if (kind === KIND.points && width !== WIDTH) return null;
+  const frames = Array.from(
+    { length: count },
+    (_, k) => new Float32Array(buffer, HEADER_BYTES + 4 * width * k, width),
+  );
+  const n = Number(view.getBigUint64(8, true));
+  return { kind, n, count, clock: Number(view.getBigUint64(16, true)), width, frames };
+}
+
+/**
+ * Float samples -> s16le bytes, clipped; the page runs on little-endian machines only.
+ * @param {Float32Array} samples -1..1
+ * @returns {ArrayBuffer}
+ */
+export function s16le(samples) {
+  const pcm = new Int16Array(samples.length);
+  for (let i = 0; i < samples.length; i++) {
+    pcm[i] = Math.round(Math.max(-1, Math.min(1, samples[i])) * 32767);
+  }
+  return pcm.buffer;
+}

@@ -1,0 +1,264 @@
+// What is on: a microphone session, a sound file, or nothing. It opens and closes sessions and
+// hands their frames to one buffer; how a pose is drawn is not its business.
+
+import { FrameBuffer } from "./playout.js";
+import { Live } from "./live.js";
+import { Microphone } from "./microphone.js";
+import { NEUTRAL, mouthShut } from "./landmarks.js";
+import { Playback, decode } from "./sound-file.js";
+import { RATES, emotion, start } from "./protocol.js";
+import { Session } from "./session.js";
+
+const LINGER_S = 20; // a live session without a microphone is kept so long
+const FRESH_TRIES = 3;
+const UNHEARD_S = 4;
+const UNHEARD_RMS = 1e-4;
+const SILENT_RATE = 16000; // of a session that is opened by the dial alone
+
+export class Stage {
+  /**
+   * @param {{url: string, window: import("./protocol.js").Window,
+   *   told: (state: string, details?: object) => void,
+   *   heard: (samples: Float32Array) => void}} options
+   */
+  constructor({ url, window, told, heard }) {
+    Object.assign(this, { url, window, told, heard });
+    this.weights = {};
+    this.frames = new FrameBuffer(NEUTRAL);
+    this.received = 0;
+    this.resting = true;
+    this.#forgetSession();
+  }
+
+  #forgetSession() {
+    this.session = null;
+    this.live = null;
+    this.playback = null;
+    this.microphone ??= null;
+  }
+
+  /** @returns {number} frames of this session that did not come */
+  get dropped() {
+    return this.session?.dropped ?? 0;
+  }
+
+  // ---- microphone
+
+  async startMicrophone(deviceId) {
+    this.stopFile();
+    this.tries = 0;
+    this.told("asking");
+    const opening = (this.opening = Symbol("opening"));
+    const microphone = await Microphone.open({
+      deviceId,
+      heard: (samples) => this.#captured(samples),
+      gone: () => {
+        this.stopMicrophone();
+        this.told("gone");
+      },
+    });
+    if (this.opening !== opening) return microphone.close();
+    this.microphone = microphone;
+    this.lastLoud = now();
+    if (this.live?.rate === microphone.rate) this.told("live");
+    else this.#openLive(microphone.rate);
+  }
+
+  stopMicrophone() {
+    this.opening = null;
+    this.microphone?.close();
+    this.microphone = null;
+    this.usedAt = now();
+    if (this.live) this.told("quiet");
+    else {
+      this.#leave();
+      this.told("idle");
+    }
+  }
+
+  #captured(samples) {
+    this.heard(samples);
+    this.live?.heard(samples, now());
+    let peak = 0;
+    for (let i = 0; i < samples.length; i += 4) peak = Math.max(peak, Math.abs(samples[i]));
+    if (peak > UNHEARD_RMS) this.lastLoud = now();
+  }
+
+  #openLive(rate) {
+    this.#leave();
+    const session = this.#open(rate, "live", {
+      ready: (ready, resumed) => {
+        this.live.ready(ready, resumed);
+        this.tries = 0;
+        if (!this.microphone) this.live.nudge(now());
+        this.told(this.microphone ? "live" : "quiet");
+      },
+      frames: (n) => this.live.arrived(n, now()),
+    });
+    this.live = new Live(session, this.window);
+    this.usedAt = now();
+  }
+
+  // ---- sound file
+
+  /** @param {File} file */
+  async play(file) {
+    this.stopMicrophone();
+    this.stopFile();
+    const loading = (this.opening = Symbol("loading"));
+    this.file = file.name;
+    this.told("loading", { file: file.name });
+    let sound;
+    try {
+      sound = await decode(file);
+    } catch {
+      if (this.opening === loading) this.told("unreadable", { file: file.name });
+      return;
+    }
+    const rate = sound.buffer.sampleRate;
+    if (this.opening !== loading || rate < RATES.least || rate > RATES.most) {
+      return void sound.context.close();
+    }
+    this.#leave();
+    const session = this.#open(rate, "file", {
+      ready: (ready) => this.playback.ready(ready),
+      frames: () => {},
+    });
+    this.playback = new Playback(sound.context, sound.buffer, session);
+    this.told("buffering", { file: this.file });
+  }
+
+  stopFile() {
+    if (!this.playback) return;
+    this.#leave();
+    this.told("idle");
+  }
+
+  // ---- both
+
+  /** @param {import("./protocol.js").Weights} weights */
+  feel(weights) {
+    this.weights = weights;
+    this.usedAt = now();
+    if (this.playback) this.session.send(emotion(weights));
+    else if (this.live) {
+      this.session.send(emotion(weights));
+      this.live.nudge(now());
+    } else if (!this.microphone) {
+      this.tries = 0;
+      this.told("connecting");
+      this.#openLive(SILENT_RATE);
+    }
+  }
+
+  /** To be called every 50 ms or so. */
+  tick() {
+    const time = now();
+    this.live?.tick(time);
+    if (this.live && !this.microphone && time - this.usedAt > LINGER_S) {
+      this.#leave();
+      this.told("idle");
+    }
+    if (this.microphone && this.session?.open) {
+      this.told(time - this.lastLoud > UNHEARD_S ? "unheard" : "live");
+    }
+    if (this.playback) {
+      const state = this.playback.tick(this.frames.last, time);
+      if (this.session.open || state !== "buffering") this.told(state, { file: this.file });
+      if (state === "done") this.#leave();
+    }
+  }
+
+  /**
+   * Writes the pose of this moment.
+   * @param {Float32Array} out (136,)
+   * @returns {{n: number, latency: number | null}} the frame shown (-1: none), and the seconds
+   *   from its being spoken to now
+   */
+  pose(out) {
+    const time = now();
+    const position = this.live?.frameAt(time) ?? this.playback?.frameAt(time) ?? null;
+    const n = this.frames.pose(position, time, out);
+    if (this.frames.restWeight === 0) this.resting = false;
+    else if (!this.resting) this.#rest();
+    const talking = this.live && this.microphone && this.frames.restWeight < 1;
+    return { n, latency: talking ? this.live.latency(n, time) : null };
+  }
+
+  // The pose to ease to: the plain face, or with an emotion on, the last one with its mouth shut.
+  #rest() {
+    this.resting = true;
+    const felt = Object.keys(this.weights).some((name) => name !== "neutral");
+    this.frames.rest = felt ? mouthShut(this.frames.lastFrame) : NEUTRAL;
+  }
+
+  #open(rate, mode, { ready, frames }) {
+    const message = start({ rate, mode, ...this.window, emotion: this.weights });
+    const weightsAtStart = this.weights;
+    const fresh = new FrameBuffer(this.frames.rest);
+    fresh.lastFrame = this.frames.lastFrame;
+    this.told("connecting");
+    this.frames = fresh;
+    const session = new Session({
+      url: this.url,
+      start: message,
+      listener: {
+        ready: (message, resumed) => {
+          ready(message, resumed);
+          if (resumed || this.weights !== weightsAtStart) session.send(emotion(this.weights));
+        },
+        frames: (n, batch) => {
+          this.received += batch.length;
+          fresh.push(n, batch);
+          frames(n);
+        },
+        message: (message) => this.#told(message),
+        lost: (wait) => this.told("reconnecting", { wait: Math.ceil(wait) }),
+        closed: (why) => this.#closed(why, rate),
+      },
+    });
+    this.session = session;
+    return session;
+  }
+
+  #told(message) {
+    if (message.type === "end" && this.playback) this.playback.complete = true;
+    if (message.type === "error" && message.code === "too_fast") {
+      // Which message was refused is not known, so the account of time is lost: begin anew.
+      const { rate } = this.session;
+      if (this.live) this.#openLive(rate);
+    }
+  }
+
+  #closed({ code, message, retryAfterS }, rate) {
+    if (code === "end" && this.playback) return;
+    const file = this.playback;
+    this.#leave();
+    if (code === "end" || (code === "idle" && !this.microphone)) return this.told("idle");
+    const wait = retryAfterS ?? (code === "lost" || code === "unknown_session" ? 1 : null);
+    if (wait !== null && !file && ++this.tries <= FRESH_TRIES) {
+      return this.#later(Math.ceil(wait), code === "busy" ? "busy" : "reconnecting", rate);
+    }
+    this.opening = null;
+    this.microphone?.close();
+    this.microphone = null;
+    this.told(code === "busy" ? "full" : code, { message });
+  }
+
+  #later(seconds, state, rate) {
+    this.told(state, { wait: seconds });
+    this.timer = setTimeout(() => {
+      if (seconds > 1) this.#later(seconds - 1, state, rate);
+      else this.#openLive(this.microphone?.rate ?? rate);
+    }, 1000);
+  }
+
+  #leave() {
+    clearTimeout(this.timer);
+    this.playback?.close();
+    this.session?.close();
+    this.#forgetSession();
+  }
+}
+
+const now = () => performance.now() / 1000;
