@@ -176,8 +176,8 @@ class Animator:
             rows = len(windows)
             said = self.engine.step(
                 np.stack([w.audio for w in windows]),
-                np.broadcast_to(face.canonical, (rows, 68, 2)),
-                np.broadcast_to(vector, (rows, 8)),
+                np.repeat(face.canonical[None], rows, axis=0),
+                np.repeat(vector[None], rows, axis=0),
             )
             frames += [
                 face.place(stitcher.push(w, s)) for w, s in zip(windows, said, strict=True)

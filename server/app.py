@@ -165,11 +165,18 @@ class App:
                 ping_interval=None,  # Connection pings: it knows when it is not reading
                 close_timeout=5,
                 server_header="kfusion",
-                logger=logging.getLogger("kfusion.websockets"),
+                logger=_quiet_logger(),
             ) as server:
                 yield server
         finally:
             await loop.run_in_executor(None, self.engine.stop)
+
+
+def _quiet_logger() -> logging.Logger:
+    """Connections that come and go are no news; what goes wrong is."""
+    logger = logging.getLogger("kfusion.websockets")
+    logger.setLevel(logging.WARNING)
+    return logger
 
 
 def _answer(

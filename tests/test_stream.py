@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from kfusion.audio import resampling_delay
+from kfusion.stream import (
+    HOPS,
+    Slider,
+    Stitcher,
+    Window,
+    frame_count,
+    latency_ms,
+    sample_of,
+    windows_of,
+)
+
+shapes = st.sampled_from(HOPS).flatmap(
+    lambda hop: st.tuples(st.just(hop), st.integers(0, 30 - hop))
+)
+rates = st.sampled_from([8000, 11025, 16000, 44100, 48000, 96000, 12347])
+
+
+def drain(slider: Slider) -> list[Window]:
+    out: list[Window] = []
+    while (window := slider.take()) is not None:
+        out.append(window)
+    return out
+
+
+@given(rates, shapes, st.integers(0, 60_000))
+def test_the_windows_of_a_recording_yield_each_frame_once(
+    rate: int, shape: tuple[int, int], count: int
+) -> None:
+    windows = list(windows_of(np.zeros(count, np.float32), rate, *shape))
+    frames = [n for w in windows for n in range(w.first, w.last)]
+    assert frames == list(range(-(-count * 30 // rate)))
+
+
+@given(rates, shapes, st.lists(st.integers(1, 3000), max_size=40))
+def test_a_window_runs_exactly_when_its_sound_is_in(
+    rate: int, shape: tuple[int, int], chunks: list[int]
+) -> None:
+    hop, lookahead = shape
+    slider, ran = Slider(rate, hop, lookahead), 0
+    d = resampling_delay(rate)
+    for chunk in chunks:
+        slider.push(np.zeros(chunk, np.float32))
+        for window in drain(slider):
+            ran += 1
+            assert window.end == lookahead + ran * hop
+        due = lookahead + (ran + 1) * hop
+        assert due * rate // 30 + d > slider.received
+
+
+@given(rates, shapes, st.lists(st.integers(0, 5000), max_size=8), st.integers(0, 2**31))
+def test_any_chunking_gives_the_same_windows(
+    rate: int, shape: tuple[int, int], cuts: list[int], seed: int
+) -> None:
+    samples = np.random.default_rng(seed).uniform(-1, 1, 9000).astype(np.float32)
+    expected = list(windows_of(samples, rate, *shape))
+    slider, got, at = Slider(rate, *shape), list[Window](), 0
+    for cut in [*cuts, len(samples)]:
+        slider.push(samples[at : at + cut])
+        at = min(len(samples), at + cut)
+        got += drain(slider)
+    slider.finish()
+    got += drain(slider)
+    assert [(w.end, w.first, w.last) for w in got] == [
+        (w.end, w.first, w.last) for w in expected
+    ]
+    for a, b in zip(got, expected, strict=True):
+        assert np.array_equal(a.audio, b.audio)
+
+
+@given(rates, shapes, st.integers(0, 40), st.integers(0, 2**31))
+def test_later_sound_never_changes_a_window(
+    rate: int, shape: tuple[int, int], n: int, seed: int
+) -> None:
+    hop, lookahead = shape
+    limit = (n + lookahead + hop) * rate // 30 + resampling_delay(rate)
+    rng = np.random.default_rng(seed)
+    head = rng.uniform(-1, 1, limit).astype(np.float32)
+    tails = [rng.uniform(-1, 1, 2 * rate).astype(np.float32) for _ in range(2)]
+    heard = [
+        {
+            k: w.audio
+            for w in windows_of(np.concatenate([head, tail]), rate, hop, lookahead)
+            for k in range(w.first, w.last)
+        }[n]
+        for tail in tails
+    ]
+    assert np.array_equal(*heard)
+
+
+def test_at_16_khz_a_window_is_the_last_second_with_zeros_before_the_start() -> None:
+    samples = np.arange(1, 20_001, dtype=np.float32) / 20_000
+    windows = list(windows_of(samples, 16_000, 3, 3))
+    assert windows[0].end == 6 and np.array_equal(windows[0].audio[-3200:], samples[:3200])
+    assert not windows[0].audio[:-3200].any()
+    later = windows[9]
+    stop = later.end * 16_000 // 30
+    assert np.array_equal(later.audio, samples[stop - 16_000 : stop])
+    assert (later.first, later.last) == (later.end - 6, later.end - 3)
+
+
+def test_silence_is_the_same_as_zeros() -> None:
+    a, b = Slider(48_000, 3, 2), Slider(48_000, 3, 2)
+    noise = np.random.default_rng(1).uniform(-1, 1, 20_000).astype(np.float32)
+    for slider in (a, b):
+        slider.push(noise)
+    a.push_silence(30_000)
+    b.push(np.zeros(30_000, np.float32))
+    for x, y in zip(drain(a), drain(b), strict=True):
+        assert x.end == y.end and np.array_equal(x.audio, y.audio)
+
+
+@given(rates, shapes, st.integers(0, 30_000), st.integers(0, 2**31))
+def test_after_a_reset_windows_are_as_if_zeros_had_been_sent(
+    rate: int, shape: tuple[int, int], before: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    head, tail = (rng.uniform(-1, 1, k).astype(np.float32) for k in (before, rate))
+    slider = Slider(rate, *shape)
+    slider.push(head)
+    drain(slider)
+    n = slider.reset()
+    assert n == -(-before * 30 // rate)
+    slider.push(tail)
+    slider.finish()
+    got = drain(slider)
+    zeros = np.concatenate([np.zeros(before, np.float32), tail])
+    expected = {w.end: w for w in windows_of(zeros, rate, *shape)}
+    assert [k for w in got for k in range(w.first, w.last)] == list(
+        range(n, frame_count(before + rate, rate))
+    )
+    for window in got:
+        assert np.array_equal(window.audio, expected[window.end].audio)
+
+
+def said(value: float) -> NDArray[np.float32]:
+    return np.full((30, 68, 2), value, np.float32)
+
+
+def stitch(hop: int, lookahead: int, values: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    stitcher = Stitcher(hop, lookahead)
+    samples = np.zeros(len(values) * hop * 16_000 // 30 + 16_000, np.float32)
+    windows = list(windows_of(samples, 16_000, hop, lookahead))
+    return np.concatenate(
+        [stitcher.push(w, v) for w, v in zip(windows, values, strict=False)]
+    )[:, 0, 0]
+
+
+@given(shapes, st.floats(-5, 5))
+def test_windows_that_agree_are_left_as_they_are(shape: tuple[int, int], value: float) -> None:
+    frames = stitch(*shape, [said(value)] * 4)
+    np.testing.assert_allclose(frames, np.float32(value), atol=1e-6)
+
+
+def test_with_look_ahead_a_step_is_spread_over_the_overlap() -> None:
+    frames = stitch(3, 3, [said(0.0), said(4.0)])
+    np.testing.assert_allclose(frames, [0, 0, 0, 1, 2, 3], atol=1e-6)
+    frames = stitch(5, 2, [said(0.0), said(3.0)])
+    np.testing.assert_allclose(frames, [0] * 5 + [1, 2, 3, 3, 3], atol=1e-6)
+
+
+def test_without_look_ahead_the_difference_decays_over_two_frames() -> None:
+    frames = stitch(3, 0, [said(0.0), said(3.0)])
+    np.testing.assert_allclose(frames, [0, 0, 0, 1, 2, 3], atol=1e-6)
+    frames = stitch(1, 0, [said(0.0), said(3.0), said(3.0), said(3.0)])
+    np.testing.assert_allclose(frames, [0, 1, 2, 3], atol=1e-6)
+
+
+def test_the_papers_own_mode_blends_nothing() -> None:
+    frames = stitch(30, 0, [said(0.0), said(3.0)])
+    assert frames.tolist() == [0.0] * 30 + [3.0] * 30
+
+
+def test_a_window_whose_predecessor_did_not_run_is_not_blended() -> None:
+    stitcher = Stitcher(3, 3)
+    windows = list(windows_of(np.zeros(16_000, np.float32), 16_000, 3, 3))
+    stitcher.push(windows[0], said(0.0))
+    assert (stitcher.push(windows[2], said(4.0)) == 4).all()
+
+
+def test_after_a_reset_the_face_eases_over_100_ms() -> None:
+    stitcher = Stitcher(2, 2)
+    windows = list(windows_of(np.zeros(16_000, np.float32), 16_000, 2, 2))
+    stitcher.reset(4, np.full((68, 2), 4.0, np.float32))
+    frames = [stitcher.push(w, said(0.0))[:, 0, 0] for w in windows[2:5]]
+    np.testing.assert_allclose(np.concatenate(frames), [3, 2, 1, 0, 0, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize(("hop", "lookahead"), [(7, 0), (3, -1), (30, 1), (15, 16)])
+def test_impossible_hops_are_refused(hop: int, lookahead: int) -> None:
+    with pytest.raises(ValueError, match=f"hop {hop}"):
+        Slider(16_000, hop, lookahead)
+
+
+def test_an_hour_of_any_rate_ends_within_a_frame_of_an_hour() -> None:
+    for rate in (8000, 11025, 16000, 44100, 48000, 96000):
+        assert frame_count(3600 * rate, rate) == 108_000
+        assert sample_of(108_000, rate) == 3600 * rate
+
+
+def test_latency_is_what_buffering_takes() -> None:
+    assert latency_ms(16_000, 3, 3) == pytest.approx(200)
+    assert 200 < latency_ms(48_000, 3, 3) < 212
