@@ -1,6 +1,6 @@
 // Eyes and brows of the drawn face.
 
-import { between, closedCurve, middle, openCurve, pick, scaled, tapered } from "./curves.js";
+import { between, middle, openCurve, pick, scaled, tapered } from "./curves.js";
 import { BROWS, EYES } from "./landmarks.js";
 
 const IRIS = 0.21; // radius, in widths of the eye
@@ -96,12 +96,11 @@ function lids(g, upper, lower, side, colours) {
 export function drawBrows(g, points, colours) {
   BROWS.forEach((indices, side) => {
     const middleLine = pick(points, indices);
-    const thickness = side === 0 ? [1, 3.9, 5.3, 5.8, 4.6] : [4.6, 5.8, 5.3, 3.9, 1];
-    g.fillStyle = colours.brow;
-    g.fill(tapered(middleLine, thickness));
-    g.fillStyle = colours.browCore;
-    g.fill(tapered(middleLine, thickness.map((t) => 0.5 * t)));
+    const thickness = side === 0 ? [0.6, 3.6, 5.2, 5.6, 3.4] : [3.4, 5.6, 5.2, 3.6, 0.6];
+    const brow = tapered(middleLine, thickness);
+    g.fillStyle = g.strokeStyle = colours.brow;
+    g.lineWidth = 1.4;
+    g.stroke(brow); // rounds its ends
+    g.fill(brow);
   });
 }
-
-export const eyeOutline = (points, side) => closedCurve(pick(points, EYES[side]));

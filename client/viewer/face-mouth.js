@@ -1,6 +1,6 @@
 // Mouth of the drawn face: lips, and behind them teeth and tongue as the inner lips part.
 
-import { between, closedCurve, mixed, openCurve, pick, spline, tapered } from "./curves.js";
+import { between, mixed, openCurve, pick, spline, tapered } from "./curves.js";
 import { lipGap } from "./landmarks.js";
 
 const OUTER_TOP = [48, 49, 50, 51, 52, 53, 54];
@@ -78,11 +78,11 @@ function tongue(g, x0, x1, yLow, gap, open, colours) {
 function teeth(g, top, gap, colours) {
   const height = Math.min(7, 0.5 * gap + 0.6);
   const [x0, x1] = [top[0], top[8]];
-  const inset = 0.1 * (x1 - x0);
+  const inset = 0.05 * (x1 - x0);
   const edge = [];
   for (let k = 0; k <= 6; k++) {
     const u = k / 6;
-    const y = top[5] + height * (1 - 0.4 * (2 * u - 1) ** 2);
+    const y = top[5] + height * (1 - 0.65 * (2 * u - 1) ** 2);
     edge.push(x1 - inset - u * (x1 - x0 - 2 * inset), y);
   }
   const path = new Path2D();
@@ -175,5 +175,3 @@ function seam(g, points, gap, colours) {
   g.fill(tapered(whole, [0.7, 1.2, 1.1, 0.9, 1.1, 1.2, 0.7]));
   g.globalAlpha = 1;
 }
-
-export const mouthOutline = (points) => closedCurve(pick(points, [...OUTER_TOP, ...OUTER_LOW.slice(1, 6)]));

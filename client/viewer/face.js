@@ -1,13 +1,13 @@
 // The drawn face: 68 landmarks in, a picture on a canvas out. It knows nothing of time,
 // sound or the network. Everything is drawn in pixels of the 256 x 256 crop.
 
-import { closedCurve, openCurve, pick, spline } from "./curves.js";
+import { closedCurve, openCurve, pick, spline, tapered } from "./curves.js";
 import { drawBrows, drawEyes } from "./face-eyes.js";
 import { drawMouth } from "./face-mouth.js";
 import { JAW } from "./landmarks.js";
 import { colours, dotColours } from "./palette.js";
 
-const VIEW = { x: -44, y: -66, width: 344, height: 344 };
+const VIEW = { x: -32, y: -58, width: 320, height: 330 };
 const DENSITY_MOST = 2.5;
 
 /** The head's own frame: the middle between the temples, its half width, across and up. */
@@ -23,20 +23,30 @@ function frameOf(points) {
   });
 }
 
+/** The jaw line with the jitter of single points smoothed out; chin and temples stay. */
+function jawLine(points) {
+  const p = pick(points, JAW);
+  return p.map((v, i) => (i < 2 || i > p.length - 3 ? v : 0.5 * v + 0.25 * (p[i - 2] + p[i + 2])));
+}
+
 const mirrored = (uv) => {
   const other = [];
   for (let i = uv.length - 2; i >= 0; i -= 2) other.push(-uv[i], uv[i + 1]);
   return other;
 };
 
-const SKULL_RIGHT = [1.0, 0.34, 0.96, 0.68, 0.82, 1.02, 0.56, 1.28];
-const SKULL = [...SKULL_RIGHT, 0, 1.4, ...mirrored(SKULL_RIGHT)];
-const HAIR_BACK_RIGHT = [0.93, -0.55, 1.1, -0.3, 1.17, 0.2, 1.16, 0.72, 1.0, 1.2, 0.64, 1.54];
-const HAIR_BACK = [...HAIR_BACK_RIGHT, 0.04, 1.68, ...mirrored(HAIR_BACK_RIGHT)];
-// The fringe parts at the image's right and sweeps across.
+const SKULL_RIGHT = [1.0, 0.34, 0.96, 0.66, 0.82, 0.96, 0.56, 1.18];
+const SKULL = [...SKULL_RIGHT, 0, 1.28, ...mirrored(SKULL_RIGHT)];
+const HAIR_BACK_RIGHT = [0.9, 0.0, 1.07, 0.1, 1.15, 0.36, 1.14, 0.72, 1.0, 1.1, 0.64, 1.4];
+const HAIR_BACK = [...HAIR_BACK_RIGHT, 0.04, 1.53, ...mirrored(HAIR_BACK_RIGHT)];
+// The hairline from temple to temple: it parts at the image's right and sweeps across.
 const FRINGE = [
-  -1.06, -0.22, -1.0, 0.12, -0.93, 0.42, -0.72, 0.72, -0.3, 0.9, 0.12, 1.02, 0.36, 1.1,
-  0.56, 0.94, 0.8, 0.66, 0.94, 0.36, 1.0, 0.1, 1.06, -0.22,
+  -1.08, -0.02, -1.01, 0.0, -0.97, 0.2, -0.91, 0.44, -0.74, 0.6, -0.36, 0.72, 0.1, 0.87, 0.42, 1.0,
+  0.56, 0.86, 0.78, 0.62, 0.93, 0.42, 0.97, 0.2, 1.01, 0.0, 1.08, -0.02,
+];
+const OVER_HAIR = [
+  1.14, 0.14, 1.19, 0.5, 1.1, 0.98, 0.74, 1.38, 0.3, 1.52, 0.02, 1.6, -0.6, 1.5, -1.04, 1.1,
+  -1.19, 0.6, -1.14, 0.14,
 ];
 
 export class Face {
@@ -71,6 +81,7 @@ export class Face {
     drawBack(g, points, place);
     drawHead(g, points, place);
     drawNose(g, points);
+    drawSmile(g, points);
     drawEyes(g, points, colours);
     drawMouth(g, points, colours);
     drawBrows(g, points, colours);
@@ -122,7 +133,8 @@ function ears(g, place) {
 }
 
 function drawHead(g, points, place) {
-  const head = closedCurve([...pick(points, JAW), ...place(SKULL)]);
+  const jaw = jawLine(points);
+  const head = closedCurve([...jaw, ...place(SKULL)]);
   const [cx, cy] = place([-0.3, 0.25]);
   const skin = g.createRadialGradient(cx, cy, 10, cx + 16, cy + 30, 158);
   skin.addColorStop(0, colours.skinLight);
@@ -142,23 +154,45 @@ function drawHead(g, points, place) {
   // Light comes back from below along the edge of the jaw.
   g.strokeStyle = colours.rim;
   g.lineWidth = 3;
-  g.stroke(openCurve(pick(points, JAW)));
+  g.stroke(openCurve(jaw));
   g.restore();
+}
+
+/** 0..1: how far the corners of the mouth are drawn apart and up, against the eyes' distance. */
+function smileOf(points) {
+  const [lx, ly, rx, ry, , my, ex, ey, fx, fy] = pick(points, [48, 54, 62, 36, 45]);
+  const eyes = Math.hypot(fx - ex, fy - ey);
+  const wide = (Math.hypot(rx - lx, ry - ly) / eyes - 0.59) / 0.11;
+  const high = ((2 * my - ly - ry) / 2 / eyes + 0.012) / 0.05;
+  return Math.max(0, Math.min(1, wide)) * Math.max(0, Math.min(1, 0.35 + high));
+}
+
+// The folds from the nose's wings round the mouth's corners: there when one smiles.
+function drawSmile(g, points) {
+  const smile = smileOf(points);
+  if (smile < 0.05) return;
+  g.globalAlpha = 0.8 * smile;
+  g.fillStyle = colours.fold;
+  for (const [wing, corner, side] of [[31, 48, -1], [35, 54, 1]]) {
+    const [wx, wy, cx, cy] = pick(points, [wing, corner]);
+    const fold = [
+      wx + 5 * side, wy - 3, (wx + cx) / 2 + 9 * side, (wy + cy) / 2 - 3,
+      cx + 6 * side, cy - 5, cx + 6 * side, cy - 1,
+    ];
+    g.fill(tapered(fold, [0.2, 1.8, 1.1, 0.1]));
+  }
+  g.globalAlpha = 1;
 }
 
 // Cheeks warm up as the corners of the mouth rise.
 function blush(g, points) {
   const [lx, ly, rx, ry] = pick(points, [48, 54]);
-  const smile = Math.max(0, Math.min(1, (rx - lx - 53) / 14));
-  g.globalAlpha = 0.55 + 0.45 * smile;
+  const smile = smileOf(points);
+  g.globalAlpha = 0.5 + 0.5 * smile;
   for (const [x, y, jaw] of [[lx, ly, 2], [rx, ry, 14]]) {
     const bx = 0.52 * x + 0.48 * points[2 * jaw];
     const by = 0.4 * y + 0.6 * points[2 * jaw + 1] - 3 * smile;
-    const fill = g.createRadialGradient(bx, by, 2, bx, by, 26);
-    fill.addColorStop(0, colours.blush);
-    fill.addColorStop(1, colours.blushOut);
-    g.fillStyle = fill;
-    g.fillRect(bx - 26, by - 26, 52, 52);
+    soft(g, bx, by, 27, colours.blush, colours.blushOut);
   }
   g.globalAlpha = 1;
 }
@@ -171,32 +205,14 @@ function shadowOfHair(g, place) {
 function drawNose(g, points) {
   const [bx, by, tx, ty] = pick(points, [27, 30]);
   const wings = pick(points, [31, 32, 33, 34, 35]);
-  const bridge = g.createLinearGradient(tx - 15, 0, tx + 17, 0);
-  bridge.addColorStop(0, colours.noseOut);
-  bridge.addColorStop(0.5, colours.noseOut);
-  bridge.addColorStop(0.62, colours.noseSide);
-  bridge.addColorStop(1, colours.noseOut);
-  g.fillStyle = bridge;
-  const plane = new Path2D();
-  plane.moveTo(bx + 2, by - 6);
-  plane.quadraticCurveTo(bx + 5, (by + ty) / 2, wings[8] + 4, wings[9] - 1);
-  plane.quadraticCurveTo(tx, ty + 16, tx, ty);
-  plane.closePath();
-  g.fill(plane);
-  const tip = g.createRadialGradient(tx - 2, ty - 2, 0, tx - 2, ty - 1, 11);
-  tip.addColorStop(0, colours.shine);
-  tip.addColorStop(1, colours.shineOut);
-  g.fillStyle = tip;
-  g.fillRect(tx - 14, ty - 14, 26, 26);
-  g.strokeStyle = colours.shineLine;
-  g.lineWidth = 3.4;
-  g.stroke(openCurve([bx - 1, by + 4, bx - 1.2, (by + ty) / 2, tx - 1.6, ty - 9]));
+  bridge(g, bx, by, tx, ty);
+  soft(g, tx - 2, ty - 1, 11, colours.shine, colours.shineOut);
   // Beneath: the wings, the nostrils and the shadow the tip casts.
-  const under = g.createRadialGradient(wings[4], wings[5] + 1, 1, wings[4], wings[5] + 2, 15);
-  under.addColorStop(0, colours.noseUnder);
-  under.addColorStop(1, colours.noseOut);
-  g.fillStyle = under;
-  g.fillRect(wings[4] - 16, wings[5] - 4, 32, 18);
+  g.save();
+  g.translate(wings[4], wings[5] + 2);
+  g.scale(1, 0.5);
+  soft(g, 0, 0, 17, colours.noseUnder, colours.noseOut);
+  g.restore();
   g.strokeStyle = colours.noseLine;
   g.lineWidth = 1.3;
   for (const [k, side] of [[0, -1], [8, 1]]) {
@@ -212,9 +228,33 @@ function drawNose(g, points) {
   }
 }
 
+// The shaded side of the bridge and the light on its ridge, both fading at either end.
+function bridge(g, bx, by, tx, ty) {
+  const length = ty - by;
+  g.save();
+  g.translate((bx + tx) / 2 + 7, by + 0.4 * length);
+  g.scale(0.17, 0.8);
+  soft(g, 0, 0, length, colours.noseSide, colours.noseOut);
+  g.restore();
+  g.save();
+  g.translate((bx + tx) / 2 - 1.5, by + 0.42 * length);
+  g.scale(0.11, 0.6);
+  soft(g, 0, 0, length, colours.shineLine, colours.shineOut);
+  g.restore();
+}
+
+/** A round patch of colour that fades outwards. */
+function soft(g, x, y, radius, inside, outside) {
+  const fill = g.createRadialGradient(x, y, 0, x, y, radius);
+  fill.addColorStop(0, inside);
+  fill.addColorStop(1, outside);
+  g.fillStyle = fill;
+  g.fillRect(x - radius, y - radius, 2 * radius, 2 * radius);
+}
+
 function fringe(place, shift) {
   const line = place(FRINGE.map((v, i) => (i % 2 === 0 ? v : v + shift)));
-  const over = place([1.22, 0.3, 1.1, 1.1, 0.66, 1.56, 0.04, 1.7, -0.66, 1.56, -1.1, 1.1, -1.22, 0.3]);
+  const over = place(OVER_HAIR);
   const path = spline(new Path2D(), line);
   spline(path, [line.at(-2), line.at(-1), ...over, line[0], line[1]], { on: true });
   path.closePath();
@@ -232,15 +272,19 @@ function drawFringe(g, place) {
   g.fill(shape);
   g.save();
   g.clip(shape);
-  g.lineWidth = 1.6;
-  g.strokeStyle = colours.strand;
-  for (let k = 0; k < 6; k++) {
-    const s = k * 0.11;
-    g.stroke(openCurve(place([0.4 - s * 0.2, 1.2 + s * 0.7, -0.1 - s * 0.5, 1.12 + s * 0.6, -0.6 - s * 0.55, 0.88 + s * 0.55, -0.95 - s * 0.3, 0.4 + s * 0.4])));
+  for (let k = 0; k < 7; k++) {
+    const s = k * 0.085;
+    const strand = [
+      0.4 - 0.1 * s, 1.04 + 0.62 * s, 0.02 - 0.4 * s, 0.95 + 0.72 * s,
+      -0.5 - 0.5 * s, 0.76 + 0.8 * s, -0.86 - 0.36 * s, 0.54 + 0.66 * s, -1.0 - 0.22 * s, 0.2 + 0.3 * s,
+    ];
+    g.fillStyle = colours.strand;
+    g.fill(tapered(place(strand), [0.2, 1.4, 1.9, 1.2, 0.2]));
   }
-  for (let k = 0; k < 3; k++) {
-    const s = k * 0.12;
-    g.stroke(openCurve(place([0.45 + s, 1.22 + s * 0.5, 0.8 + s * 0.6, 0.9 + s * 0.5, 1.0 + s * 0.3, 0.3])));
+  for (let k = 0; k < 4; k++) {
+    const s = k * 0.09;
+    const strand = [0.45 + 0.6 * s, 1.04 + 0.5 * s, 0.72 + 0.6 * s, 0.8 + 0.5 * s, 1.0 + 0.22 * s, 0.3];
+    g.fill(tapered(place(strand), [0.2, 1.6, 0.2]));
   }
   g.restore();
 }

@@ -1,7 +1,7 @@
 // A live session: what is said now becomes the face a moment later. It keeps the one account
 // of time, in samples since the session began, through gaps and lost connections.
 
-import { s16le } from "./protocol.js";
+import { FPS, s16le } from "./protocol.js";
 import { CaptureClock, Delay } from "./playout.js";
 import { SilenceOwed } from "./silence.js";
 
@@ -19,8 +19,9 @@ export class Live {
     this.rate = session.rate;
     this.position = 0; // samples that have gone by, sent or not
     this.clock = new CaptureClock(this.rate);
-    this.delay = new Delay((hop + lookahead) / 30 + EXPECTED_EXTRA_S);
+    this.delay = new Delay((hop + lookahead) / FPS + EXPECTED_EXTRA_S);
     this.owed = new SilenceOwed(this.rate, hop + lookahead);
+    this.learnFrom = 0; // frames before this waited for silence: their lag teaches nothing
     this.started = false;
     this.skipped = 0; // samples that the network was too slow for
   }
@@ -29,7 +30,9 @@ export class Live {
   ready(ready, resumed) {
     this.started = true;
     const missed = this.position - ready.audio_position;
-    if (resumed && missed > 0) this.session.silence(missed);
+    if (!resumed || missed <= 0) return;
+    this.session.silence(missed);
+    this.learnFrom = (this.position * FPS) / this.rate;
   }
 
   /** @param {Float32Array} samples just captured @param {number} now seconds */
@@ -44,7 +47,7 @@ export class Live {
     } else {
       this.session.audio(s16le(samples));
     }
-    if (stoodStill) this.clock.rebase(this.position, now);
+    if (stoodStill) this.#beginAnew(now);
     else this.clock.heard(this.position, now);
   }
 
@@ -56,20 +59,20 @@ export class Live {
   /** The dial moved: the face should follow even while nobody speaks. */
   nudge(now) {
     if (!this.started) return;
-    if (this.clock.zero === null || this.owed.stoodStill) this.clock.rebase(this.position, now);
+    if (this.clock.zero === null || this.owed.stoodStill) this.#beginAnew(now);
     this.owed.nudge(now);
   }
 
   /** A batch of frames came in. */
   arrived(n, now) {
     const spoken = this.clock.spoken(n);
-    if (spoken !== null) this.delay.arrived(now - spoken);
+    if (spoken !== null && n >= this.learnFrom) this.delay.arrived(now - spoken);
   }
 
   /** @param {number} now @returns {number | null} the frame to show, with its fraction */
   frameAt(now) {
     const zero = this.clock.spoken(0);
-    return zero === null ? null : (now - this.delay.at(now) - zero) * 30;
+    return zero === null ? null : (now - this.delay.at(now) - zero) * FPS;
   }
 
   /** @returns {number | null} seconds from a frame's being spoken to now */
@@ -78,9 +81,15 @@ export class Live {
     return spoken === null || shown < 0 ? null : now - spoken;
   }
 
+  #beginAnew(now) {
+    this.clock.rebase(this.position, now);
+    this.delay.forget();
+  }
+
   #silence(samples) {
     if (samples <= 0) return;
     this.position += samples;
     this.session.silence(samples);
+    this.learnFrom = (this.position * FPS) / this.rate;
   }
 }

@@ -4,7 +4,8 @@ import { RATES } from "./protocol.js";
 
 /** A reason why there is no sound; `code` is a state the read-out has words for. */
 export class MicrophoneError extends Error {
-  /** @param {"insecure" | "refused" | "no-microphone" | "microphone-busy"} code */
+  /** @param {"insecure" | "refused" | "no-microphone" | "microphone-busy" |
+   *   "unreachable"} code */
   constructor(code, options) {
     super(code, options);
     this.code = code;
@@ -53,12 +54,12 @@ export class Microphone {
     const context = makeContext();
     try {
       await context.audioWorklet.addModule(new URL("capture-worklet.js", import.meta.url));
-      await context.resume();
     } catch (error) {
       stream.getTracks().forEach((track) => track.stop());
       context.close();
-      throw new MicrophoneError("microphone-busy", { cause: error });
+      throw new MicrophoneError("unreachable", { cause: error }); // the module is the server's
     }
+    context.resume();
     return new Microphone(stream, context, heard, gone);
   }
 

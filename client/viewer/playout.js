@@ -132,6 +132,11 @@ export class Delay {
     this.time = null;
   }
 
+  /** What was learnt was learnt under another clock. */
+  forget() {
+    this.lags = [];
+  }
+
   /** @param {number} lag seconds from a frame's being spoken to its arrival */
   arrived(lag) {
     this.lags.push(lag);
@@ -146,7 +151,7 @@ export class Delay {
       const second = this.lags.toSorted((a, b) => b - a)[1];
       const wanted = Math.min(DELAY_MOST_S, second + 1 / FPS + MARGIN_S);
       const change = wanted - this.seconds;
-      this.seconds += Math.max(-0.04 * elapsed, Math.min(0.35 * elapsed, change));
+      this.seconds += Math.max(-0.06 * elapsed, Math.min(0.35 * elapsed, change));
     }
     return this.seconds;
   }

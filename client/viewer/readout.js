@@ -2,7 +2,7 @@
 
 /** For each state: whether it is good news, and what to tell. `{...}` are filled in. */
 const WORDS = {
-  idle: ["calm", "Ready when you are. Start the microphone, or drop a sound file anywhere."],
+  idle: ["calm", "Ready when you are: start the microphone, or play a sound file."],
   asking: ["busy", "Your browser asks whether this page may use the microphone."],
   connecting: ["busy", "Connecting to the server…"],
   live: ["good", "Live. Say something."],

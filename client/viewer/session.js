@@ -126,7 +126,8 @@ export class Session {
       this.nextFrame = Math.max(this.nextFrame, message.first + message.count);
     }
     if (message.type === "error" && message.fatal) {
-      this.#fatal = { code: message.code, message: message.message };
+      const refused = this.ready && !this.open && message.code !== "busy"; // the resumption
+      this.#fatal = { code: refused ? "lost" : message.code, message: message.message };
       if (message.retry_after_s !== undefined) this.#fatal.retryAfterS = message.retry_after_s;
     }
     if (message.type === "end") this.#fatal = { code: "end", message: "" };

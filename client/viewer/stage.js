@@ -47,6 +47,7 @@ export class Stage {
   async startMicrophone(deviceId) {
     this.stopFile();
     this.tries = 0;
+    this.wasLive = false;
     this.told("asking");
     const opening = (this.opening = Symbol("opening"));
     const microphone = await Microphone.open({
@@ -90,6 +91,7 @@ export class Stage {
       ready: (ready, resumed) => {
         this.live.ready(ready, resumed);
         this.tries = 0;
+        this.wasLive = true;
         if (!this.microphone) this.live.nudge(now());
         this.told(this.microphone ? "live" : "quiet");
       },
@@ -146,6 +148,7 @@ export class Stage {
       this.live.nudge(now());
     } else if (!this.microphone) {
       this.tries = 0;
+      this.wasLive = false;
       this.told("connecting");
       this.#openLive(SILENT_RATE);
     }
@@ -235,7 +238,7 @@ export class Stage {
     const file = this.playback;
     this.#leave();
     if (code === "end" || (code === "idle" && !this.microphone)) return this.told("idle");
-    const wait = retryAfterS ?? (code === "lost" || code === "unknown_session" ? 1 : null);
+    const wait = retryAfterS ?? this.#patience(code);
     if (wait !== null && !file && ++this.tries <= FRESH_TRIES) {
       return this.#later(Math.ceil(wait), code === "busy" ? "busy" : "reconnecting", rate);
     }
@@ -243,6 +246,12 @@ export class Stage {
     this.microphone?.close();
     this.microphone = null;
     this.told(code === "busy" ? "full" : code, { message });
+  }
+
+  // A voice that was live once is worth waiting for; a server that never answered is not.
+  #patience(code) {
+    if (code === "lost" || code === "unknown_session") return 1;
+    return code === "unreachable" && this.wasLive ? 2 ** (this.tries + 1) : null;
   }
 
   #later(seconds, state, rate) {
