@@ -34,6 +34,22 @@ class DataError(KFusionError):
     """Training or evaluation data is absent, empty, or does not have the expected shape."""
 
 
+class ConnectionFailed(KFusionError):
+    """No stream could be opened at an address: nobody answers, or not this protocol."""
+
+    fault = "server"
+
+
+class ConnectionLost(KFusionError):
+    """A stream ended without the server's ``end``."""
+
+    fault = "server"
+
+
+class MicrophoneError(KFusionError):
+    """There is no such input device, or it cannot be opened."""
+
+
 class WireError(KFusionError):
     """An error that the server tells a client, by the protocol's code.
 
