@@ -1,0 +1,277 @@
+"""The viewer page in headless Chromium, against a real server process on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import pytest
+import soundfile
+from numpy.typing import NDArray
+
+from kfusion.landmarks import INNER_LOWER, INNER_UPPER, NEUTRAL
+from tests.conftest import DATA, voice
+
+pytest.importorskip("selenium", reason="selenium is not installed")
+
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+ROOT: Final = Path(__file__).parents[1]
+SPEECH: Final = DATA / "grid_others"
+CHROMIUM: Final = shutil.which("chromium") or shutil.which("google-chrome")
+CHROMEDRIVER: Final = shutil.which("chromedriver")
+RATE: Final = 16000
+WAIT_S: Final = 20.0
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
+    pytest.mark.skipif(CHROMEDRIVER is None, reason="chromedriver is not installed"),
+]
+
+# Collects what the page draws for some seconds, frame by frame of the screen.
+WATCH: Final = """
+const [seconds, done] = arguments;
+const seen = [];
+const until = performance.now() + 1000 * seconds;
+const look = () => {
+  const { frame, state, seconds } = kfusion;
+  if (frame) seen.push({ n: frame.n, state, heard: seconds, points: Array.from(frame.points) });
+  if (performance.now() < until) requestAnimationFrame(look);
+  else done(seen);
+};
+look();
+"""
+
+
+class Seen(NamedTuple):
+    """What was drawn: frame numbers (T,), points (T, 68, 2), and the sound's place (T,) in s."""
+
+    n: NDArray[np.float64]
+    points: NDArray[np.float64]
+    heard: NDArray[np.float64]
+
+    def lip_gap(self) -> NDArray[np.float64]:
+        y = self.points[..., 1]
+        return (y[:, list(INNER_LOWER)] - y[:, list(INNER_UPPER)]).mean(axis=1)
+
+    def mouth_width(self) -> NDArray[np.float64]:
+        return self.points[:, 54, 0] - self.points[:, 48, 0]
+
+    def corner_height(self) -> NDArray[np.float64]:
+        """Of the corners of the mouth above the middle of the lower lip's edge, in pixels."""
+        return self.points[:, 57, 1] - self.points[:, [48, 54], 1].mean(axis=1)
+
+
+class Page:
+    """The page, as one who sits before it sees and uses it."""
+
+    def __init__(self, driver: Any, url: str) -> None:
+        self.driver = driver
+        self.url = url
+
+    def open(self) -> None:
+        self.driver.get(self.url)
+        self.until("return globalThis.kfusion?.frame != null")
+
+    def until(self, script: str) -> None:
+        """Waits, with an end, until the script says true."""
+        deadline = time.monotonic() + WAIT_S
+        while not self.driver.execute_script(script):
+            if time.monotonic() > deadline:
+                told = self.driver.execute_script("return document.body.innerText")
+                raise AssertionError(f"not within {WAIT_S:.0f} s: {script}\nthe page says: {told}")
+            self.driver.execute_async_script("requestAnimationFrame(arguments[0])")
+
+    def until_state(self, state: str) -> None:
+        self.until(f"return kfusion.state === {json.dumps(state)}")
+
+    def find(self, css: str) -> Any:
+        return self.driver.find_element(By.CSS_SELECTOR, css)
+
+    def watch(self, seconds: float) -> Seen:
+        seen = self.driver.execute_async_script(WATCH, seconds)
+        return Seen(
+            np.array([s["n"] for s in seen], dtype=np.float64),
+            np.array([s["points"] for s in seen], dtype=np.float64).reshape(-1, 68, 2),
+            np.array([np.nan if s["heard"] is None else s["heard"] for s in seen]),
+        )
+
+    def picture(self) -> str:
+        return str(
+            self.driver.execute_script("return document.querySelector('canvas').toDataURL()")
+        )
+
+    def complaints(self) -> list[str]:
+        log = self.driver.get_log("browser")
+        return [entry["message"] for entry in log if entry["level"] in ("SEVERE", "WARNING")]
+
+    def requested(self) -> set[str]:
+        """Every address that was asked for since the last call."""
+        urls: set[str] = set()
+        for entry in self.driver.get_log("performance"):
+            message = json.loads(entry["message"])["message"]
+            params = message["params"]
+            if message["method"] == "Network.requestWillBeSent":
+                urls.add(params["request"]["url"])
+            elif message["method"] == "Network.webSocketCreated":
+                urls.add(params["url"])
+        return urls
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A 16-bit wav of a few seconds: real speakers where the data is, else a made voice."""
+    clips = [np.asarray(soundfile.read(p)[0]) for p in sorted(SPEECH.glob("*.flac"))[:2]]
+    sound = np.concatenate(clips) if clips else voice(6.0, RATE)
+    path = tmp_path_factory.mktemp("speech") / "speech.wav"
+    soundfile.write(path, 0.8 * sound / np.abs(sound).max(), RATE, subtype="PCM_16")
+    return path
+
+
+@pytest.fixture(scope="module")
+def server_url(request: pytest.FixtureRequest) -> str:
+    """A real server: with the bundled model where it is there, else without a network."""
+    bundled = any((ROOT / "kfusion" / "weights").glob("*.safetensors"))
+    running = request.getfixturevalue("server" if bundled else "synthetic_server")
+    return f"{running.http}/"
+
+
+@pytest.fixture(scope="module")
+def driver(speech: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    for flag in (
+        "headless",
+        "no-sandbox",
+        "disable-gpu",
+        "disable-quic",
+        "no-first-run",
+        "disable-background-networking",
+        "disable-component-update",
+        "disable-sync",
+        "use-fake-ui-for-media-stream",
+        "use-fake-device-for-media-stream",
+        f"use-file-for-fake-audio-capture={speech}",
+        "autoplay-policy=no-user-gesture-required",
+        f"user-data-dir={tmp_path_factory.mktemp('profile')}",
+        "window-size=1280,800",
+    ):
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    chrome = webdriver.Chrome(options=options, service=Service(str(CHROMEDRIVER)))
+    try:
+        chrome.set_script_timeout(WAIT_S)
+        chrome.set_page_load_timeout(WAIT_S)
+        yield chrome
+    finally:
+        chrome.quit()
+
+
+@pytest.fixture
+def page(driver: Any, server_url: str) -> Iterator[Page]:
+    """The page, freshly opened; afterwards nothing was complained of and nothing left the host."""
+    page = Page(driver, server_url)
+    driver.get("about:blank")
+    page.complaints()
+    page.requested()
+    page.open()
+    yield page
+    assert page.complaints() == []
+    own = (server_url, server_url.replace("http:", "ws:"), "data:", "blob:", "about:")
+    assert [url for url in page.requested() if not url.startswith(own)] == []
+
+
+def test_before_any_sound_the_face_is_the_neutral_one(page: Page) -> None:
+    seen = page.watch(0.2)
+    np.testing.assert_allclose(seen.points[-1], NEUTRAL, atol=0.05)
+    assert page.driver.execute_script("return kfusion.state") == "idle"
+    assert not [url for url in page.requested() if url.startswith("ws:")]
+
+
+def test_the_mouth_moves_while_someone_speaks_and_shuts_when_the_microphone_stops(
+    page: Page,
+) -> None:
+    page.find("#microphone").click()
+    page.until_state("live")
+    page.until("return kfusion.frame.n > 5")
+    seen = page.watch(3.0)
+    gap = seen.lip_gap()
+    assert np.ptp(gap) > 3
+    assert (np.diff(seen.n) >= 0).all()
+    assert seen.n[-1] - seen.n[0] == pytest.approx(90, abs=12)
+    assert 100 < page.driver.execute_script("return kfusion.stats.latencyMs") < 1500
+    assert page.find("#latency").text.endswith("ms")
+
+    if path := os.environ.get("KFUSION_SCREENSHOT"):
+        open_wide = float(np.quantile(gap, 0.75))
+        page.until(
+            f"const p = kfusion.frame.points; return p[2 * 66 + 1] - p[2 * 62 + 1] > {open_wide}"
+        )
+        page.driver.save_screenshot(path)
+
+    page.find("#microphone").click()
+    page.until_state("quiet")
+    page.watch(1.5)
+    assert abs(page.watch(0.2).lip_gap()[-1]) < 1
+
+
+def test_the_dial_changes_the_face_even_while_nobody_speaks(page: Page) -> None:
+    rest = page.watch(0.1)
+    before = page.picture()
+    page.find('[data-emotion="happy"]').click()
+    page.find("#intensity").send_keys(Keys.END)
+    page.watch(1.5)
+    happy = page.watch(0.1)
+    assert happy.mouth_width()[-1] > rest.mouth_width()[-1] + 3
+    assert happy.corner_height()[-1] > rest.corner_height()[-1] + 1.5
+    assert page.picture() != before
+    assert page.find('[data-emotion="happy"]').get_attribute("aria-pressed") == "true"
+
+    page.find('[data-emotion="neutral"]').click()
+    page.watch(1.5)
+    np.testing.assert_allclose(page.watch(0.1).mouth_width()[-1], rest.mouth_width()[-1], atol=1)
+
+
+def test_a_sound_file_plays_in_step_with_the_face(page: Page, speech: Path) -> None:
+    page.find("#file").send_keys(str(speech))
+    page.until_state("playing")
+    page.until("return kfusion.frame.n > 5")
+    seen = page.watch(2.5)
+    assert np.ptp(seen.lip_gap()) > 3
+    assert seen.heard[-1] - seen.heard[0] == pytest.approx(2.5, abs=0.5)
+    # Within three frames of the sound, nearly always: the machine may stall for a moment.
+    assert np.quantile(np.abs(seen.heard * 30 - seen.n), 0.95) < 3
+    page.find("#stop-file").click()
+    page.until_state("idle")
+
+
+def test_a_file_that_is_no_sound_is_said_to_be_none(page: Page, tmp_path: Path) -> None:
+    path = tmp_path / "notes.wav"
+    path.write_text("no sound at all")
+    page.find("#file").send_keys(str(path))
+    page.until_state("unreadable")
+    assert "notes.wav" in page.find("#status").text
+
+
+def test_the_page_fits_a_phone(page: Page) -> None:
+    screen = {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
+    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    try:
+        page.watch(0.2)
+        assert page.driver.execute_script("return document.documentElement.scrollWidth") <= 360
+        pressed = page.find("#microphone").rect
+        assert pressed["x"] >= 0
+        assert pressed["x"] + pressed["width"] <= 360
+        assert pressed["height"] >= 44
+    finally:
+        page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
