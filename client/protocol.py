@@ -15,11 +15,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from client.errors import named_error
 from client.pacing import NEVER, SilenceOwed
 from client.pcm import encode_pcm, frame_bytes
 from kfusion import wire
@@ -28,7 +29,6 @@ from kfusion.emotion import vector
 from kfusion.errors import (
     BadIdentity,
     BadMessage,
-    Busy,
     ConnectionLost,
     KFusionError,
     WireError,
@@ -77,7 +77,6 @@ class Piece:
 
 
 PIECE_S: Final = 0.5
-RETRY_S: Final = 5  # of a busy server that does not say
 
 
 class ClientStream:
@@ -302,22 +301,3 @@ def _checked(message: wire.ClientMessage) -> str:
     text = wire.encode(message)
     wire.parse_client(text)
     return text
-
-
-def _classes(base: type[WireError]) -> Iterator[tuple[str, Any]]:
-    for cls in base.__subclasses__():
-        yield cls.code, cls
-        yield from _classes(cls)
-
-
-_BY_CODE: Final = dict(_classes(WireError))
-
-
-def named_error(error: wire.Error) -> WireError:
-    """The class of kfusion.errors for the code; a code of a later version keeps its name."""
-    if error.code == Busy.code:
-        retry = RETRY_S if error.retry_after_s is wire.UNSET else error.retry_after_s
-        return Busy(error.message, retry)
-    if error.code in _BY_CODE:
-        return _BY_CODE[error.code](error.message)
-    return WireError(f"{error.code}: {error.message}")

@@ -13,10 +13,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Final, Literal, Protocol
+from typing import Final, Literal
 
 from numpy.typing import ArrayLike
 
+from client.clock import Clock, LoopClock
 from client.inbox import Inbox
 from client.protocol import ClientStream, Event, Frame, Message, Piece, State, identity_of
 from client.transports import Closed, Transport, open_websocket
@@ -27,31 +28,6 @@ from kfusion.errors import BadMessage, ConnectionFailed, KFusionError
 
 LIVE_FRAMES: Final = 300  # unread frames kept of a live stream (10 s)
 FILE_FRAMES: Final = 36_000  # ... and of a file (20 min, some 30 MB)
-
-
-class Clock(Protocol):
-    """Time, in seconds of any one clock, and waiting for it."""
-
-    def now(self) -> float: ...
-
-    async def wait(self, event: asyncio.Event, until: float) -> None:
-        """Returns once ``event`` is set or it is ``until``."""
-        ...
-
-
-class LoopClock:
-    """The event loop's own time."""
-
-    def now(self) -> float:
-        return asyncio.get_running_loop().time()
-
-    async def wait(self, event: asyncio.Event, until: float) -> None:
-        left = max(0.0, until - self.now())
-        try:
-            async with asyncio.timeout(left if left < float("inf") else None):
-                await event.wait()
-        except TimeoutError:
-            pass
 
 
 class Events(AsyncIterator[Event]):

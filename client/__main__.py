@@ -1,0 +1,132 @@
+"""``python -m client``: streams a sound file or the microphone to a KFusion server.
+
+Exit codes: 0 done; 1 the server or the connection failed; 2 what was asked cannot be done;
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from kfusion import wire
+from kfusion.errors import BadIdentity, Busy, KFusionError, Unauthorized
+from kfusion.landmarks import Identity, Points
+
+DEFAULT_URL: Final = "ws://127.0.0.1:8765"
+
+
+def weight(text: str) -> tuple[str, float]:
+    """``happy=0.7`` -> ("happy", 0.7)."""
+    name, equals, number = text.partition("=")
+    try:
+        if not equals:
+            raise ValueError
+        return name, float(number)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: wanted NAME=WEIGHT, e.g. happy=0.7") from None
+
+
+def read_identity(path: Path) -> Points:
+    """A JSON file of 68 pairs, or of {"points": 68 pairs} -> (68, 2).
+
+    Raises :class:`~kfusion.errors.BadIdentity`, naming the file.
+    """
+    wanted = "wanted JSON: 68 pairs [x, y], or an object with such points"
+    try:
+        data = msgspec.json.decode(path.read_bytes(), type=wire.GivenPoints | wire.Points)
+    except OSError as error:
+        raise BadIdentity(f"{path}: cannot be read ({error.strerror}); {wanted}") from None
+    except msgspec.DecodeError as error:
+        raise BadIdentity(f"{path}: {error}; {wanted}") from None
+    try:
+        points = data.points if isinstance(data, wire.GivenPoints) else data
+        return Identity.from_points(points).points
+    except BadIdentity as error:
+        raise BadIdentity(f"{path}: {error}") from None
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="kfusion-client", description=__doc__)
+    commands = p.add_subparsers(dest="command", required=True)
+    stream = argparse.ArgumentParser(add_help=False)
+    stream.add_argument("--url", default=DEFAULT_URL, help="ws:// or wss:// (%(default)s)")
+    stream.add_argument(
+        "--token",
+        default=os.environ.get("KFUSION_TOKEN"),
+        help="the server's token (default: the environment's KFUSION_TOKEN, if any)",
+    )
+    stream.add_argument(
+        "--emotion", nargs="+", type=weight, default=[], metavar="NAME=WEIGHT",
+        help="e.g. happy=0.7; the rest is neutral",
+    )  # fmt: skip
+    stream.add_argument(
+        "--identity", type=Path, metavar="FACE.json",
+        help="68 points of a face at rest; frames are in its coordinates",
+    )  # fmt: skip
+    stream.add_argument("--hop", type=int, default=3, help="frames a step (%(default)s)")
+    stream.add_argument("--lookahead", type=int, default=3, help="frames (%(default)s)")
+    stream.add_argument("--out", metavar="FRAMES.jsonl", help="a JSON line per frame; - prints")
+
+    file = commands.add_parser("file", parents=[stream], help="a sound file, as fast as it goes")
+    file.add_argument("audio", type=Path, help="WAV, FLAC, Ogg, MP3, or what FFmpeg reads")
+    file.add_argument("--video", type=Path, metavar="PREVIEW.mp4", help="the face, with sound")
+
+    mic = commands.add_parser("mic", parents=[stream], help="the microphone, live; Ctrl-C ends")
+    mic.add_argument("--device", help="an input device's number or name (the system's default)")
+    mic.add_argument("--list", action="store_true", help="lists the input devices")
+    return p
+
+
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The arguments, checked as far as they can be without a server."""
+    p = parser()
+    a = p.parse_args(argv)
+    a.emotion = dict(a.emotion)
+    if a.command == "file":
+        if a.out is None and a.video is None:
+            p.error("nothing to write; give --out FRAMES.jsonl, --video PREVIEW.mp4 or both")
+        if a.video is not None and a.video.suffix.lower() != ".mp4":
+            p.error(f"--video {a.video}: wanted a name that ends in .mp4")
+    a.face = None if a.identity is None else read_identity(a.identity)
+    return a
+
+
+def _code(error: KFusionError) -> int:
+    return 1 if error.fault == "server" or isinstance(error, Unauthorized) else 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    try:
+        a = arguments(argv)
+        if a.command == "file":
+            from client.file import run
+        else:
+            from client.live import run
+        asyncio.run(run(a))
+    except Busy as error:
+        print(f"kfusion-client: {error}; try again in {error.retry_after_s} s", file=sys.stderr)
+        return 1
+    except KFusionError as error:
+        print(f"kfusion-client: {error}", file=sys.stderr)
+        return _code(error)
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has gone; say nothing
+        return 1
+    except OSError as error:
+        print(f"kfusion-client: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

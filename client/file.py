@@ -1,0 +1,130 @@
+"""A sound file through a server: frames to JSON Lines, and a preview video."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.protocol import Frame
+from client.sdk import Face, connect
+from client.sinks.jsonl import JsonlSink
+from kfusion import wire
+from kfusion.audio import Samples, read_audio
+from kfusion.errors import KFusionError
+from kfusion.landmarks import COUNT, Points
+from kfusion.stream import frame_count
+
+LONG_S: Final = 10.0
+"""Files longer than this show their progress."""
+
+
+def progress(what: str, total: int, *, shown: bool) -> Any:
+    """A tqdm bar on a terminal's standard error; it counts frames."""
+    from tqdm import tqdm
+
+    hidden = not (shown and sys.stderr.isatty())
+    return tqdm(total=total, desc=what, unit="frame", file=sys.stderr, disable=hidden, leave=False)
+
+
+async def animate(
+    face: Face, samples: Samples, on_frame: Callable[[Frame], object]
+) -> wire.End | None:
+    """Sends all of ``samples`` while reading, so that neither side waits for ever."""
+
+    async def send() -> None:
+        await face.send(samples)
+        await face.end()
+
+    sending = asyncio.create_task(send())
+    ended: wire.End | None = None
+    try:
+        async for event in face.events():
+            if isinstance(event, Frame):
+                on_frame(event)
+            elif isinstance(event, wire.End):
+                ended = event
+            elif isinstance(event, wire.Error):
+                raise KFusionError(f"the server refused: {event.message} ({event.code})")
+        await sending
+    finally:
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+    return ended
+
+
+def faces_at(frames: Iterable[Frame], count: int) -> NDArray[np.float32]:
+    """(count, 68, 2): the face at every frame; one that was dropped shows the one before."""
+    faces = np.zeros((count, COUNT, 2), np.float32)
+    known = np.full(count, -1)
+    for frame in frames:
+        if frame.n < count:
+            faces[frame.n], known[frame.n] = frame.points, frame.n
+    if not (known >= 0).any():
+        return faces[:0]
+    last = np.maximum.accumulate(known)
+    last[last < 0] = known[known >= 0][0]
+    return faces[last]
+
+
+async def run(a: argparse.Namespace) -> None:
+    """The command ``file``. Raises a :class:`~kfusion.errors.KFusionError` that says why not."""
+    if a.video is not None:
+        from client import video  # tells at once what is missing
+
+        video.check()
+    samples, rate = await asyncio.to_thread(read_audio, a.audio)
+    total = frame_count(len(samples), rate)
+    shown = len(samples) > LONG_S * rate and a.out != "-"
+    frames: list[Frame] = []
+    with ExitStack() as undo:
+        sink = None if a.out is None else JsonlSink(a.out)
+        if sink is not None:
+            undo.callback(sink.discard)
+        async with connect(
+            a.url,
+            rate=rate,
+            format="f32le",  # as it was read: nothing is rounded on the way
+            hop=a.hop,
+            lookahead=a.lookahead,
+            mode="file",
+            identity=a.face,
+            emotion=a.emotion,
+            token=a.token,
+        ) as face:
+            with progress("animating", total, shown=shown) as bar:
+
+                def take(frame: Frame) -> None:
+                    if sink is not None:
+                        sink.send(frame)
+                    if a.video is not None:
+                        frames.append(frame)
+                    bar.update(1)
+
+                ended = await animate(face, samples, take)
+        if ended is not None and ended.dropped:
+            print(f"kfusion-client: {ended.dropped} frames were dropped", file=sys.stderr)
+        if a.video is not None:
+            faces = faces_at(frames, total)
+            await asyncio.to_thread(_draw, a, faces, samples, rate, shown=shown)
+        if sink is not None:
+            sink.close()
+        undo.pop_all()
+
+
+def _draw(
+    a: argparse.Namespace, faces: NDArray[np.float32], samples: Samples, rate: int, *, shown: bool
+) -> None:
+    from client import video
+
+    identity: Points | None = a.face
+    with progress("drawing", len(faces), shown=shown) as bar:
+        video.write_video(
+            a.video, faces, samples, rate, identity=identity, on_frame=lambda: bar.update(1)
+        )

@@ -1,0 +1,128 @@
+"""The microphone through a server, live, with one line that says how it goes."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import signal
+import sys
+from contextlib import ExitStack
+from types import FrameType
+from typing import Final
+
+from client.microphone import Microphone, devices
+from client.protocol import Frame
+from client.sdk import Face, connect
+from client.sinks.jsonl import JsonlSink
+from client.status import LatencyMeter, status_line
+from kfusion import wire
+
+REFRESH_S: Final = 0.1
+
+
+def print_devices() -> None:
+    """Every input device, a line each; the default has a star."""
+    for d in devices():
+        star = "*" if d.default else " "
+        print(f"{star}{d.index:3d}  {d.name}  ({d.channels} channels, {d.rate} Hz)")
+
+
+class Show:
+    """What the status line tells of one stream."""
+
+    def __init__(self, mic: Microphone, face: Face) -> None:
+        self.mic, self.face = mic, face
+        self.loop = asyncio.get_running_loop()
+        self.meter = LatencyMeter(mic.rate)
+        self.frames = 0
+        self.dropped = 0
+
+    def line(self) -> str:
+        lost_s = self.mic.queue.lost_in_all / self.mic.rate
+        return status_line(self.mic.level, self.meter.ms, self.frames, self.dropped, lost_s)
+
+    async def refresh(self) -> None:
+        """Writes the line a few times a second; ends by being cancelled."""
+        while True:
+            sys.stderr.write(f"\r{self.line():<79}")
+            sys.stderr.flush()
+            await asyncio.sleep(REFRESH_S)
+
+
+async def speak(mic: Microphone, face: Face, show: Show) -> None:
+    """Sends what is heard, and the end when the microphone stops."""
+    async for block in mic.blocks():
+        if block.lost:
+            await face.silence(block.lost)
+            continue
+        show.meter.sound(face.stream.samples, block.at)
+        await face.send(block.pcm)
+    await face.end()
+
+
+async def listen(face: Face, show: Show, sink: JsonlSink | None) -> None:
+    """Takes the frames until the end."""
+    async for event in face.events():
+        if isinstance(event, Frame):
+            show.frames += 1
+            show.meter.frame(event.n, show.loop.time())
+            if sink is not None:
+                sink.send(event)
+        elif isinstance(event, wire.Dropped):
+            show.dropped += event.count
+        elif isinstance(event, wire.Error):
+            print(f"\nkfusion-client: {event.message} ({event.code})", file=sys.stderr)
+
+
+async def run(a: argparse.Namespace) -> None:
+    """The command ``mic``. Raises a :class:`~kfusion.errors.KFusionError` that says why not."""
+    if a.list:
+        print_devices()
+        return
+    mic = Microphone(a.device)
+    with ExitStack() as undo:
+        sink = None if a.out is None else JsonlSink(a.out)
+        if sink is not None:
+            undo.callback(sink.discard)
+        async with (
+            connect(
+                a.url,
+                rate=mic.rate,
+                hop=a.hop,
+                lookahead=a.lookahead,
+                identity=a.face,
+                emotion=a.emotion,
+                token=a.token,
+            ) as face,
+            mic,
+        ):
+            await _talk(mic, face, sink)
+        if sink is not None:
+            sink.close()
+        undo.pop_all()
+
+
+async def _talk(mic: Microphone, face: Face, sink: JsonlSink | None) -> None:
+    loop = asyncio.get_running_loop()
+
+    def interrupted(number: int, stack: FrameType | None) -> None:
+        loop.call_soon_threadsafe(mic.stop)
+
+    try:
+        loop.add_signal_handler(signal.SIGINT, mic.stop)
+    except NotImplementedError:  # Windows
+        signal.signal(signal.SIGINT, interrupted)
+    show = Show(mic, face)
+    print(f"listening to {mic.device.name} at {mic.rate} Hz; Ctrl-C ends", file=sys.stderr)
+    sending = asyncio.create_task(speak(mic, face, show))
+    showing = asyncio.create_task(show.refresh()) if sys.stderr.isatty() else None
+    try:
+        await listen(face, show, sink)
+        await sending
+    finally:
+        for task in filter(None, (sending, showing)):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await task
+        print(f"\n{show.line()}", file=sys.stderr)

@@ -1,0 +1,42 @@
+"""Frames as JSON Lines: {"n": 0, "t": 0.0, "points": [[x, y] * 68]}."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from client.outputs import WholeFile
+from client.protocol import Frame
+
+
+class JsonlSink:
+    """Writes to a file, which appears at ``close``, or for ``-`` to the standard output.
+
+    Raises :class:`~client.errors.OutputError` where it cannot be written.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.file = None if str(path) == "-" else WholeFile(path)
+        self.out: BinaryIO = (
+            sys.stdout.buffer if self.file is None else self.file.temporary.open("wb")
+        )
+
+    def send(self, frame: Frame) -> None:
+        line = {"n": frame.n, "t": frame.t, "points": frame.points.tolist()}
+        self.out.write(msgspec.json.encode(line) + b"\n")
+
+    def close(self) -> None:
+        if self.file is None:
+            self.out.flush()
+            return
+        self.out.close()
+        self.file.keep()
+
+    def discard(self) -> None:
+        """Leaves nothing behind of a file that did not become whole."""
+        if self.file is not None:
+            self.out.close()
+            self.file.discard()
