@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from kfusion.landmarks import INNER_LOWER, INNER_UPPER, NEUTRAL
+from kfusion.wire import FrameBlock, Silence, encode_frames, parse_client
 from tests.conftest import DATA, voice
 
 pytest.importorskip("selenium", reason="selenium is not installed")
@@ -37,6 +39,9 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
     pytest.mark.skipif(CHROMEDRIVER is None, reason="chromedriver is not installed"),
 ]
+
+_JAW_DROP: Final = np.zeros((68, 2))
+_JAW_DROP[list(INNER_LOWER), 1] = 8
 
 # Collects what the page draws for some seconds, frame by frame of the screen.
 WATCH: Final = """
@@ -105,6 +110,17 @@ class Page:
             np.array([s["points"] for s in seen], dtype=np.float64).reshape(-1, 68, 2),
             np.array([np.nan if s["heard"] is None else s["heard"] for s in seen]),
         )
+
+    def with_module(self, name: str, body: str, *arguments: Any) -> Any:
+        """What ``body`` returns, given one of the page's modules as ``m`` and arguments ``a``."""
+        script = f"""
+            const [url, a, done] = arguments;
+            import(url).then((m) => done({{ value: (() => {{ {body} }})() }}))
+              .catch((error) => done({{ error: String(error) }}));
+        """
+        answer = self.driver.execute_async_script(script, self.url + name, arguments)
+        assert "error" not in answer, answer["error"]
+        return answer["value"]
 
     def picture(self) -> str:
         return str(
@@ -261,6 +277,119 @@ def test_a_file_that_is_no_sound_is_said_to_be_none(page: Page, tmp_path: Path) 
     page.find("#file").send_keys(str(path))
     page.until_state("unreadable")
     assert "notes.wav" in page.find("#status").text
+
+
+def test_the_page_reads_the_frames_that_the_wire_writes(page: Page) -> None:
+    values = np.random.default_rng(5).normal(128, 40, (3, 136)).astype(np.float32)
+    block = FrameBlock("points", 2**40 + 7, 123_456_789, values)
+    read = page.with_module(
+        "protocol.js",
+        """
+        const { kind, n, count, clock, frames } =
+          m.parseFrames(Uint8Array.from(atob(a[0]), (c) => c.charCodeAt(0)).buffer);
+        return { kind, n, count, clock, frames: frames.map((f) => Array.from(f)) };
+        """,
+        base64.b64encode(encode_frames(block)).decode(),
+    )
+    assert (read["kind"], read["n"], read["count"], read["clock"]) == (
+        1,
+        block.first,
+        3,
+        block.clock_us,
+    )
+    np.testing.assert_array_equal(np.array(read["frames"], dtype=np.float32), values)
+
+
+def test_the_page_neither_reads_nor_chokes_on_bytes_that_are_no_frames(page: Page) -> None:
+    rng = np.random.default_rng(6)
+    rubbish = [rng.integers(0, 256, size, dtype=np.uint8).tolist() for size in range(0, 200, 7)]
+    truncated = list(encode_frames(FrameBlock("points", 0, 0, np.zeros((2, 136), np.float32))))[:-4]
+    read = page.with_module(
+        "protocol.js",
+        "return a[0].map((bytes) => m.parseFrames(Uint8Array.from(bytes).buffer));",
+        [*rubbish, truncated],
+    )
+    assert read == [None] * len(read)
+
+
+def test_every_message_of_the_page_is_one_that_the_wire_takes(page: Page) -> None:
+    built = page.with_module(
+        "protocol.js",
+        """
+        const options = { rate: 44100, mode: "live", hop: 3, lookahead: 3, emotion: { sad: 0.4 } };
+        return [
+          m.start(options), m.start({ ...options, mode: "file" }), m.resume("a token", 17),
+          m.emotion({ happy: 0.3, contempt: 0.7 }), m.end(), ...m.silences(150 * 44100, 44100),
+        ].map((message) => JSON.stringify(message));
+        """,
+    )
+    messages = [parse_client(text) for text in built]
+    assert sum(s.samples for s in messages if isinstance(s, Silence)) == 150 * 44100
+
+
+@pytest.mark.parametrize("steps", [(0.05,), (0.05, 0.3, 0.01), (0.7,)])
+def test_silence_is_owed_for_the_time_that_passed_up_to_its_most(
+    page: Page, steps: tuple[float, ...]
+) -> None:
+    rate, frames = 44100, 6
+    paid = page.with_module(
+        "silence.js",
+        """
+        const [rate, frames, steps] = a;
+        const owed = new m.SilenceOwed(rate, frames);
+        owed.heard(9.98, 10);
+        const paid = [];
+        for (let i = 0, t = 10; t < 14; i++) paid.push([t += steps[i % steps.length], owed.due(t)]);
+        return paid;
+        """,
+        rate,
+        frames,
+        steps,
+    )
+    total = 0
+    most = frames / 30 + 0.4
+    for at, samples in paid:
+        assert samples == 0 or at - 10 >= 0.1
+        total += samples
+        assert total <= round(min(at - 10, most) * rate) + 1
+    assert total == round(most * rate)
+
+
+def test_when_frames_stop_coming_the_mouth_eases_shut(page: Page) -> None:
+    drawn = page.with_module(
+        "playout.js",
+        """
+        const [rest, open, rate] = a.map((x) => (Array.isArray(x) ? Float32Array.from(x) : x));
+        const frames = new m.FrameBuffer(rest);
+        for (let n = 0; n < 30; n++) if (n < 10 || n > 14) frames.push(n, [open]);
+        const out = new Float32Array(136);
+        const drawn = [];
+        for (let i = 0; i < 3 * rate; i++) {
+          frames.pose((30 * i) / rate, i / rate, out);
+          drawn.push(Array.from(out));
+        }
+        return drawn;
+        """,
+        NEUTRAL.ravel().tolist(),
+        (NEUTRAL + _JAW_DROP).ravel().tolist(),
+        60,
+    )
+    points = np.array(drawn).reshape(-1, 68, 2)
+    seen = Seen(np.arange(len(points)) / 2.0, points, np.zeros(len(points)))
+    gap = seen.lip_gap()
+    assert gap[30] == pytest.approx(8, abs=0.01)
+    assert gap[45:50] == pytest.approx(8, abs=0.01)  # a hole of five frames is bridged
+    assert gap[-1] == pytest.approx(0, abs=0.01)
+    assert np.abs(np.diff(gap[60:])).max() < 1  # eased, not dropped
+
+
+def test_the_dial_is_turned_with_the_keyboard(page: Page) -> None:
+    pad = page.find("#pad")
+    pad.send_keys(Keys.END, Keys.ARROW_RIGHT)
+    assert pad.get_attribute("aria-valuetext") == "contempt 100 %"
+    assert page.find("#intensity").get_attribute("value") == "100"
+    pad.send_keys(Keys.HOME)
+    assert page.find('[data-emotion="neutral"]').get_attribute("aria-pressed") == "true"
 
 
 def test_the_page_fits_a_phone(page: Page) -> None:

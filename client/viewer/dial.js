@@ -81,7 +81,8 @@ export class Dial {
 
   #key(event) {
     const sector = TURN / RING.length;
-    const turned = (by) => () => this.set((Math.round(this.angle / sector) + by) * sector, this.intensity);
+    const nearest = Math.round(this.angle / sector);
+    const turned = (by) => () => this.set((nearest + by) * sector, this.intensity);
     const act = {
       ArrowUp: () => this.set(this.angle, this.intensity + STEP),
       ArrowDown: () => this.set(this.angle, this.intensity - STEP),

@@ -36,7 +36,9 @@ const INNER_LOWER = [67, 66, 65];
  */
 export function lipGap(points) {
   let gap = 0;
-  for (let k = 0; k < 3; k++) gap += points[2 * INNER_LOWER[k] + 1] - points[2 * INNER_UPPER[k] + 1];
+  for (let k = 0; k < 3; k++) {
+    gap += points[2 * INNER_LOWER[k] + 1] - points[2 * INNER_UPPER[k] + 1];
+  }
   return gap / 3;
 }
 

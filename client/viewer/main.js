@@ -16,9 +16,18 @@ const face = new Face(part("face"));
 const readout = new Readout({
   status: part("status"), latency: part("latency"), dropped: part("dropped"), meter: part("level"),
 });
-const stats = { drawn: 0, scriptMs: 0, latencyMs: null, delayMs: null, received: 0, dropped: 0, rate: 0 };
+const stats = {
+  drawn: 0, // pictures
+  scriptMs: 0, // to draw one, smoothed
+  latencyMs: null, // from a frame's being spoken to its drawing, smoothed
+  delayMs: null, // what playout aims at
+  received: 0, // frames, of all sessions
+  dropped: 0, // frames, of this session
+  rate: 0, // of its audio
+};
 let state = "idle";
 let loudness = 0;
+let feeling = null; // the newest weights, until the server is told
 
 const stage = new Stage({
   url: streamUrl(location),
@@ -31,7 +40,7 @@ const stage = new Stage({
   heard: (samples) => (loudness = Math.max(loudness, rms(samples))),
 });
 
-const dial = new Dial(
+new Dial(
   {
     pad: part("pad"),
     knob: part("knob"),
@@ -43,7 +52,6 @@ const dial = new Dial(
     feeling = weights;
   },
 );
-let feeling = null; // newest weights that the server has not been told
 setInterval(() => {
   if (feeling) stage.feel(feeling);
   feeling = null;
@@ -165,7 +173,8 @@ function draw(time) {
 
 function count(latency) {
   const ms = latency === null ? null : latency * 1000;
-  stats.latencyMs = ms === null || stats.latencyMs === null ? ms : stats.latencyMs + SMOOTH * (ms - stats.latencyMs);
+  const before = stats.latencyMs ?? ms;
+  stats.latencyMs = ms === null ? null : before + SMOOTH * (ms - before);
   stats.delayMs = stage.live ? stage.live.delay.seconds * 1000 : null;
   stats.received = stage.received;
   stats.dropped = stage.dropped;

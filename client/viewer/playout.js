@@ -3,6 +3,7 @@
 import { FPS, WIDTH } from "./protocol.js";
 
 const KEPT_BEHIND = 60; // frames kept behind the one shown
+const KEPT_MOST = 45 * FPS; // a page in the background draws nothing, so nothing grows old there
 const BRIDGED = 15; // a hole of at most so many dropped frames is drawn as one movement
 const STARVED_AFTER = 4; // frames past the newest, before the face eases to rest
 const EASE_TO_REST_S = 0.35;
@@ -25,6 +26,10 @@ export class FrameBuffer {
   /** @param {number} n @param {Float32Array[]} frames consecutive, from frame n */
   push(n, frames) {
     frames.forEach((frame, k) => this.frames.set(n + k, frame));
+    for (const oldest of this.frames.keys()) {
+      if (this.frames.size <= KEPT_MOST) break;
+      this.frames.delete(oldest);
+    }
     if (n + frames.length - 1 > this.last) {
       this.last = n + frames.length - 1;
       this.lastFrame = frames[frames.length - 1];

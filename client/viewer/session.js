@@ -1,5 +1,6 @@
 // One session with the server over a WebSocket: opened, kept through lost connections, ended.
-// It moves messages only; what they mean for the face is for whoever made it.
+// It moves messages only; what they mean for the face is for whoever made it. Another transport
+// needs the same few verbs (audio, silence, send, end, close) and the same listener.
 
 import * as protocol from "./protocol.js";
 

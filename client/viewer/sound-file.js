@@ -7,6 +7,7 @@ const CHUNK_S = 0.1;
 const BACKLOG_MOST_BYTES = 256 * 1024;
 const SENT_AHEAD_MOST_S = 30; // bounds what the page, the server and the network hold
 const START_AHEAD_S = 0.5;
+const BLOCKED_AFTER_S = 0.5; // the browser lets no sound out before someone has touched the page
 
 /**
  * @param {File} file anything the browser can decode
@@ -49,6 +50,7 @@ export class Playback {
     this.complete = false; // every frame came
     this.running = false;
     this.startedAt = 0;
+    this.ranAt = 0;
     this.finished = false;
     this.clock = new SteadyClock();
     this.source = null;
@@ -71,10 +73,11 @@ export class Playback {
     const heard = this.seconds(now);
     const all = this.complete || newest + 1 >= this.frames;
     const ahead = (newest + 1) / FPS - heard;
-    if (!this.running && (all || ahead >= START_AHEAD_S)) this.#run();
+    if (!this.running && (all || ahead >= START_AHEAD_S)) this.#run(now);
     else if (this.running && !all && ahead < 1 / FPS) this.#halt();
     if (!this.running) return "buffering";
-    return this.context.state === "running" ? "playing" : "blocked";
+    if (this.context.state === "running") return "playing";
+    return now - this.ranAt > BLOCKED_AFTER_S ? "blocked" : "buffering";
   }
 
   /** What is being heard now, in seconds of the file. */
@@ -96,8 +99,9 @@ export class Playback {
     this.context.close();
   }
 
-  #run() {
+  #run(now) {
     this.running = true;
+    this.ranAt = now;
     this.context.resume();
     if (this.source) return;
     this.source = this.context.createBufferSource();

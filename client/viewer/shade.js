@@ -1,0 +1,14 @@
+// Soft light and shadow.
+
+/**
+ * A round patch of colour that fades outwards.
+ * @param {CanvasRenderingContext2D} g
+ * @param {string} inside @param {string} outside the same colour, transparent
+ */
+export function soft(g, x, y, radius, inside, outside) {
+  const fill = g.createRadialGradient(x, y, 0, x, y, radius);
+  fill.addColorStop(0, inside);
+  fill.addColorStop(1, outside);
+  g.fillStyle = fill;
+  g.fillRect(x - radius, y - radius, 2 * radius, 2 * radius);
+}
