@@ -62,6 +62,7 @@ class RunningServer:
     port: int
     process: subprocess.Popen[str]
     lines: list[str]
+    reader: threading.Thread
 
     @property
     def url(self) -> str:
@@ -94,7 +95,7 @@ def start_server(*arguments: str) -> RunningServer:
             if found:
                 rest = threading.Thread(target=lines.extend, args=(process.stdout,), daemon=True)
                 rest.start()
-                return RunningServer(int(found[1]), process, lines)
+                return RunningServer(int(found[1]), process, lines, rest)
     finally:
         watchdog.cancel()
     raise AssertionError("the server did not start:\n" + "".join(lines))
@@ -103,7 +104,11 @@ def start_server(*arguments: str) -> RunningServer:
 def stop_server(server: RunningServer) -> int:
     """Ends it as an operator would, and gives its exit status."""
     server.process.terminate()
-    return server.process.wait(timeout=20)
+    status = server.process.wait(timeout=20)
+    server.reader.join(timeout=5)
+    assert server.process.stdout is not None
+    server.process.stdout.close()
+    return status
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,394 @@
+"""Real server processes, spoken to over real sockets by a client that is not our SDK."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Subprotocol
+
+from kfusion import wire
+from kfusion.landmarks import NEUTRAL, lip_gap
+from kfusion.runtime import Animator, SyntheticEngine
+from tests.conftest import RunningServer, start_server, stop_server, voice
+
+
+class Raw:
+    """A bare client: what it was sent, in order."""
+
+    def __init__(self, ws: ClientConnection) -> None:
+        self.ws = ws
+        self.out: list[Any] = []
+
+    async def say(self, **message: Any) -> None:
+        await self.ws.send(json.dumps(message))
+
+    async def next(self) -> Any:
+        message = await asyncio.wait_for(self.ws.recv(), 20)
+        seen = (
+            wire.decode_frames(message)
+            if isinstance(message, bytes)
+            else wire.parse_server(message)
+        )
+        self.out.append(seen)
+        return seen
+
+    async def until(self, kind: type[Any]) -> Any:
+        while True:
+            seen = await self.next()
+            if isinstance(seen, kind):
+                return seen
+
+    async def rest(self) -> None:
+        try:
+            while True:
+                await self.next()
+        except ConnectionClosed:
+            pass
+
+    @property
+    def points(self) -> NDArray[np.float32]:
+        blocks = [m.values for m in self.out if isinstance(m, wire.FrameBlock)]
+        return np.concatenate([np.zeros((0, 136), np.float32), *blocks]).reshape(-1, 68, 2)
+
+    @property
+    def codes(self) -> list[str]:
+        return [m.code for m in self.out if isinstance(m, wire.Error)]
+
+
+@asynccontextmanager
+async def client(server: RunningServer, start: bool = True, **fields: Any) -> AsyncIterator[Raw]:
+    async with connect(
+        server.url, subprotocols=[Subprotocol(wire.SUBPROTOCOL)], ping_timeout=None, max_size=None
+    ) as ws:
+        raw = Raw(ws)
+        if start:
+            await raw.say(type="start", **{"encoding": "binary", **fields})
+            assert isinstance(await raw.next(), wire.Ready)
+        yield raw
+
+
+def pcm(samples: NDArray[np.float32]) -> bytes:
+    return (samples * 32767).astype("<i2").tobytes()
+
+
+def get(url: str) -> tuple[int, bytes, Any]:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return answer.status, answer.read(), answer.headers
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read(), error.headers
+
+
+async def stream_file(server: RunningServer, sound: NDArray[np.float32], **fields: Any) -> Raw:
+    async with client(server, mode="file", **fields) as raw:
+        data = pcm(sound)
+
+        async def send() -> None:
+            for k in range(0, len(data), 60_000):
+                await raw.ws.send(data[k : k + 60_000])
+            await raw.say(type="end")
+
+        sending = asyncio.create_task(send())
+        await raw.rest()
+        await sending
+        return raw
+
+
+# Plain HTTP
+
+
+def test_plain_http_answers(synthetic_server: RunningServer) -> None:
+    base = synthetic_server.http
+    assert get(f"{base}/health")[0] == 200
+    assert get(f"{base}/ready")[0] == 200
+    status, body, headers = get(f"{base}/metrics")
+    assert status == 200 and b"kfusion_streams" in body
+    assert headers["Content-Type"].startswith("text/plain")
+    status, body, _ = get(f"{base}/v1/schema.json")
+    assert status == 200 and "$defs" in json.loads(body)
+    status, body, headers = get(f"{base}/")
+    assert status == 200 and b"<html" in body.lower() and "text/html" in headers["Content-Type"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/none", "/../pyproject.toml", "/%2e%2e/pyproject.toml", "//etc/passwd", "/viewer/"]
+)
+def test_nothing_but_the_page_is_served(synthetic_server: RunningServer, path: str) -> None:
+    assert get(f"{synthetic_server.http}{path}")[0] == 404
+
+
+# Handshake
+
+
+@pytest.mark.asyncio
+async def test_subprotocols_are_negotiated_as_written(synthetic_server: RunningServer) -> None:
+    async with connect(synthetic_server.url) as ws:
+        assert ws.subprotocol is None
+    offered = [Subprotocol("other"), Subprotocol(wire.SUBPROTOCOL)]
+    async with connect(synthetic_server.url, subprotocols=offered) as ws:
+        assert ws.subprotocol == wire.SUBPROTOCOL
+    with pytest.raises(InvalidStatus) as refused:
+        async with connect(synthetic_server.url, subprotocols=[Subprotocol("other")]):
+            pass
+    assert refused.value.response.status_code == 400
+
+
+@pytest.mark.asyncio
+async def test_a_token_is_asked_for_and_busy_is_said() -> None:
+    server = start_server("--engine", "synthetic", "--token", "sesame", "--max-sessions", "1")
+    try:
+        for url, headers in (
+            (server.url, {}),
+            (server.url, {"Authorization": "Bearer wrong"}),
+            (f"{server.url}?token=wrong", {}),
+        ):
+            async with connect(url, additional_headers=headers) as ws:
+                error = wire.parse_server(str(await ws.recv()))
+                assert isinstance(error, wire.Error)
+                assert (error.code, error.fatal) == ("unauthorized", True)
+                await ws.wait_closed()
+                assert ws.close_code == 1008
+        async with connect(f"{server.url}?token=sesame") as first:
+            await first.send('{"type":"start"}')
+            assert isinstance(wire.parse_server(str(await first.recv())), wire.Ready)
+            status, _, headers = await asyncio.to_thread(get, f"{server.http}/ready")
+            assert status == 503 and int(headers["Retry-After"]) > 0
+            bearer = {"Authorization": "Bearer sesame"}
+            async with connect(server.url, additional_headers=bearer) as second:
+                error = wire.parse_server(str(await second.recv()))
+                assert isinstance(error, wire.Error) and error.code == "busy"
+                assert isinstance(error.retry_after_s, int)
+                await second.wait_closed()
+                assert second.close_code == 1013
+                assert second.close_reason == str(error.retry_after_s)
+            await first.send('{"type":"mark","id":"still here"}')
+            assert '"still here"' in str(await first.recv())
+        text = "".join(server.lines)
+        assert "sesame" not in text
+    finally:
+        assert stop_server(server) == 0
+
+
+# Streams
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("rate", [16_000, 48_000])
+@pytest.mark.parametrize(("hop", "lookahead"), [(3, 3), (1, 0), (30, 0)])
+async def test_a_streamed_file_is_the_offline_call(
+    server: RunningServer, model: Animator, rate: int, hop: int, lookahead: int
+) -> None:
+    sound = voice(2.4, rate, seed=rate)
+    face = NEUTRAL * 2 + 30
+    raw = await stream_file(
+        server,
+        sound,
+        audio={"rate": rate},
+        hop=hop,
+        lookahead=lookahead,
+        emotion={"happy": 0.7},
+        identity={"points": face.tolist()},
+    )
+    exact = (sound * 32767).astype("<i2").astype(np.float32) / 32768
+    expected = model.animate(
+        exact, rate, emotion={"happy": 0.7}, identity=face, hop=hop, lookahead=lookahead
+    )
+    assert raw.points.shape == expected.shape
+    np.testing.assert_allclose(raw.points, expected, atol=1e-4)
+    end = raw.out[-1]
+    assert isinstance(end, wire.End) and end.frames == len(expected)
+    assert raw.ws.close_code == 1000
+
+
+@pytest.mark.asyncio
+async def test_streams_side_by_side_do_not_meet(server: RunningServer) -> None:
+    sounds = [voice(1.5, seed=k) for k in range(6)]
+    felt = [{}, {"happy": 1.0}, {"angry": 0.5}, {}, {"sad": 1.0}, {"fear": 0.2}]
+    alone = [
+        await stream_file(server, s, emotion=e) for s, e in zip(sounds, felt, strict=True)
+    ]
+    together = await asyncio.gather(
+        *(stream_file(server, s, emotion=e) for s, e in zip(sounds, felt, strict=True))
+    )
+    for a, b in zip(alone, together, strict=True):
+        np.testing.assert_allclose(a.points, b.points, atol=1e-4)
+
+
+@pytest.mark.asyncio
+async def test_bad_messages_are_answered_and_the_stream_goes_on(
+    synthetic_server: RunningServer,
+) -> None:
+    async with client(synthetic_server) as raw:
+        bad: list[tuple[str | bytes, str]] = [
+            ("{", "bad_message"),
+            ('{"type":"what"}', "bad_message"),
+            ('{"type":"start"}', "bad_message"),
+            (b"\0\0\0", "bad_audio"),
+            ('{"type":"emotion","weights":{"joy":1}}', "bad_emotion"),
+            ('{"type":"emotion","weights":{"happy":NaN}}', "bad_message"),
+            (json.dumps({"type": "identity", "id": "a", "points": [[1, 1]] * 67}), "bad_message"),
+            (
+                json.dumps({"type": "identity", "id": "a", "points": [[k, k] for k in range(68)]}),
+                "bad_identity",
+            ),
+        ]
+        for message, code in bad:
+            await raw.ws.send(message)
+            error = await raw.until(wire.Error)
+            assert (error.code, error.fatal) == (code, False)
+        await raw.ws.send(pcm(voice(1.0)))
+        await raw.say(type="end")
+        await raw.rest()
+        assert len(raw.points) == 30
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("first", "code"),
+    [
+        ('{"type":"start","hop":7}', "bad_message"),
+        ('{"type":"start","hop":30,"lookahead":1}', "bad_message"),
+        ('{"type":"start","audio":{"rate":4000}}', "bad_message"),
+        ('{"type":"start","emotion":{"joy":1}}', "bad_emotion"),
+        ("garbage", "bad_message"),
+    ],
+)
+async def test_a_bad_start_closes_4400(
+    synthetic_server: RunningServer, first: str, code: str
+) -> None:
+    async with client(synthetic_server, start=False) as raw:
+        await raw.ws.send(first)
+        await raw.rest()
+        assert raw.codes == [code] and raw.ws.close_code == 4400
+
+
+@pytest.mark.asyncio
+async def test_a_message_over_a_mebibyte_closes_1009(synthetic_server: RunningServer) -> None:
+    async with client(synthetic_server) as honest, client(synthetic_server) as raw:
+        await raw.ws.send(bytes((1 << 20) + 2))
+        await raw.rest()
+        assert raw.ws.close_code == 1009
+        await honest.ws.send(bytes(1 << 20))  # exactly so much is allowed
+        await honest.until(wire.FrameBlock)
+
+
+@pytest.mark.asyncio
+async def test_a_client_that_vanishes_frees_its_place(synthetic_server: RunningServer) -> None:
+    async with client(synthetic_server) as raw:
+        await raw.ws.send(pcm(voice(2.0)))
+        raw.ws.transport.abort()
+    for _ in range(100):
+        body = (await asyncio.to_thread(get, f"{synthetic_server.http}/metrics"))[1]
+        if b"kfusion_streams 0.0" in body:
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("the stream was not let go")
+
+
+@pytest.mark.asyncio
+async def test_a_client_that_never_reads_loses_its_oldest_frames_and_nobody_else_does(
+    synthetic_server: RunningServer,
+) -> None:
+    narrow = socket.socket()
+    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    narrow.connect(("127.0.0.1", synthetic_server.port))
+    narrow.setblocking(False)
+    deaf_client = connect(synthetic_server.url, sock=narrow, max_queue=1, ping_interval=None)
+    async with deaf_client as ws, client(synthetic_server, mode="file") as honest:
+        deaf = Raw(ws)
+        await deaf.say(type="start", encoding="json", hop=1, lookahead=0)
+        await deaf.next()
+        await ws.send(bytes(3200))
+        began = asyncio.get_running_loop().time()
+        sound = voice(1.0)
+        for _ in range(20):
+            await honest.ws.send(pcm(sound))
+        await honest.say(type="end")
+        await honest.rest()
+        assert len(honest.points) == 600 and not honest.codes
+        await asyncio.sleep(max(0.0, began + 8 - asyncio.get_running_loop().time()))
+        await deaf.say(type="silence", samples=8 * 16_000)  # all due by now: 240 frames at once
+        await asyncio.sleep(1.0)
+        await deaf.say(type="end")
+        await deaf.rest()
+        told: list[int] = []
+        for m in deaf.out:
+            if isinstance(m, wire.Frame):
+                told.append(m.n)
+            elif isinstance(m, wire.Dropped):
+                assert m.reason == "slow_reader"
+                told += range(m.first, m.first + m.count)
+        assert told == list(range(243))
+        end = deaf.out[-1]
+        assert isinstance(end, wire.End) and end.dropped > 0 and end.frames + end.dropped == 243
+
+
+@pytest.mark.asyncio
+async def test_utterances_pushed_fast_with_pauses_close_the_lips_and_return_every_mark(
+    server: RunningServer,
+) -> None:
+    async with client(server, hop=3, lookahead=3) as raw:
+        loop = asyncio.get_running_loop()
+        pauses: list[tuple[int, int]] = []
+        position = 0
+        for k in range(2):
+            sound = voice(1.2, seed=20 + k)
+            for part in np.array_split(sound, 5):  # at once: faster than real time
+                await raw.ws.send(pcm(part))
+            await raw.say(type="mark", id=f"utterance {k}")
+            position += len(sound)
+            spoken = loop.time() + 1.2
+            begin = position
+            while loop.time() < spoken + 3.0:  # silence as its time passes
+                await asyncio.sleep(0.1)
+                if loop.time() > spoken + 0.1 and position - begin < 9600:
+                    await raw.say(type="silence", samples=1600)
+                    position += 1600
+            pauses.append((-(-begin * 30 // 16_000), position * 30 // 16_000 - 6))
+        await raw.say(type="end")
+        await raw.rest()
+        marks = [m.id for m in raw.out if isinstance(m, wire.MarkReached)]
+        assert marks == ["utterance 0", "utterance 1"]
+        gap = np.abs(lip_gap(raw.points.astype(np.float64)) - lip_gap(NEUTRAL))
+        for start, stop in pauses:
+            assert stop - start >= 12
+            assert gap[start + 12 : stop].max(initial=0) <= 1.0
+        assert gap.max() > 2
+
+
+@pytest.mark.asyncio
+async def test_the_synthetic_engine_streams_what_it_gives_offline(
+    synthetic_server: RunningServer,
+) -> None:
+    sound = voice(3.0)
+    raw = await stream_file(synthetic_server, sound)
+    exact = (sound * 32767).astype("<i2").astype(np.float32) / 32768
+    expected = Animator(SyntheticEngine()).animate(exact, 16_000)
+    np.testing.assert_allclose(raw.points, expected, atol=1e-4)
+
+
+def test_a_port_that_is_taken_is_a_plain_error(synthetic_server: RunningServer) -> None:
+    import subprocess
+    import sys
+
+    done = subprocess.run(
+        [sys.executable, "-m", "server", "--engine", "synthetic", "--port",
+         str(synthetic_server.port)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert f"cannot listen on 127.0.0.1:{synthetic_server.port}" in done.stderr
+    assert "Traceback" not in done.stderr
