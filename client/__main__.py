@@ -16,8 +16,9 @@ from typing import Final
 
 import msgspec
 
+from client.transports import address
 from kfusion import wire
-from kfusion.errors import BadIdentity, Busy, KFusionError, Unauthorized
+from kfusion.errors import BadIdentity, Busy, ConnectionFailed, KFusionError, Unauthorized
 from kfusion.landmarks import Identity, Points
 
 DEFAULT_URL: Final = "ws://127.0.0.1:8765"
@@ -90,6 +91,10 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     p = parser()
     a = p.parse_args(argv)
     a.emotion = dict(a.emotion)
+    try:
+        address(a.url)
+    except ConnectionFailed as error:
+        p.error(f"--url {error}")
     if a.command == "file":
         if a.out is None and a.video is None:
             p.error("nothing to write; give --out FRAMES.jsonl, --video PREVIEW.mp4 or both")

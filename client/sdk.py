@@ -11,8 +11,8 @@ The protocol lies in protocol.py; this is the asyncio shell around it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
 from typing import Final, Literal
 
 from numpy.typing import ArrayLike
@@ -169,7 +169,8 @@ class Face:
         """Says the start and waits for the answer."""
         try:
             async with asyncio.timeout(open_timeout):
-                await self.transport.send(self.stream.open())
+                with contextlib.suppress(Closed):  # a refusal may be there already: read it
+                    await self.transport.send(self.stream.open())
                 while self.stream.ready is None:
                     self.stream.receive(await self.transport.receive())
         except TimeoutError:
@@ -236,7 +237,7 @@ class Face:
             return  # the reader tells
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def connect(
     url: str,
     *,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
 
 
-class Closed(Exception):  # noqa: N818 - a state that is told, not always a fault
+class Closed(Exception):  # a state that is told, not always a fault
     """The connection is closed: WebSocket close code and reason."""
 
     def __init__(self, code: int, reason: str = "") -> None:

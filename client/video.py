@@ -53,7 +53,7 @@ def video_codec() -> tuple[str, dict[str, str]]:
     try:
         av.Codec("libx264", "w")
     except UnknownCodecError:
-        return "mpeg4", {"qscale": "3"}
+        return "mpeg4", {"flags": "+qscale", "global_quality": str(3 * 118)}  # 118: FF_QP2LAMBDA
     return "libx264", {"crf": "20", "preset": "veryfast"}
 
 

@@ -174,14 +174,14 @@ def read_audio(path: str | Path) -> tuple[Samples, int]:
         raise AudioFileError(f"{path}: holds samples that are not finite")
     samples = np.clip(samples, -1, 1)
     if not MIN_RATE <= rate <= MAX_RATE:
-        import soxr  # noqa: PLC0415 - only such files need it
+        import soxr  # only such files need it
 
         samples, rate = soxr.resample(samples, rate, 48_000).astype(np.float32), 48_000
     return samples, rate
 
 
 def _read_sndfile(path: Path) -> tuple[Samples, int] | None:
-    import soundfile  # noqa: PLC0415 - clients that send no files need not load it
+    import soundfile  # clients that send no files need not load it
 
     try:
         data, rate = soundfile.read(path, dtype="float32", always_2d=True)
@@ -192,7 +192,8 @@ def _read_sndfile(path: Path) -> tuple[Samples, int] | None:
 
 def _read_av(path: Path) -> tuple[Samples, int]:
     try:
-        import av  # noqa: PLC0415 - optional
+        import av
+        from av.error import FFmpegError
     except ImportError:
         raise MissingExtra(
             f"{path}: not a format of libsndfile; pip install 'kfusion[client]' reads more"
@@ -208,7 +209,7 @@ def _read_av(path: Path) -> tuple[Samples, int]:
             for frame in container.decode(stream):
                 blocks += [f.to_ndarray() for f in to_float.resample(frame)]
             blocks += [f.to_ndarray() for f in to_float.resample(None)]
-    except av.FFmpegError as error:
+    except FFmpegError as error:
         raise AudioFileError(f"{path}: cannot be read as sound ({error})") from None
     if not blocks:
         raise AudioFileError(f"{path}: holds no sound")

@@ -27,9 +27,7 @@ class Attention(nn.Module):
         q = self.q(queries).view(rows, count, self.heads, -1).transpose(1, 2)
         k, v = self.kv(memory).view(rows, memory.shape[1], 2, self.heads, -1).unbind(2)
         rate = self.dropout if self.training else 0.0
-        y = F.scaled_dot_product_attention(
-            q, k.transpose(1, 2), v.transpose(1, 2), dropout_p=rate
-        )
+        y = F.scaled_dot_product_attention(q, k.transpose(1, 2), v.transpose(1, 2), dropout_p=rate)
         return self.out(y.transpose(1, 2).reshape(rows, count, width))
 
 

@@ -122,9 +122,11 @@ def vector(weights: Mapping[str, float]) -> Vector:
     for name, weight in weights.items():
         if name not in EMOTIONS:
             raise BadEmotion(f"emotion {name!r} is unknown; wanted some of {', '.join(EMOTIONS)}")
-        if isinstance(weight, bool) or not isinstance(weight, (int, float)):
-            raise BadEmotion(f"emotion {name!r}: {weight!r} is not a number; wanted 0 to 1")
-        if not 0 <= weight <= 1:
+        try:
+            inside = 0 <= weight <= 1
+        except TypeError:
+            raise BadEmotion(f"emotion {name!r}: {weight!r} is not a number; wanted 0..1") from None
+        if not inside:
             raise BadEmotion(f"emotion {name!r}: weight {weight} is outside 0..1")
         full[EMOTIONS.index(name)] = weight
     total = float(full.sum())
@@ -151,8 +153,8 @@ class Ramp:
     def at(self, n: int) -> Vector:
         if n >= self.n + self.frames:
             return self.target
-        share = np.float32(max(0, n - self.n) / self.frames)
-        return self.start + (self.target - self.start) * share
+        share = max(0, n - self.n) / self.frames
+        return (self.start + (self.target - self.start) * share).astype(np.float32)
 
 
 class EmotionTrack:

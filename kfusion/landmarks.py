@@ -122,7 +122,7 @@ class Similarity:
 
     @property
     def inverse(self) -> Similarity:
-        back = np.linalg.inv(self.linear)
+        back: NDArray[np.float64] = np.linalg.inv(self.linear).astype(np.float64)
         return Similarity(back, -back @ self.offset)
 
 
@@ -186,9 +186,7 @@ class Identity:
         except (TypeError, ValueError):
             raise BadIdentity("identity.points: not numbers; wanted 68 pairs [x, y]") from None
         if own.shape != (COUNT, 2):
-            raise BadIdentity(
-                f"identity.points: shape {list(own.shape)}; wanted 68 pairs [x, y]"
-            )
+            raise BadIdentity(f"identity.points: shape {list(own.shape)}; wanted 68 pairs [x, y]")
         if not np.isfinite(own).all() or np.abs(own).max() > 1e9:
             raise BadIdentity("identity.points: not finite; wanted numbers within 1e9")
         distance = float(inter_ocular(own))

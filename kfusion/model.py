@@ -163,13 +163,15 @@ class KFusion(nn.Module):
         return y.unflatten(-1, (68, 2)) * self.config.unit_px
 
 
-# Departures from the paper, each with its reason:
+# Departures from the paper, each with its reason and the test that covers it:
 #
-# | here | the paper or its code | why |
-# |---|---|---|
-# | attention along time, within a row | code attends across the batch | rows are other people |
-# | emotion gate 1 + W e of a vector e per row | a label that cancels at batch 1 | mixtures; e = 0 leaves x' as it is |
-# | identity is the speaker's neutral face | the window's own first frame | live there is no such frame |
-# | output is identity + displacement, zero at the start | absolute landmarks | an untrained model is a still face |
-# | eq. 10's mouth channels are not built | built, then overwritten by eq. 11 | the same function, less work |
-# | `compact`: log-mel and a Transformer stand in for wav2vec2 | wav2vec2-base | live on two CPU cores |
+# - Attention runs along time, within a row; the authors' code attends across the batch, where
+#   rows are other people. (test_a_row_alone_gives_what_it_gives_in_a_batch)
+# - The emotion is a vector e per row in a gate 1 + W e; theirs is a label that cancels out at
+#   batch 1. (test_the_emotion_changes_its_own_row_and_no_other)
+# - The identity is the speaker's face at rest, not the window's own first frame: live there is no
+#   such frame. The output is the identity plus a displacement that starts at zero.
+#   (test_an_untrained_network_answers_the_identity)
+# - The 40 channels of eq. 10 that eq. 11 overwrites are not built: the same function, less work.
+# - `compact` hears through log-mel and a Transformer, where the paper has the raw signal and
+#   wav2vec2: live on two CPU cores.

@@ -179,9 +179,7 @@ class Animator:
                 np.repeat(face.canonical[None], rows, axis=0),
                 np.repeat(vector[None], rows, axis=0),
             )
-            frames += [
-                face.place(stitcher.push(w, s)) for w, s in zip(windows, said, strict=True)
-            ]
+            frames += [face.place(stitcher.push(w, s)) for w, s in zip(windows, said, strict=True)]
         return np.concatenate(frames)
 
 

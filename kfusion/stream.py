@@ -170,7 +170,8 @@ class Stitcher:
         said = np.asarray(said, np.float32)
         begin = FRAMES - self.lookahead - self.hop
         frames = said[begin : FRAMES - self.lookahead].copy()
-        earlier = self.before[1] if self.before and self.before[0] == window.end - self.hop else None
+        ran = self.before is not None and self.before[0] == window.end - self.hop
+        earlier = self.before[1] if self.before is not None and ran else None
         if self.lookahead:
             if earlier is not None:
                 count = min(self.lookahead, self.hop)
@@ -185,7 +186,9 @@ class Stitcher:
         self._ease(window.first, frames)
         return frames
 
-    def _decay(self, frames: Displacement, said: Displacement, earlier: Displacement | None) -> None:
+    def _decay(
+        self, frames: Displacement, said: Displacement, earlier: Displacement | None
+    ) -> None:
         if earlier is None or self.hop == FRAMES:
             self.decaying = []
             return

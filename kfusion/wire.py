@@ -206,9 +206,8 @@ class End(Struct, frozen=True, tag_field="type", tag="end"):
     seconds: float
 
 
-ServerMessage = (
-    Ready | Frame | EmotionSet | IdentitySet | MarkReached | ResetDone | Answer | Dropped | Error | End
-)
+Reply = EmotionSet | IdentitySet | MarkReached | ResetDone | Answer
+ServerMessage = Ready | Frame | Reply | Dropped | Error | End
 
 _client_decoder = msgspec.json.Decoder(ClientMessage)
 _server_decoder = msgspec.json.Decoder(ServerMessage)
@@ -265,7 +264,7 @@ def parse_server(text: str) -> ServerMessage | None:
 
 
 KINDS: Final[dict[Output, int]] = {"points": 1, "arkit52": 2, "vrm": 3}
-_OUTPUT_OF: Final = {number: name for name, number in KINDS.items()}
+_OUTPUT_OF: Final[dict[int, Output]] = {number: name for name, number in KINDS.items()}
 _MAGIC: Final = b"KFL1"
 _HEADER: Final = struct.Struct("<4sBBHQQ")
 MAX_COUNT: Final = 0xFFFF
@@ -284,9 +283,7 @@ class FrameBlock:
 def encode_frames(block: FrameBlock) -> bytes:
     """1 to 65535 consecutive frames as one binary message."""
     values = np.ascontiguousarray(block.values, "<f4")
-    header = _HEADER.pack(
-        _MAGIC, KINDS[block.output], 0, len(values), block.first, block.clock_us
-    )
+    header = _HEADER.pack(_MAGIC, KINDS[block.output], 0, len(values), block.first, block.clock_us)
     return header + values.tobytes()
 
 

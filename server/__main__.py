@@ -9,9 +9,14 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kfusion.errors import KFusionError, MissingExtra
 from kfusion.runtime import ENGINES
+from server.config import ServerConfig
+
+if TYPE_CHECKING:  # main() imports it, to say plainly what is not installed
+    from server.app import App
 
 
 def parser() -> argparse.ArgumentParser:
@@ -33,11 +38,8 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-async def serve(a: argparse.Namespace) -> None:
-    from server.app import App
-    from server.config import ServerConfig
-
-    config = ServerConfig(
+def config_of(a: argparse.Namespace) -> ServerConfig:
+    return ServerConfig(
         host=a.host,
         port=a.port,
         token=a.token,
@@ -48,17 +50,20 @@ async def serve(a: argparse.Namespace) -> None:
         max_sessions=a.max_sessions,
         max_batch=a.max_batch,
     )
-    app = App(config)
+
+
+async def serve(app: App) -> None:
+    """Until a signal says stop."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         try:
             loop.add_signal_handler(number, stop.set)
         except NotImplementedError:  # Windows: Ctrl-C arrives as KeyboardInterrupt
-            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
+            signal.signal(number, lambda _n, _f: loop.call_soon_threadsafe(stop.set))
     async with app.serving() as server:
         port = next(iter(server.sockets)).getsockname()[1]
-        host = f"[{a.host}]" if ":" in a.host else a.host
+        host = f"[{app.config.host}]" if ":" in app.config.host else app.config.host
         print(f"KFusion ({app.model.name}) is ready: open http://{host}:{port}/", flush=True)
         await stop.wait()
 
@@ -70,13 +75,12 @@ def main() -> int:
     )
     try:
         try:
-            import prometheus_client as _p  # noqa: F401
-            import websockets as _w  # noqa: F401
+            from server.app import App
         except ImportError as error:
             raise MissingExtra(
                 f"{error.name} is not installed; pip install 'kfusion[server]'"
             ) from None
-        asyncio.run(serve(a))
+        asyncio.run(serve(App(config_of(a))))
     except KFusionError as error:
         print(f"kfusion-server: {error}", file=sys.stderr)
         return 2

@@ -6,7 +6,7 @@ import asyncio
 import hmac
 import importlib.util
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
@@ -147,7 +147,7 @@ class App:
         return hmac.compare_digest(given.encode(), self.config.token.encode())
 
     @asynccontextmanager
-    async def serving(self) -> AsyncIterator[Server]:
+    async def serving(self) -> AsyncGenerator[Server]:
         """Warms up, opens the port, and closes both again."""
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self.engine.start, loop)

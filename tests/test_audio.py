@@ -169,9 +169,7 @@ def test_files_beyond_the_wires_rates_are_brought_to_48_khz(tmp_path: Path, rate
     soundfile.write(tmp_path / "a.wav", tone(440, rate) * 0.5, rate, subtype="FLOAT")
     read, now = read_audio(tmp_path / "a.wav")
     assert now == 48_000 and len(read) == pytest.approx(48_000, abs=48)
-    np.testing.assert_allclose(
-        read[5000:40_000], 0.5 * tone(440, 48_000)[5000:40_000], atol=3e-3
-    )
+    np.testing.assert_allclose(read[5000:40_000], 0.5 * tone(440, 48_000)[5000:40_000], atol=3e-3)
 
 
 def test_files_that_are_no_sound_are_named(tmp_path: Path) -> None:

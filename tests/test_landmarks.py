@@ -20,11 +20,14 @@ from kfusion.landmarks import (
     mirrored,
 )
 
+
+def similarity(scale: float, angle: float, x: float, y: float) -> Similarity:
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    return Similarity(scale * turn, np.array([x, y]))
+
+
 similarities = st.builds(
-    lambda scale, angle, x, y: Similarity(
-        scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]),
-        np.array([x, y]),
-    ),
+    similarity,
     st.floats(0.2, 20),
     st.floats(-3, 3),
     st.floats(-2000, 2000),

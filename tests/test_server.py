@@ -7,7 +7,7 @@ import json
 import socket
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -68,7 +68,7 @@ class Raw:
 
 
 @asynccontextmanager
-async def client(server: RunningServer, start: bool = True, **fields: Any) -> AsyncIterator[Raw]:
+async def client(server: RunningServer, start: bool = True, **fields: Any) -> AsyncGenerator[Raw]:
     async with connect(
         server.url, subprotocols=[Subprotocol(wire.SUBPROTOCOL)], ping_timeout=None, max_size=None
     ) as ws:
@@ -217,9 +217,7 @@ async def test_a_streamed_file_is_the_offline_call(
 async def test_streams_side_by_side_do_not_meet(server: RunningServer) -> None:
     sounds = [voice(1.5, seed=k) for k in range(6)]
     felt = [{}, {"happy": 1.0}, {"angry": 0.5}, {}, {"sad": 1.0}, {"fear": 0.2}]
-    alone = [
-        await stream_file(server, s, emotion=e) for s, e in zip(sounds, felt, strict=True)
-    ]
+    alone = [await stream_file(server, s, emotion=e) for s, e in zip(sounds, felt, strict=True)]
     together = await asyncio.gather(
         *(stream_file(server, s, emotion=e) for s, e in zip(sounds, felt, strict=True))
     )

@@ -91,7 +91,8 @@ class Stream:
 
     @property
     def frames(self) -> list[int]:
-        return [n for b in self.of(wire.FrameBlock) for n in range(b.first, b.first + len(b.values))]
+        blocks = self.of(wire.FrameBlock)
+        return [n for b in blocks for n in range(b.first, b.first + len(b.values))]
 
     @property
     def points(self) -> np.ndarray[Any, Any]:
@@ -208,6 +209,10 @@ def collinear() -> list[list[float]]:
     return [[float(i * 4), float(i)] for i in range(68)]
 
 
+def identity(name: str, points: list[list[float]]) -> str:
+    return json.dumps({"type": "identity", "id": name, "points": points})
+
+
 LATER_ERRORS: list[tuple[str | bytes, str]] = [
     ("{", "bad_message"),
     ('{"type":"what"}', "bad_message"),
@@ -220,10 +225,10 @@ LATER_ERRORS: list[tuple[str | bytes, str]] = [
     ('{"type":"emotion","weights":{"happy":2}}', "bad_emotion"),
     ('{"type":"emotion","weights":{"happy":0.9,"sad":0.9}}', "bad_emotion"),
     ('{"type":"identity","id":"who"}', "bad_identity"),
-    (json.dumps({"type": "identity", "id": "neutral", "points": NEUTRAL.tolist()}), "bad_identity"),
-    (json.dumps({"type": "identity", "id": "a", "points": collinear()}), "bad_identity"),
-    (json.dumps({"type": "identity", "id": "a", "points": (NEUTRAL / 50).tolist()}), "bad_identity"),
-    (json.dumps({"type": "identity", "id": "a", "points": [[0, 0]] * 67}), "bad_message"),
+    (identity("neutral", NEUTRAL.tolist()), "bad_identity"),
+    (identity("a", collinear()), "bad_identity"),
+    (identity("a", (NEUTRAL / 50).tolist()), "bad_identity"),
+    (identity("a", [[0.0, 0.0]] * 67), "bad_message"),
 ]
 
 
@@ -521,13 +526,14 @@ def test_a_slow_reader_loses_its_oldest_frames_and_is_told() -> None:
     assert end.frames + end.dropped == 300 and end.dropped >= 300 - LIVE_BACKLOG - 9
 
 
-actions = st.lists(
-    st.sampled_from(["audio", "silence", "mark", "reset", "stall", "read", "wait", "emotion", "bad"]),
-    max_size=30,
+ACTIONS = ("audio", "silence", "mark", "reset", "stall", "read", "wait", "emotion", "bad")
+
+
+@given(
+    st.lists(st.sampled_from(ACTIONS), max_size=30),
+    st.sampled_from(["live", "file"]),
+    st.sampled_from([(3, 3), (1, 0), (10, 5)]),
 )
-
-
-@given(actions, st.sampled_from(["live", "file"]), st.sampled_from([(3, 3), (1, 0), (10, 5)]))
 def test_frames_are_consecutive_and_add_up_whatever_happens(
     script: list[str], mode: str, shape: tuple[int, int]
 ) -> None:

@@ -200,7 +200,7 @@ class Windows:
         if rng.random() < a.silence:
             audio, target, mask = np.zeros_like(audio), np.zeros_like(target), np.ones_like(mask)
             if rng.random() < 0.5:
-                audio += rng.normal(0, 10 ** rng.uniform(-4.5, -2.6), WINDOW).astype(np.float32)
+                audio = rng.normal(0, 10 ** rng.uniform(-4.5, -2.6), WINDOW).astype(np.float32)
         audio = self._sound(rng, audio)
         identity = self.identities[k]
         if rng.random() < a.mirror:
@@ -212,12 +212,13 @@ class Windows:
         target = target + emotion.displacement(label)
         return audio, identity, label, target, mask
 
-    def _sound(self, rng: np.random.Generator, audio: Array) -> Array:
+    def _sound(self, rng: np.random.Generator, audio: NDArray[Any]) -> Array:
         a = self.augmentation
         if rng.random() < a.noise:
             level = float(np.sqrt(np.mean(audio**2))) * 10 ** (-rng.uniform(*a.noise_snr_db) / 20)
-            audio = audio + coloured_noise(rng, WINDOW) * max(level, 1e-5)
-        return audio * np.float32(10 ** (rng.uniform(*a.gain_db) / 20))
+            audio = audio + coloured_noise(rng, WINDOW) * np.float32(max(level, 1e-5))
+        gain = 10 ** (rng.uniform(*a.gain_db) / 20)
+        return (audio * gain).astype(np.float32)
 
 
 def _sped_up(audio: Array, speed: float) -> Array:

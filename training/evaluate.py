@@ -1,6 +1,6 @@
-"""Scores a checkpoint on tracked clips, beside faces that never move.
+"""Scores a checkpoint on tracked clips, beside faces that never move::
 
-    python -m training.evaluate --data DIR --checkpoint runs/compact/model.safetensors
+python -m training.evaluate --data DIR --checkpoint runs/compact/model.safetensors
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Trains a KFusion network on folders of tracked clips.
+"""Trains a KFusion network on folders of tracked clips::
 
     python -m training.train --data DIR [DIR ...] --out runs/compact
 
