@@ -59,8 +59,9 @@ def at_times(track: NDArray[Any], fps: float, seconds: NDArray[Any]) -> NDArray[
     at = np.clip(np.asarray(seconds) * fps, 0, len(track) - 1)
     i = np.minimum(np.floor(at).astype(int), len(track) - 2)
     u = (at - i).reshape(-1, *[1] * (track.ndim - 1))
-    p0, p1 = track[np.maximum(i - 1, 0)], track[i]
-    p2, p3 = track[i + 1], track[np.minimum(i + 2, len(track) - 1)]
+    ends = [2 * track[:1] - track[1:2], track, 2 * track[-1:] - track[-2:-1]]
+    wider = np.concatenate(ends)  # one frame more at each end, on the line
+    p0, p1, p2, p3 = (wider[i + k] for k in range(4))
     m1, m2 = (p2 - p0) / 2, (p3 - p1) / 2
     return (
         p1 * (2 * u**3 - 3 * u**2 + 1)

@@ -137,8 +137,6 @@ def train(a: argparse.Namespace) -> Path:
         save_model(a.out / "model.safetensors", average, {**provenance, "steps": step})
 
     # The loop
-    log = (a.out / "log.csv").open("a", newline="")
-    rows = csv.writer(log)
     began = time.monotonic()
     for step in tqdm(range(first, a.steps), initial=first, total=a.steps, mininterval=10):
         b = to_device(windows.batch(a.batch, a.seed, step), a.device)
@@ -161,11 +159,12 @@ def train(a: argparse.Namespace) -> Path:
         if (step + 1) % a.save_every == 0 or step + 1 == a.steps:
             save_state(step + 1)
             check = evaluate_windows(average, held_out, weights, a.device)
-            rows.writerow([step + 1, f"{time.monotonic() - began:.0f}"]
-                          + [f"{k}={v:.5f}" for k, v in check.items()])  # fmt: skip
-            log.flush()
+            with (a.out / "log.csv").open("a", newline="") as log:
+                seconds = f"{time.monotonic() - began:.0f}"
+                csv.writer(log).writerow(
+                    [step + 1, seconds, *(f"{k}={v:.5f}" for k, v in check.items())]
+                )
             tqdm.write(f"{step + 1}: " + " ".join(f"{k} {v:.4f}" for k, v in check.items()))
-    log.close()
     return a.out / "model.safetensors"
 
 
