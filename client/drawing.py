@@ -107,13 +107,16 @@ class _Canvas:
         self.draw.line(pixels, fill=colour, width=max(1, round(width * self.scale)), joint="curve")
 
     def disc(self, x: float, y: float, rx: float, colour: Colour, ry: float | None = None) -> None:
-        corners = np.array([(x - rx, y - (ry or rx)), (x + rx, y + (ry or rx))])
+        rx, ry = abs(rx), abs(rx if ry is None else ry)
+        corners = np.array([(x - rx, y - ry), (x + rx, y + ry)])
         (x0, y0), (x1, y1) = self.pixels(corners)
         self.draw.ellipse((x0, y0, x1, y1), fill=colour)
 
     def glow(self, x: float, y: float, rx: float, ry: float, colour: Colour, most: float) -> None:
         """A soft spot: ``colour`` at ``most`` in the middle, nothing at its edge."""
         (x0, y0), (x1, y1) = self.pixels(np.array([(x - rx, y - ry), (x + rx, y + ry)]))
+        if max(x1 - x0, y1 - y0) > 4 * max(self.picture.size):
+            return  # of a face out of all proportion
         spot = _spot(max(2, round(x1 - x0)), max(2, round(y1 - y0)), round(most * 255))
         self.picture.paste(colour, (round(x0), round(y0)), spot)
 
@@ -134,7 +137,7 @@ class _Canvas:
         self.picture.paste(patch, box[:2], mask)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _spot(width: int, height: int, most: int) -> Picture:
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     share = np.clip(1 - np.hypot(x, y), 0, 1)

@@ -61,8 +61,8 @@ def face(n: int, points: NDArray[Any] = NEUTRAL) -> Frame:
 
 def test_what_is_given_is_what_is_meant() -> None:
     a = arguments(
-        ["file", "a.wav", "--url", "wss://h", "--out", "o.jsonl", "--emotion", "happy=0.7", "sad=0.1",
-         "--hop", "5", "--lookahead", "0", "--token", "t"]
+        ["file", "a.wav", "--url", "wss://h", "--out", "o.jsonl", "--emotion", "happy=0.7",
+         "sad=0.1", "--hop", "5", "--lookahead", "0", "--token", "t"]
     )  # fmt: skip
     assert (a.audio, a.url, a.out, a.video) == (Path("a.wav"), "wss://h", "o.jsonl", None)
     assert (a.emotion, a.hop, a.lookahead, a.token) == ({"happy": 0.7, "sad": 0.1}, 5, 0, "t")

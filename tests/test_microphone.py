@@ -145,7 +145,7 @@ def test_without_portaudio_the_error_says_what_to_install(
 @pytest.mark.asyncio
 async def test_a_device_that_does_not_open_is_named(device: type[PlayedDevice]) -> None:
     device.refuses = True
-    with pytest.raises(MicrophoneError, match="Built-in Audio: cannot be opened.*sample rate"):
+    with pytest.raises(MicrophoneError, match=r"Built-in Audio: cannot be opened.*sample rate"):
         async with Microphone():
             pass
 
