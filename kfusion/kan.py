@@ -2,7 +2,7 @@
 
 Every edge from input i to output o carries its own function of one variable, a SiLU base plus
 a cubic B-spline: ``phi_oi(x) = base_oi * silu(x) + sum_k coef_oik * B_k(x)``; an output is the
-sum over its edges (eq. 2 of the KFusion paper is a stack of such layers).
+sum over its edges. Eq. 2 of the KFusion paper is a stack of such layers.
 """
 
 from __future__ import annotations
@@ -12,32 +12,37 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def cubic_basis(x: Tensor, knots: Tensor, step: float) -> Tensor:
-    """Cubic B-splines centred on a uniform grid.
+def cubic_basis(x: Tensor, low: Tensor, step: Tensor, count: int) -> Tensor:
+    """Cubic B-splines on uniform grids, (..., I) -> (..., I, count).
 
-    ``x`` (..., I), ``knots`` (K,) spaced ``step`` apart -> (..., I, K). The cardinal cubic
-    B-spline in closed form, from truncated powers: with z the distance in steps,
-    ``((2 - z)_+^3 - 4 (1 - z)_+^3) / 6`` (de Boor, A Practical Guide to Splines).
+    Input i has a grid that begins at ``low[i]`` with knots ``step[i]`` apart; spline k is
+    centred on knot k - 1. The cardinal cubic B-spline in closed form, from truncated powers:
+    with z the distance in steps, ``((2 - z)_+^3 - 4 (1 - z)_+^3) / 6`` (de Boor, A Practical
+    Guide to Splines, IX).
     """
-    z = ((x.unsqueeze(-1) - knots) / step).abs()
-    return (F.relu(2 - z).pow(3) - 4 * F.relu(1 - z).pow(3)) / 6
+    centres = torch.arange(-1, count - 1, device=x.device, dtype=x.dtype)
+    z = (((x - low) / step).unsqueeze(-1) - centres).abs()
+    wide, narrow = F.relu(2 - z), F.relu(1 - z)
+    return (wide * wide * wide - 4 * (narrow * narrow * narrow)) / 6
 
 
 class KANLayer(nn.Module):
     """(..., inputs) -> (..., outputs) by one learned univariate function an edge.
 
-    ``grid`` intervals span -``limit``..``limit``: ``grid + 3`` splines, whose sum is 1 there.
+    ``grid`` intervals begin at ``low`` (inputs,), ``step`` (inputs,) apart: -limit..limit at
+    first. They carry ``grid + 3`` splines, whose sum is 1 within the grid.
     """
 
-    knots: Tensor
+    low: Tensor
+    step: Tensor
 
     def __init__(self, inputs: int, outputs: int, grid: int, limit: float) -> None:
         super().__init__()
-        self.step = 2 * limit / grid
-        centres = torch.arange(-1, grid + 2, dtype=torch.float32) * self.step - limit
-        self.register_buffer("knots", centres, persistent=False)
+        self.splines = grid + 3
+        self.register_buffer("low", torch.full((inputs,), -limit))
+        self.register_buffer("step", torch.full((inputs,), 2 * limit / grid))
         self.base = nn.Parameter(torch.empty(outputs, inputs))
-        self.coef = nn.Parameter(torch.empty(outputs, inputs, grid + 3))
+        self.coef = nn.Parameter(torch.empty(outputs, inputs, self.splines))
         nn.init.kaiming_uniform_(self.base, a=5**0.5)
         nn.init.normal_(self.coef, std=0.1 * inputs**-0.5)
 
@@ -47,8 +52,48 @@ class KANLayer(nn.Module):
         nn.init.zeros_(self.coef)
 
     def forward(self, x: Tensor) -> Tensor:
-        splines = cubic_basis(x, self.knots, self.step).flatten(-2)
+        splines = cubic_basis(x, self.low, self.step, self.splines).flatten(-2)
         return F.linear(F.silu(x), self.base) + F.linear(splines, self.coef.flatten(1))
+
+    def edges(self, x: Tensor) -> Tensor:
+        """Each edge's own value: (N, inputs) -> (N, outputs, inputs); they sum to the output."""
+        splines = cubic_basis(x, self.low, self.step, self.splines)
+        curved = torch.einsum("nik,oik->noi", splines, self.coef)
+        return F.silu(x).unsqueeze(1) * self.base + curved
+
+    @torch.no_grad()
+    def update_grid(self, x: Tensor, margin: float = 0.02) -> None:
+        """Spans each input's grid over the values (N, inputs) that it takes.
+
+        ``margin`` is the share of the range left free at either side. The splines are fitted
+        anew by least squares on those values, so that the layer stays what it was there (the
+        KAN paper, 2.4, "grid extension", on a uniform grid).
+        """
+        values = torch.einsum(
+            "nik,oik->ino", cubic_basis(x, self.low, self.step, self.splines), self.coef
+        )
+        least, most = x.amin(0), x.amax(0)
+        span = (most - least).clamp(min=1e-3)
+        self.low.copy_((least + most - span * (1 + 2 * margin)) / 2)
+        self.step.copy_(span * (1 + 2 * margin) / (self.splines - 3))
+        basis = cubic_basis(x, self.low, self.step, self.splines).transpose(0, 1)  # (I, N, K)
+        eye = torch.eye(self.splines, dtype=x.dtype, device=x.device)
+        # Ridge, relative to the data: splines that no value reaches come out as zero.
+        gram = basis.mT @ basis
+        ridge = 1e-6 * gram.diagonal(dim1=-2, dim2=-1).mean(-1).clamp(min=1e-6)
+        solution = torch.linalg.solve(gram + ridge[:, None, None] * eye, basis.mT @ values)
+        self.coef.copy_(solution.permute(2, 0, 1))
+
+    def regularisation(self, x: Tensor, entropy: float = 1.0) -> Tensor:
+        """L1 of the edges over the values (N, inputs) plus ``entropy`` times their entropy.
+
+        The KAN paper's sparsification, eq. 2.17-2.20: |phi| is an edge's mean magnitude, the
+        entropy that of the magnitudes' shares.
+        """
+        size = self.edges(x).abs().mean(0)
+        total = size.sum()
+        share = size / total.clamp(min=1e-12)
+        return total - entropy * (share * torch.log(share.clamp(min=1e-12))).sum()
 
 
 class KAN(nn.Module):
@@ -62,3 +107,14 @@ class KAN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.outer(self.inner(x))
+
+    def update_grid(self, x: Tensor) -> None:
+        """Fits both layers' grids to the values (N, inputs) that come in."""
+        self.inner.update_grid(x)
+        self.outer.update_grid(self.inner(x))
+
+    def regularisation(self, x: Tensor, entropy: float = 1.0) -> Tensor:
+        """The sum over both layers; x (N, inputs)."""
+        return self.inner.regularisation(x, entropy) + self.outer.regularisation(
+            self.inner(x), entropy
+        )

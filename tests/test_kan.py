@@ -9,36 +9,46 @@ from scipy.interpolate import BSpline
 from kfusion.kan import KAN, KANLayer, cubic_basis
 
 
+def spline_of(layer: KANLayer, i: int, o: int) -> BSpline:
+    """An edge's spline as scipy builds it."""
+    low, step = layer.low[i].item(), layer.step[i].item()
+    knots = low + step * np.arange(-3, layer.splines + 1)
+    return BSpline(knots, layer.coef[o, i].detach().double().numpy(), 3)
+
+
 @given(st.integers(2, 12), st.floats(0.5, 4), st.integers(0, 2**32 - 1))
 def test_the_closed_form_is_scipys_b_spline(grid: int, limit: float, seed: int) -> None:
-    layer = KANLayer(1, 1, grid, limit)
-    coefficients = np.random.default_rng(seed).normal(size=grid + 3)
-    knots = -limit + layer.step * np.arange(-3, grid + 4)
-    x = np.linspace(-limit, limit, 201)
-    centres = layer.knots.double()
-    step = 2 * limit / grid
-    ours = cubic_basis(torch.tensor(x), centres, step).numpy() @ coefficients
-    np.testing.assert_allclose(ours, BSpline(knots, coefficients, 3)(x), atol=1e-5)
+    layer = KANLayer(1, 1, grid, limit).double()
+    coef = np.random.default_rng(seed).normal(size=(1, 1, grid + 3))
+    layer.coef.data = torch.tensor(coef)
+    x = np.linspace(-limit, limit, 201)[1:-1]
+    basis = cubic_basis(torch.tensor(x)[:, None], layer.low, layer.step, layer.splines)
+    ours = (basis[:, 0] @ layer.coef[0, 0]).detach().numpy()
+    np.testing.assert_allclose(ours, spline_of(layer, 0, 0)(x), atol=1e-6)
 
 
 def test_the_splines_sum_to_one_on_the_grid_and_fade_outside() -> None:
-    layer = KANLayer(3, 2, 8, 2.0)
-    inside = cubic_basis(torch.linspace(-2, 2, 50), layer.knots, layer.step)
-    torch.testing.assert_close(inside.sum(-1), torch.ones(50))
-    assert not cubic_basis(torch.tensor([-9.0, 9.0]), layer.knots, layer.step).any()
+    layer = KANLayer(1, 2, 8, 2.0)
+    inside = torch.linspace(-2, 2, 50)[:, None]
+    total = cubic_basis(inside, layer.low, layer.step, layer.splines).sum(-1)
+    torch.testing.assert_close(total, torch.ones(50, 1))
+    outside = torch.tensor([[-9.0], [9.0]])
+    assert not cubic_basis(outside, layer.low, layer.step, layer.splines).any()
 
 
 def test_a_layer_is_the_sum_of_its_edges() -> None:
     torch.manual_seed(0)
     layer = KANLayer(3, 2, 5, 1.0)
-    x = torch.randn(7, 3)
-    expected = torch.zeros(7, 2)
+    layer.low.copy_(torch.tensor([-1.0, -0.5, -1.5]))
+    x = torch.randn(7, 3).clamp(-0.4, 0.4)
+    edges = layer.edges(x)
+    assert edges.shape == (7, 2, 3)
+    torch.testing.assert_close(layer(x), edges.sum(-1))
     for i in range(3):
-        splines = cubic_basis(x[:, i], layer.knots, layer.step)
+        silu = torch.nn.functional.silu(x[:, i])
         for o in range(2):
-            base = layer.base[o, i] * torch.nn.functional.silu(x[:, i])
-            expected[:, o] += base + splines @ layer.coef[o, i]
-    torch.testing.assert_close(layer(x), expected)
+            spline = torch.tensor(spline_of(layer, i, o)(x[:, i].numpy()), dtype=torch.float32)
+            torch.testing.assert_close(edges[:, o, i], layer.base[o, i] * silu + spline)
 
 
 def test_the_last_layer_starts_at_zero_and_learns() -> None:
@@ -48,3 +58,48 @@ def test_the_last_layer_starts_at_zero_and_learns() -> None:
     kan(x).sum().backward()
     gradient = kan.outer.coef.grad
     assert gradient is not None and gradient.abs().max() > 0
+
+
+def test_a_new_grid_spans_the_data_and_keeps_the_function() -> None:
+    torch.manual_seed(1)
+    layer = KANLayer(2, 3, 12, 4.0).double()
+    x = torch.stack([torch.linspace(-1.3, 0.4, 400), torch.linspace(2.0, 3.5, 400)], 1).double()
+    layer.coef.data = torch.randn_like(layer.coef)
+    before = layer(x)
+    layer.update_grid(x)
+    high = layer.low + (layer.splines - 3) * layer.step
+    assert (layer.low < x.amin(0)).all() and (high > x.amax(0)).all()
+    assert (high - layer.low < 1.1 * (x.amax(0) - x.amin(0))).all()
+    torch.testing.assert_close(layer(x), before, atol=2e-2, rtol=0)
+
+
+def test_a_finer_view_of_the_data_fits_better() -> None:
+    torch.manual_seed(2)
+    x = 0.2 * torch.rand(256, 1)
+    y = torch.sin(60 * x)
+    errors: list[float] = []
+    for adapt in (False, True):
+        layer = KANLayer(1, 1, 8, 3.0)
+        if adapt:
+            layer.update_grid(x)
+        optimizer = torch.optim.Adam(layer.parameters(), lr=0.05)
+        for _ in range(150):
+            error = (layer(x) - y).square().mean()
+            optimizer.zero_grad()
+            error.backward()
+            optimizer.step()
+        errors.append((layer(x) - y).square().mean().item())
+    assert errors[1] < 0.2 * errors[0]
+
+
+def test_regularisation_prefers_few_edges() -> None:
+    x = torch.rand(64, 4)
+    few, many = KANLayer(4, 4, 5, 1.0), KANLayer(4, 4, 5, 1.0)
+    for layer in (few, many):
+        layer.zero()
+    few.base.data[0, 0] = 4.0
+    many.base.data[:] = 0.25  # about the same total, spread over sixteen edges
+    assert few.regularisation(x) < many.regularisation(x)
+    kan = KAN(4, 5, 3, 6, 2.0)
+    kan.regularisation(x).backward()
+    assert kan.inner.coef.grad is not None

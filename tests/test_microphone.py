@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import json
+import os
+import signal
 import sys
+from functools import partial
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -14,7 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client import Frame, connect
-from client.__main__ import main
+from client.__main__ import arguments, main
+from client.live import talk
 from client.memory import MemoryTransport, PretendServer
 from client.microphone import (
     Block,
@@ -31,6 +37,7 @@ from kfusion import wire
 from kfusion.errors import MicrophoneError, MissingExtra
 
 BLOCK = b"\x01\x00" * 960
+LOUD = b"\x00\x20" * 960
 
 
 class PortAudioError(Exception):
@@ -310,3 +317,32 @@ def test_an_unknown_device_ends_the_command_with_a_plain_line(
 ) -> None:
     assert main(["mic", "--device", "tape"]) == 2
     assert capsys.readouterr().err.startswith("kfusion-client: 'tape' is no input device")
+
+
+@pytest.mark.asyncio
+async def test_the_command_streams_until_it_is_interrupted_and_keeps_every_frame(
+    device: type[PlayedDevice],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    transport = MemoryTransport(PretendServer())
+    monkeypatch.setattr("client.live.connect", partial(connect, transport=transport))
+    out = tmp_path / "frames.jsonl"
+    talking = asyncio.create_task(talk(arguments(["mic", "--out", str(out)])))
+    async with asyncio.timeout(20):
+        while not (device.opened and device.opened[0].running):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        for _ in range(100):
+            device.opened[0].hear(LOUD)
+            await asyncio.sleep(0)
+        assert not out.exists()
+        signal.raise_signal(signal.SIGINT)
+        await talking
+    frames = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [frame["n"] for frame in frames] == list(range(60))
+    assert os.listdir(tmp_path) == [out.name]
+    told = capsys.readouterr().err
+    assert "listening to Built-in Audio at 48000 Hz" in told
+    assert "60 frames" in told
+    assert "dropped" not in told
