@@ -7,7 +7,6 @@ Exit codes: 0 done; 1 the server or the connection failed; 2 what was asked cann
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import sys
 from collections.abc import Sequence
@@ -115,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             from client.file import run
         else:
             from client.live import run
-        asyncio.run(run(a))
+        run(a)
     except Busy as error:
         print(f"kfusion-client: {error}; try again in {error.retry_after_s} s", file=sys.stderr)
         return 1
@@ -123,7 +122,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"kfusion-client: {error}", file=sys.stderr)
         return _code(error)
     except BrokenPipeError:
-        sys.stderr.close()  # whoever read our output has gone; say nothing
+        # Whoever read our output has gone: say nothing, at the exit neither.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
         print(f"kfusion-client: {error}", file=sys.stderr)

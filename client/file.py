@@ -73,13 +73,13 @@ def faces_at(frames: Iterable[Frame], count: int) -> NDArray[np.float32]:
     return faces[last]
 
 
-async def run(a: argparse.Namespace) -> None:
+def run(a: argparse.Namespace) -> None:
     """The command ``file``. Raises a :class:`~kfusion.errors.KFusionError` that says why not."""
     if a.video is not None:
         from client import video  # tells at once what is missing
 
         video.check()
-    samples, rate = await asyncio.to_thread(read_audio, a.audio)
+    samples, rate = read_audio(a.audio)
     total = frame_count(len(samples), rate)
     shown = len(samples) > LONG_S * rate and a.out != "-"
     frames: list[Frame] = []
@@ -87,35 +87,40 @@ async def run(a: argparse.Namespace) -> None:
         sink = None if a.out is None else JsonlSink(a.out)
         if sink is not None:
             undo.callback(sink.discard)
-        async with connect(
-            a.url,
-            rate=rate,
-            format="f32le",  # as it was read: nothing is rounded on the way
-            hop=a.hop,
-            lookahead=a.lookahead,
-            mode="file",
-            identity=a.face,
-            emotion=a.emotion,
-            token=a.token,
-        ) as face:
-            with progress("animating", total, shown=shown) as bar:
+        with progress("animating", total, shown=shown) as bar:
 
-                def take(frame: Frame) -> None:
-                    if sink is not None:
-                        sink.send(frame)
-                    if a.video is not None:
-                        frames.append(frame)
-                    bar.update(1)
+            def take(frame: Frame) -> None:
+                if sink is not None:
+                    sink.send(frame)
+                if a.video is not None:
+                    frames.append(frame)
+                bar.update(1)
 
-                ended = await animate(face, samples, take)
+            ended = asyncio.run(_stream(a, samples, rate, take))
         if ended is not None and ended.dropped:
             print(f"kfusion-client: {ended.dropped} frames were dropped", file=sys.stderr)
-        if a.video is not None:
-            faces = faces_at(frames, total)
-            await asyncio.to_thread(_draw, a, faces, samples, rate, shown=shown)
+        if a.video is not None:  # outside the loop, so that Ctrl-C ends it at once
+            _draw(a, faces_at(frames, total), samples, rate, shown=shown)
         if sink is not None:
             sink.close()
         undo.pop_all()
+
+
+async def _stream(
+    a: argparse.Namespace, samples: Samples, rate: int, on_frame: Callable[[Frame], object]
+) -> wire.End | None:
+    async with connect(
+        a.url,
+        rate=rate,
+        format="f32le",  # as it was read: nothing is rounded on the way
+        hop=a.hop,
+        lookahead=a.lookahead,
+        mode="file",
+        identity=a.face,
+        emotion=a.emotion,
+        token=a.token,
+    ) as face:
+        return await animate(face, samples, on_frame)
 
 
 def _draw(

@@ -75,11 +75,16 @@ async def listen(face: Face, show: Show, sink: JsonlSink | None) -> None:
             print(f"\nkfusion-client: {event.message} ({event.code})", file=sys.stderr)
 
 
-async def run(a: argparse.Namespace) -> None:
+def run(a: argparse.Namespace) -> None:
     """The command ``mic``. Raises a :class:`~kfusion.errors.KFusionError` that says why not."""
     if a.list:
         print_devices()
-        return
+    else:
+        asyncio.run(talk(a))
+
+
+async def talk(a: argparse.Namespace) -> None:
+    """Streams the microphone until Ctrl-C; a second one leaves without waiting for the end."""
     mic = Microphone(a.device)
     with ExitStack() as undo:
         sink = None if a.out is None else JsonlSink(a.out)
@@ -97,22 +102,14 @@ async def run(a: argparse.Namespace) -> None:
             ) as face,
             mic,
         ):
-            await _talk(mic, face, sink)
+            await _converse(mic, face, sink)
         if sink is not None:
             sink.close()
         undo.pop_all()
 
 
-async def _talk(mic: Microphone, face: Face, sink: JsonlSink | None) -> None:
-    loop = asyncio.get_running_loop()
-
-    def interrupted(number: int, stack: FrameType | None) -> None:
-        loop.call_soon_threadsafe(mic.stop)
-
-    try:
-        loop.add_signal_handler(signal.SIGINT, mic.stop)
-    except NotImplementedError:  # Windows
-        signal.signal(signal.SIGINT, interrupted)
+async def _converse(mic: Microphone, face: Face, sink: JsonlSink | None) -> None:
+    _stop_at_interrupt(mic)
     show = Show(mic, face)
     print(f"listening to {mic.device.name} at {mic.rate} Hz; Ctrl-C ends", file=sys.stderr)
     sending = asyncio.create_task(speak(mic, face, show))
@@ -126,3 +123,20 @@ async def _talk(mic: Microphone, face: Face, sink: JsonlSink | None) -> None:
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await task
         print(f"\n{show.line()}", file=sys.stderr)
+
+
+def _stop_at_interrupt(mic: Microphone) -> None:
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        mic.stop()
+        loop.remove_signal_handler(signal.SIGINT)
+
+    def interrupted(number: int, stack: FrameType | None) -> None:
+        loop.call_soon_threadsafe(mic.stop)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    try:
+        loop.add_signal_handler(signal.SIGINT, stop)
+    except NotImplementedError:  # Windows
+        signal.signal(signal.SIGINT, interrupted)

@@ -27,13 +27,13 @@ class JsonlSink:
     def send(self, frame: Frame) -> None:
         line = {"n": frame.n, "t": frame.t, "points": frame.points.tolist()}
         self.out.write(msgspec.json.encode(line) + b"\n")
+        if self.file is None:
+            self.out.flush()  # who reads it may be live
 
     def close(self) -> None:
-        if self.file is None:
-            self.out.flush()
-            return
-        self.out.close()
-        self.file.keep()
+        if self.file is not None:
+            self.out.close()
+            self.file.keep()
 
     def discard(self) -> None:
         """Leaves nothing behind of a file that did not become whole."""
