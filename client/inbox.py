@@ -39,11 +39,8 @@ class Inbox:
         self.frames -= 1
         self.dropped += 1
         before = self.events[at - 1] if at else None
-        if (
-            isinstance(before, wire.Dropped)
-            and before.reason == "slow_reader"
-            and before.first + before.count == gone.n
-        ):
+        if isinstance(before, wire.Dropped) and before.reason == "slow_reader":
+            # Nothing lies between the two: frames and drops follow each other without a gap.
             self.events[at - 1] = wire.Dropped(before.first, before.count + 1, "slow_reader")
             del self.events[at]
         else:

@@ -337,6 +337,16 @@ async def test_a_refusal_is_raised_by_its_name() -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_refusal_that_came_before_the_start_was_sent_is_read() -> None:
+    transport = memory()
+    transport.feed(fails("unauthorized", fatal=True))
+    transport.closed = Closed(1008, "unauthorized")
+    with pytest.raises(Unauthorized, match="said the server"):
+        async with connect("memory", transport=transport):
+            pass
+
+
+@pytest.mark.asyncio
 async def test_an_error_of_a_later_version_keeps_its_name() -> None:
     transport = MemoryTransport(Refusing(fails("out_of_tea", fatal=True), 4400))
     with pytest.raises(WireError, match="out_of_tea: said the server"):
