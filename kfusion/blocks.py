@@ -12,6 +12,29 @@ from torch.nn import functional as F
 from kfusion.config import FRAMES
 
 
+class TimeConv(nn.Conv1d):
+    """Convolution along time of (B, T, in) -> (B, T / stride, out), zero-padded at both ends.
+
+    The weights are a Conv1d's of an odd kernel; the work is one matrix product over the taps laid
+    side by side, which is what (B, T, channels) wants: no transposes, and faster on a CPU.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
+        super().__init__(inputs, outputs, kernel, stride, padding=kernel // 2)
+
+    def forward(self, input: Tensor) -> Tensor:
+        reach, stride = self.kernel_size[0] // 2, self.stride[0]
+        taps = input
+        if reach:
+            length = input.shape[1]
+            padded = F.pad(input, (0, 0, reach, reach))
+            taps = torch.cat(
+                [padded[:, k : k + length : stride] for k in range(2 * reach + 1)], dim=-1
+            )
+        # (out, in, k) -> (out, k in), in the order in which the taps lie.
+        return F.linear(taps, self.weight.transpose(1, 2).flatten(1), self.bias)
+
+
 class Attention(nn.Module):
     """Multi-head attention of queries (B, Q, d) over a memory (B, T, d) -> (B, Q, d)."""
 
@@ -117,10 +140,9 @@ class Bottleneck(nn.Module):
 
     def __init__(self, inputs: int, inner: int, outputs: int) -> None:
         super().__init__()
-        self.down = nn.Conv1d(inputs, inner, 1)
-        self.along = nn.Conv1d(inner, inner, 3, padding=1)
-        self.up = nn.Conv1d(inner, outputs, 1)
+        self.down = TimeConv(inputs, inner, 1)
+        self.along = TimeConv(inner, inner, 3)
+        self.up = TimeConv(inner, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.gelu(self.down(x.transpose(1, 2)))
-        return self.up(F.gelu(self.along(y))).transpose(1, 2)
+        return self.up(F.gelu(self.along(F.gelu(self.down(x)))))

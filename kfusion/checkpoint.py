@@ -6,7 +6,6 @@ type, that none is left over, and that all are finite; what differs is named.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any, Final
@@ -78,7 +77,3 @@ def _check(path: Path, wanted: dict[str, torch.Tensor], found: dict[str, torch.T
     if problems:
         shown = "; ".join(problems[:8]) + (" ..." if len(problems) > 8 else "")
         raise CheckpointError(f"{path}: {len(problems)} differences: {shown}")
-
-
-def file_sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -17,6 +17,13 @@ CROP_CENTRE: Final = 128.0
 CROP_SCALE: Final = 64.0
 """The network sees a landmark as (canonical pixels - CROP_CENTRE) / CROP_SCALE."""
 
+_CHOICES: Final[dict[str, tuple[str, ...]]] = {
+    "preset": ("compact", "paper"),
+    "sound": ("mel", "raw"),
+    "content": ("mel", "wav2vec2"),
+    "head": ("kan", "mlp"),
+}
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -26,12 +33,16 @@ class ModelConfig:
     the ablations of the paper's Table 2.
     """
 
-    preset: Literal["compact"] = "compact"
+    preset: Literal["compact", "paper"] = "compact"
+    sound: Literal["mel", "raw"] = "mel"  # what the Global Domain hears
+    content: Literal["mel", "wav2vec2"] = "mel"  # what the Content Domain hears
+    wav2vec2: str = ""  # its architecture: a transformers configuration as JSON
+    freeze_wav2vec2: bool = True
     width: int = 128  # d
     heads: int = 4
     feedforward: int = 384
     global_layers: int = 2  # Transformer encoder E of the Global Domain
-    content_layers: int = 3  # Transformer encoder that stands in for wav2vec2
+    content_layers: int = 3  # Transformer encoder that stands in for wav2vec2 (content mel)
     context_layers: int = 1  # Transformer encoder of the ct branch
     decoder_layers: int = 1  # each of the three decoders
     lstm_width: int = 128
@@ -39,7 +50,7 @@ class ModelConfig:
     bottleneck: int = 64  # inner channels of the 1-3-1 block B
     kan_hidden: int = 64  # H of KAN [F, H, F]
     kan_grid: int = 8  # intervals of the spline grid
-    kan_range: float = 3.0  # the grid spans -range..range
+    kan_range: float = 3.0  # the grid spans -range..range before it is fitted to data
     dropout: float = 0.1
     unit_px: float = 4.0  # canonical pixels that one unit of the network's output stands for
     fusion: bool = True
@@ -52,7 +63,10 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
-        """Raises :class:`CheckpointError` naming fields that are unknown or of another type."""
+        """Raises :class:`CheckpointError` naming fields that are unknown or of another type.
+
+        Fields that are not given, as an older file lacks newer ones, take their defaults.
+        """
         known = {f.name: type(f.default) for f in fields(cls)}
         unknown = sorted(set(values) - set(known))
         if unknown:
@@ -63,7 +77,28 @@ class ModelConfig:
                 raise CheckpointError(
                     f"model config: {name} is {value!r}; wanted {wanted.__name__}"
                 )
+            if name in _CHOICES and value not in _CHOICES[name]:
+                raise CheckpointError(
+                    f"model config: {name} is {value!r}; wanted {' or '.join(_CHOICES[name])}"
+                )
+            if wanted in (int, float) and not 0 <= value <= 1_000_000:
+                raise CheckpointError(f"model config: {name} is {value!r}; wanted 0 to 1e6")
         return cls(**values)
 
 
-PRESETS: Final[dict[str, ModelConfig]] = {"compact": ModelConfig()}
+PRESETS: Final[dict[str, ModelConfig]] = {
+    "compact": ModelConfig(),
+    "paper": ModelConfig(
+        preset="paper",
+        sound="raw",
+        content="wav2vec2",
+        width=384,
+        heads=6,
+        feedforward=1536,
+        global_layers=3,
+        context_layers=1,
+        lstm_width=384,
+        bottleneck=128,
+        kan_hidden=136,
+    ),
+}

@@ -6,15 +6,19 @@ coordinates, M = 40 of the mouth (points 48-67, the last 40 features).
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kfusion.blocks import Bottleneck, Encoder, LandmarkDecoder
+from kfusion.blocks import Bottleneck, Encoder, LandmarkDecoder, TimeConv
 from kfusion.config import CROP_CENTRE, CROP_SCALE, ModelConfig
 from kfusion.emotion import EMOTIONS
-from kfusion.encoder import LogMel, Stem, ToFrames, step_times
+from kfusion.encoder import LogMel, RawStem, Stem, ToFrames
 from kfusion.kan import KAN
+from kfusion.wav2vec2 import Wav2Vec2, pretrained
 
 FACE = 136  # F
 MOUTH = 40  # M
@@ -26,15 +30,15 @@ class GlobalDomain(nn.Module):
 
     def __init__(self, c: ModelConfig) -> None:
         super().__init__()
-        self.stem = Stem(c.mels, c.width)
+        self.stem = Stem(c.mels, c.width) if c.sound == "mel" else RawStem(c.width)
         self.encoder = Encoder(c.global_layers, c.width, c.heads, c.feedforward, c.dropout)
-        self.conv = ToFrames(step_times(self.stem.positions.shape[0]), c.width)
+        self.conv = ToFrames(self.stem.times, c.width)
         sizes = (c.decoder_layers, c.width, c.heads, c.feedforward, c.dropout)
         self.face = LandmarkDecoder(FACE, *sizes)
         self.mouth = LandmarkDecoder(MOUTH, *sizes)
 
-    def forward(self, mel: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.conv(self.encoder(self.stem(mel)))  # Conv(E(x)): (B, S, d) -> (B, C, d)
+    def forward(self, sound: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.conv(self.encoder(self.stem(sound)))  # Conv(E(x)): (B, S, d) -> (B, C, d)
         v_m = v[:, REST:]  # eq. 3-4: L_m, v_m (B, M)
         gb = self.face(v, x)  # eq. 5: (B, C, F)
         gb_m = self.mouth(v_m, x)  # eq. 6: (B, C, M)
@@ -44,17 +48,23 @@ class GlobalDomain(nn.Module):
 class ContentDomain(nn.Module):
     """Section 3.3: script and emotion, -> ct (B, C, F), f (B, C, F), m (B, C, M).
 
-    Without the LSTM branches (Table 2) f and m are None.
+    What comes in is wav2vec2's features (B, S, 768), or with content ``mel`` the log-mel that a
+    Transformer encoder of our own makes into a script. Without the LSTM branches (Table 2) f
+    and m are None.
     """
 
-    def __init__(self, c: ModelConfig) -> None:
+    def __init__(self, c: ModelConfig, times: Tensor | None, hidden: int) -> None:
         super().__init__()
-        self.stem = Stem(c.mels, c.width)
-        self.script = Encoder(c.content_layers, c.width, c.heads, c.feedforward, c.dropout)
-        self.gate = nn.Linear(len(EMOTIONS), c.width, bias=False)  # W of w = 1 + W e
+        if c.content == "mel":
+            self.stem = Stem(c.mels, c.width)
+            self.script = Encoder(c.content_layers, c.width, c.heads, c.feedforward, c.dropout)
+            times, hidden = self.stem.times, c.width
+        else:
+            self.down = nn.Linear(hidden, c.width)
+        assert times is not None
+        self.gate = nn.Linear(len(EMOTIONS), hidden, bias=False)  # W of w = 1 + W e
         nn.init.normal_(self.gate.weight, std=0.2)
         self.encoder = Encoder(c.context_layers, c.width, c.heads, c.feedforward, c.dropout)
-        times = step_times(self.stem.positions.shape[0])
         self.conv = ToFrames(times, c.width)
         self.context = LandmarkDecoder(
             FACE, c.decoder_layers, c.width, c.heads, c.feedforward, c.dropout
@@ -65,13 +75,16 @@ class ContentDomain(nn.Module):
             self.mouth_lstm = nn.LSTM(c.width, c.lstm_width, batch_first=True)
             self.face_out = nn.Linear(c.lstm_width, FACE)
             self.mouth_out = nn.Linear(c.lstm_width, MOUTH)
-        self.lstm = c.lstm
+        self.own_script, self.lstm = c.content == "mel", c.lstm
 
     def forward(
-        self, mel: Tensor, v: Tensor, e: Tensor
+        self, sound: Tensor, v: Tensor, e: Tensor
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         w = 1 + self.gate(e).unsqueeze(1)  # (B, 1, d), a row's own
-        x = self.script(self.stem(mel)) * w  # eq. 7: x' (B, S, d)
+        x = self.script(self.stem(sound)) if self.own_script else sound
+        x = x * w  # eq. 7: x' (B, S, d)
+        if not self.own_script:
+            x = self.down(x)
         ct = self.context(v, self.conv(self.encoder(x)))  # (B, C, F)
         if not self.lstm:
             return ct, None, None
@@ -88,11 +101,11 @@ class Fusion(nn.Module):
         super().__init__()
         self.mouth = Bottleneck(mouth_inputs, c.bottleneck, MOUTH)
         self.face = Bottleneck(face_inputs, c.bottleneck, REST)
-        self.residual = nn.Conv1d(face_inputs, REST, 1)
+        self.residual = TimeConv(face_inputs, REST, 1)
 
     def forward(self, x_f: Tensor, x_m: Tensor) -> Tensor:
         y_m = self.mouth(x_m)  # x'_m = B(x_m): (B, C, M)
-        y_f = self.face(x_f) * self.residual(x_f.transpose(1, 2)).transpose(1, 2)  # eq. 10
+        y_f = self.face(x_f) * self.residual(x_f)  # eq. 10
         return torch.cat([y_f, y_m], dim=-1)  # eq. 11: the mouth's positions are the last M
 
 
@@ -124,43 +137,72 @@ class KFusion(nn.Module):
     """A window of sound, a face and an emotion -> the face's next 30 frames.
 
     ``audio`` (B, 16000) at 16 kHz in -1..1; ``identity`` (B, 68, 2) in canonical pixels;
-    ``emotion`` (B, 8) -> landmarks (B, 30, 68, 2) in canonical pixels.
+    ``emotion`` (B, 8) -> landmarks (B, 30, 68, 2) in canonical pixels. For a preset with
+    wav2vec2 use :meth:`with_wav2vec2`, which reads its weights.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = c = config
-        self.mel = LogMel(c.mels)
+        hears_mel = c.content == "mel" or (c.global_domain and c.sound == "mel")
+        self.mel = LogMel(c.mels) if hears_mel else None
+        self.wav2vec2 = Wav2Vec2(c.wav2vec2, c.freeze_wav2vec2) if c.content != "mel" else None
         self.global_domain = GlobalDomain(c) if c.global_domain else None
-        self.content_domain = ContentDomain(c)
+        self.content_domain = ContentDomain(
+            c,
+            self.wav2vec2.times if self.wav2vec2 else None,
+            self.wav2vec2.width if self.wav2vec2 else 0,
+        )
         face = FACE * (1 + c.lstm + c.global_domain)
-        mouth = MOUTH * (c.lstm + c.global_domain)
+        mouth = MOUTH * max(1, c.lstm + c.global_domain)
         self.fusion = Fusion(c, face, mouth) if c.fusion else Concatenation(face, mouth)
         if c.head == "kan":
             self.head: nn.Module = KAN(FACE, c.kan_hidden, FACE, c.kan_grid, c.kan_range)
         else:
             self.head = MLP(FACE, c.kan_hidden, FACE)
 
+    @classmethod
+    def with_wav2vec2(cls, config: ModelConfig, source: str | Path) -> KFusion:
+        """A new network around pretrained wav2vec2 weights, by hub name or local folder."""
+        architecture, weights = pretrained(source)
+        model = cls(replace(config, content="wav2vec2", wav2vec2=architecture))
+        assert model.wav2vec2 is not None
+        model.wav2vec2.model.load_state_dict(weights)
+        return model
+
     def forward(self, audio: Tensor, identity: Tensor, emotion: Tensor) -> Tensor:
         return identity.unsqueeze(1) + self.displacement(audio, identity, emotion)
 
     def displacement(self, audio: Tensor, identity: Tensor, emotion: Tensor) -> Tensor:
         """The same without the identity added: (B, 30, 68, 2) in canonical pixels."""
+        return self.respond(*self.hear(audio), identity, emotion)
+
+    def hear(self, audio: Tensor) -> tuple[Tensor, Tensor]:
+        """Audio (B, 16000) -> what each domain starts from: (global, content).
+
+        Log-mel (B, 100, mels), the raw signal, or wav2vec2's features (B, S, 768), which can be
+        cached where wav2vec2 is frozen.
+        """
+        mel = self.mel(audio) if self.mel is not None else audio
+        content = self.wav2vec2(audio) if self.wav2vec2 is not None else mel
+        return (mel if self.config.sound == "mel" else audio), content
+
+    def respond(self, sound: Tensor, content: Tensor, identity: Tensor, emotion: Tensor) -> Tensor:
+        """What :meth:`hear` gave, a face and an emotion -> displacements (B, 30, 68, 2)."""
         v = (identity.flatten(1) - CROP_CENTRE) / CROP_SCALE  # (B, F)
-        mel = self.mel(audio)
-        ct, f, m = self.content_domain(mel, v, emotion)
+        ct, f, m = self.content_domain(content, v, emotion)
         of_face, of_mouth = [ct], list[Tensor]()
         if f is not None and m is not None:
             of_face.insert(0, f)
             of_mouth.append(m)
         if self.global_domain is not None:
-            gb, gb_m = self.global_domain(mel, v)
+            gb, gb_m = self.global_domain(sound, v)
             of_face.append(gb)
             of_mouth.append(gb_m)
-        x_m = torch.cat(of_mouth, dim=-1)  # eq. 8: m (+) gb_m
+        x_m = torch.cat(of_mouth, dim=-1) if of_mouth else ct[..., REST:]  # eq. 8: m (+) gb_m
         x_f = torch.cat(of_face, dim=-1)  # eq. 9: f (+) gb (+) ct, here f, ct, gb
         y = self.head(self.fusion(x_f, x_m))  # eq. 12, less the identity
-        return y.unflatten(-1, (68, 2)) * self.config.unit_px
+        return y.float().unflatten(-1, (68, 2)) * self.config.unit_px
 
 
 # Departures from the paper, each with its reason and the test that covers it:

@@ -10,11 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from kfusion.checkpoint import FORMAT, file_sha256, load_model, save_model
+from kfusion.checkpoint import FORMAT, load_model, save_model
 from kfusion.config import ModelConfig
 from kfusion.errors import CheckpointError
 from kfusion.model import KFusion
-from kfusion.runtime import WEIGHTS
+from kfusion.runtime import WEIGHTS, file_sha256
 from tests.test_model import SMALL, inputs, perturbed
 
 

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import numpy as np
+import pytest
 import torch
 from torch.nn import functional as F
 
-from kfusion.encoder import FRAME, N_FFT, STRIDE, LogMel, ToFrames, log_mel, mel_filters, step_times
+from kfusion import mel
+from kfusion.encoder import LogMel, RawStem, Stem, ToFrames, log_mel
+from kfusion.mel import FRAME, N_FFT, STRIDE, mel_filters
 from tests.conftest import voice
 from training.torchaudio_python import torchaudio
 
@@ -12,7 +16,7 @@ def test_mel_filters_are_torchaudios() -> None:
     theirs = torchaudio.functional.melscale_fbanks(
         N_FFT // 2 + 1, 0.0, 8000.0, 80, 16_000, norm="slaney", mel_scale="slaney"
     )
-    torch.testing.assert_close(mel_filters(80), theirs, atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(torch.from_numpy(mel_filters(80)), theirs, atol=1e-6, rtol=1e-4)
 
 
 def test_log_mel_is_torchaudios() -> None:
@@ -51,9 +55,33 @@ def test_mel_stretching_happens_only_in_training() -> None:
     assert torch.equal(front.train()(speech), front.eval()(speech))
 
 
-def test_encoder_steps_are_taken_to_frames_at_their_true_times() -> None:
-    times = step_times(50)
-    to_frames = ToFrames(times, 1)
-    at = to_frames.weights @ times
-    wanted = torch.arange(30) / 30
+def test_the_numpy_twin_hears_the_same() -> None:
+    front = LogMel(80).eval()
+    for scale in (1.0, 1e-3, 0.0):
+        sound = np.stack([voice(1.0, seed=k) for k in range(3)]) * np.float32(scale)
+        ours = mel.normalised(mel.log_mel(sound, 80))
+        torch.testing.assert_close(
+            torch.from_numpy(ours), front(torch.from_numpy(sound)), atol=1e-4, rtol=0
+        )
+
+
+@pytest.mark.parametrize("stem", [Stem(80, 16), RawStem(16)])
+def test_encoder_steps_are_taken_to_frames_at_their_true_times(stem: Stem | RawStem) -> None:
+    to_frames = ToFrames(stem.times, 1)
+    at = to_frames.weights @ stem.times
+    wanted = (torch.arange(30) / 30).clamp(float(stem.times[0]), float(stem.times[-1]))
     torch.testing.assert_close(at, wanted, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["mel", "raw"])
+def test_a_click_is_heard_at_its_own_step(kind: str) -> None:
+    torch.manual_seed(0)
+    front = LogMel(80).eval()
+    stem = Stem(80, 16) if kind == "mel" else RawStem(16)
+    quiet = 1e-3 * torch.randn(1, 16_000)
+    click = quiet.clone()
+    click[0, 8000:8080] += 0.02 * torch.randn(80)
+    heard = [stem(front(x) if kind == "mel" else x) for x in (quiet, click)]
+    assert heard[0].shape == (1, 50, 16)
+    change = (heard[1] - heard[0]).abs().sum(-1)[0]
+    assert abs(float(stem.times[int(change.argmax())]) - 0.5025) < 0.025

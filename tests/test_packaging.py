@@ -48,10 +48,23 @@ print(App(ServerConfig(engine="synthetic")).model.name)
     assert done.stdout.decode().strip() == "synthetic", done.stderr.decode()
 
 
+NO_TORCH_BUT_ONNX = NO_TORCH.replace('"onnxruntime", ', "")
+
+
+def test_the_bundled_model_runs_without_torch() -> None:
+    code = f"""{NO_TORCH_BUT_ONNX}
+import sys, numpy, kfusion
+frames = kfusion.load(engine="onnx").animate(numpy.zeros(16_000), 16_000)
+print(frames.shape, "torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False)
+    assert done.stdout.decode().strip() == "(30, 68, 2) False", done.stderr.decode()
+
+
 def test_without_torch_the_model_says_what_to_install() -> None:
     code = f"{NO_TORCH}\nimport kfusion\nkfusion.load(engine='torch')"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False)
-    assert b"MissingExtra" in done.stderr and b"kfusion[server]" in done.stderr
+    assert b"MissingExtra" in done.stderr and b"kfusion[torch]" in done.stderr
 
 
 @pytest.mark.skipif(
