@@ -22,7 +22,7 @@ class TimeConv(nn.Conv1d):
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
         super().__init__(inputs, outputs, kernel, stride, padding=kernel // 2)
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - Conv1d's own name for it
         reach, stride = self.kernel_size[0] // 2, self.stride[0]
         taps = input
         if reach:

@@ -29,6 +29,7 @@ from kfusion.landmarks import NEUTRAL_IDENTITY, NEUTRAL_INTER_OCULAR, Identity
 from kfusion.stream import Stitcher, Window, windows_of
 
 WEIGHTS: Final = Path(__file__).parent / "weights" / "compact.safetensors"
+EXPORTED: Final = WEIGHTS.with_suffix(".onnx")
 EngineName = Literal["auto", "onnx", "torch", "synthetic"]
 ENGINES: Final[tuple[EngineName, ...]] = ("auto", "onnx", "torch", "synthetic")
 
@@ -124,7 +125,7 @@ class OnnxEngine:
     that does not match is refused. Log-mel is NumPy's.
     """
 
-    def __init__(self, exported: Path = WEIGHTS.with_suffix(".onnx"), threads: int = 0) -> None:
+    def __init__(self, exported: Path = EXPORTED, threads: int = 0) -> None:
         try:
             import onnxruntime
         except ImportError:

@@ -103,7 +103,8 @@ def train(a: argparse.Namespace) -> Path:
     # Network
     torch.manual_seed(a.seed)
     model = KFusion(PRESETS[a.preset]).to(a.device)
-    model.mel.vtlp = 0.0 if a.plain else a.vtlp
+    if model.mel is not None:
+        model.mel.vtlp = 0.0 if a.plain else a.vtlp
     average = KFusion(PRESETS[a.preset]).to(a.device).requires_grad_(False)
     average.load_state_dict(model.state_dict())
     optimizer = torch.optim.AdamW(model.parameters(), lr=a.lr, weight_decay=a.weight_decay)
