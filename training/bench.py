@@ -9,6 +9,7 @@ it so that a busy or throttled machine slows both.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import math
 import os
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -32,7 +34,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from kfusion.checkpoint import save_model
 from kfusion.config import PRESETS, WINDOW
 from kfusion.encoder import LogMel
-from kfusion.errors import KFusionError
+from kfusion.errors import KFusionError, MissingExtra
 from kfusion.kan import KANLayer, cubic_basis
 from kfusion.mel import N_FFT, STRIDE
 from kfusion.model import KFusion
@@ -160,7 +162,7 @@ def cox_de_boor(x: Tensor, low: Tensor, step: Tensor, count: int, degree: int = 
 
 def count_flops(model: KFusion) -> Flops:
     """Of one window, by running it once where the network lies."""
-    lstm = fft = splines = seen = 0
+    lstm = fft = splines = seen = unwanted = 0
 
     def before(*_: Any) -> None:
         nonlocal seen
@@ -180,7 +182,7 @@ def count_flops(model: KFusion) -> Flops:
         nonlocal splines
         splines += given[0].numel() * (2 + layer.splines * SPLINE_FLOPS)
 
-    unwanted = 0
+    counter = FlopCounterMode(display=False)
     hooks: list[Any] = []
     for module in model.modules():
         if isinstance(module, nn.LSTM):
@@ -194,9 +196,8 @@ def count_flops(model: KFusion) -> Flops:
     window = (torch.zeros(1, *s, device=device) for s in ((WINDOW,), (68, 2), (8,)))
     # The fused attention of the CPU is not counted; its plain form is, and is the same work.
     try:
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-            with FlopCounterMode(display=False) as counter:
-                model.displacement(*window)
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+            model.displacement(*window)
     finally:
         for hook in hooks:
             hook.remove()
@@ -263,6 +264,14 @@ def open_engine(name: str, checkpoint: Path, threads: int, device: str) -> Engin
     if name == "onnx":
         return OnnxEngine(checkpoint.with_suffix(".onnx"), threads)
     return TorchEngine(checkpoint, device, threads)
+
+
+def load_transformers() -> None:
+    """Where it is installed. It imports torchaudio, whose extension may be one that cannot load."""
+    with suppress(ImportError):
+        importlib.import_module("training.torchaudio_python")
+    with suppress(ImportError):
+        importlib.import_module("transformers.models.wav2vec2.modeling_wav2vec2")
 
 
 def shares_of_time(engine: TorchEngine, batch: int) -> dict[str, float]:
@@ -388,9 +397,9 @@ def resident(field: str) -> float | None:
 def memory(a: argparse.Namespace) -> int:
     """What :func:`peak_memory` starts."""
     if a.engine == "onnx":
-        import onnxruntime  # pyright: ignore[reportUnusedImport] # noqa: F401
+        importlib.import_module("onnxruntime")
     else:
-        import transformers.models.wav2vec2.modeling_wav2vec2  # pyright: ignore[reportUnusedImport] # noqa: F401
+        load_transformers()
     before = resident("VmRSS")
     open_engine(a.engine, a.checkpoint, a.threads, a.device).step(*windows(a.batch))
     after = resident("VmHWM")
@@ -400,3 +409,270 @@ def memory(a: argparse.Namespace) -> int:
         peak = None if before is None or after is None else after - before
     print(json.dumps({"peak_mib": peak}))
     return 0
+
+
+def checkpoints(presets: Sequence[str], folder: Path) -> dict[str, Path]:
+    """A file for each preset: the bundled one, or random weights written into ``folder``."""
+    found: dict[str, Path] = {}
+    for preset in presets:
+        if preset not in PRESETS:
+            wanted = " or ".join(PRESETS)
+            raise BenchmarkError(f"preset {preset!r} is unknown; wanted {wanted}")
+        if preset == "compact":
+            found[preset] = WEIGHTS
+        else:
+            load_transformers()
+            try:
+                from transformers import Wav2Vec2Config
+            except ImportError:
+                raise MissingExtra(
+                    f"preset {preset!r} needs transformers; pip install transformers"
+                ) from None
+            base = json.dumps(Wav2Vec2Config().to_diff_dict())
+            found[preset] = folder / f"{preset}.safetensors"
+            torch.manual_seed(0)
+            save_model(found[preset], KFusion(replace(PRESETS[preset], wav2vec2=base)), {})
+    return found
+
+
+def measure(
+    networks: dict[str, Path],
+    engines: Sequence[str] = ENGINES,
+    batches: Sequence[int] = (1, 4, 16, 64),
+    threads: int = 2,
+    seconds: float = 3.0,
+    device: str = "cpu",
+) -> Report:
+    """Everything about the checkpoints that ``networks`` names; ``seconds`` are a cell's.
+
+    Raises :class:`BenchmarkError` and :class:`~kfusion.errors.CheckpointError`.
+    """
+    for engine in engines:
+        if engine not in ENGINES:
+            raise BenchmarkError(f"engine {engine!r} is unknown; wanted {' or '.join(ENGINES)}")
+    if min(*batches, threads, seconds) <= 0:
+        raise BenchmarkError("batches, threads and seconds must be above 0")
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise BenchmarkError(f"device {device!r} cannot be used: {error}") from None
+    torch.set_num_threads(threads)
+    load_transformers()
+    report = Report(
+        describe(threads, device),
+        f"({YARDSTICK}x{YARDSTICK}) @ ({YARDSTICK}x{YARDSTICK}) float32, torch on {device}",
+        [],
+        [],
+        [],
+        measure_splines(device, seconds),
+        [],
+    )
+    product = yardstick(device)
+    for preset, checkpoint in networks.items():
+        eager = TorchEngine(checkpoint, device, threads, compiled=False)
+        model = eager.model
+        flops = count_flops(model)
+        shares = shares_of_time(eager, max(batches)) if "torch" in engines else None
+        parameters = sum(p.numel() for p in model.parameters())
+        size = checkpoint.stat().st_size
+        report.networks.append(Network(preset, parameters, size, flops.total, flops, shares))
+        if model.wav2vec2 is not None and "torch" in engines:
+            report.alone.append(measure_alone(preset, eager, model.wav2vec2, seconds))
+        for name in engines:
+            exported = checkpoint.with_suffix(".onnx")
+            if name == "onnx" and not exported.is_file():
+                report.notes.append(f"{preset} in onnx: left out, there is no {exported.name}")
+                continue
+            engine = open_engine(name, checkpoint, threads, device)
+            for batch in batches:
+                rows = windows(batch)
+                step, beside = in_turns([lambda e=engine, r=rows: e.step(*r), product], seconds)
+                rate = 1e3 * batch / median(step)
+                best = 2 * YARDSTICK**3 / median(beside) / 1e6
+                reached = rate * flops.total / 1e9
+                peak = peak_memory(checkpoint, name, batch, threads, device)
+                report.cells.append(
+                    Cell(
+                        preset,
+                        name,
+                        batch,
+                        len(step),
+                        median(step),
+                        rate,
+                        reached,
+                        best,
+                        100 * reached / best,
+                        peak,
+                    )
+                )
+    return report
+
+
+def describe(threads: int, device: str) -> dict[str, str]:
+    processor = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        names = [n for n in cpuinfo.read_text().splitlines() if n.startswith("model name")]
+        processor = names[0].split(":", 1)[1].strip() if names else processor
+    machine = {
+        "processor": f"{processor}, {os.cpu_count()} cores",
+        "threads": str(threads),
+        "device": device,
+        "torch": torch.__version__,
+    }
+    if device.startswith("cuda"):
+        machine["device"] += f" ({torch.cuda.get_device_name(device)}), bfloat16"
+    if hasattr(os, "getloadavg"):
+        machine["load before"] = f"{os.getloadavg()[0]:.2f}"
+    return machine
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def table(report: Report) -> str:
+    """The report as Markdown."""
+    of = {n.preset: n for n in report.networks}
+    cells = [
+        [
+            f"{c.preset}, {c.engine}",
+            str(c.batch),
+            f"{c.step_ms:.2f}",
+            f"{c.windows_per_s:.1f}",
+            f"{of[c.preset].window_flops / 1e9:.3f}",
+            f"{c.gflops_per_s:.1f}",
+            f"{c.yardstick_gflops_per_s:.1f}",
+            f"{c.of_yardstick_percent:.0f} %",
+            "" if c.peak_mib is None else f"{c.peak_mib:.0f}",
+        ]
+        for c in report.cells
+    ]
+    parts = ("front", "global", "content", "kfusion", "other")
+    networks = [
+        [
+            n.preset,
+            f"{n.parameters / 1e6:.2f} M",
+            f"{n.checkpoint_bytes / 1e6:.1f} MB",
+            *(f"{x / 1e6:.1f}" for x in asdict(n.flops).values()),
+            *(f"{n.shares[p]:.0%}" if n.shares else "" for p in parts),
+        ]
+        for n in report.networks
+    ]
+    s = report.splines
+    splines = [
+        ["forward", f"{s.closed_ms:.2f}", f"{s.recursion_ms:.2f}", f"{s.ratio:.1f}"],
+        [
+            "forward and backward",
+            f"{s.closed_backward_ms:.2f}",
+            f"{s.recursion_backward_ms:.2f}",
+            f"{s.backward_ratio:.1f}",
+        ],
+    ]
+    blocks = ["; ".join(f"{k}: {v}" for k, v in report.machine.items()) + "."]
+    if cells:
+        head = ["", "batch", "ms/step", "windows/s", "GFLOP/window", "GFLOP/s", "yardstick GFLOP/s"]
+        blocks.append(markdown([*head, "of yardstick", "peak MiB"], cells))
+        blocks.append(f"Yardstick: {report.yardstick}, in turns with each cell.")
+    if networks:
+        head = ["", "parameters", "checkpoint", "MFLOP counted", "LSTM", "FFT", "splines"]
+        blocks.append(markdown([*head, *(f"time: {part}" for part in parts)], networks))
+    if report.alone:
+        rows = [
+            [f"{a.preset}, batch 1", f"{a.wav2vec2_ms:.1f}", f"{a.whole_ms:.1f}", f"{a.ratio:.2f}"]
+            for a in report.alone
+        ]
+        blocks.append(markdown(["", "wav2vec2 alone ms", "whole network ms", "ratio"], rows))
+    head = [f"splines of {s.shape}, grid {s.grid}", "closed form ms", "Cox-de Boor ms", "ratio"]
+    blocks.append(markdown(head, splines))
+    blocks.append(f"They differ by {s.largest_difference:.1e} at most.")
+    return "\n\n".join(blocks + report.notes)
+
+
+def chart(report: Report, path: Path) -> None:
+    """Windows per second over the batch size, and where a step's time goes; PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    speed, time = figure.subplots(1, 2)
+    for series in dict.fromkeys((c.preset, c.engine) for c in report.cells):
+        cells = [c for c in report.cells if (c.preset, c.engine) == series]
+        speed.plot([c.batch for c in cells], [c.windows_per_s for c in cells], "o-")
+        last = cells[-1]
+        speed.annotate(
+            ", ".join(series),
+            (last.batch, last.windows_per_s),
+            xytext=(-4, 6),
+            textcoords="offset points",
+            ha="right",
+        )
+    batches = sorted({c.batch for c in report.cells})
+    speed.set_xscale("log", base=2)
+    speed.set_yscale("log")
+    speed.set_xticks(batches, [str(b) for b in batches])
+    speed.margins(0.08, 0.15)
+    speed.set_xlabel("batch (windows)")
+    speed.set_ylabel("windows per second")
+    speed.grid(alpha=0.3)
+    shared = [(n.preset, n.shares) for n in report.networks if n.shares]
+    left = [0.0] * len(shared)
+    for part in shared[0][1] if shared else ():
+        widths = [100 * shares[part] for _, shares in shared]
+        bars = time.barh([preset for preset, _ in shared], widths, 0.5, left=left, label=part)
+        time.bar_label(bars, [f"{w:.0f}" if w >= 4 else "" for w in widths], label_type="center")
+        left = [a + b for a, b in zip(left, widths, strict=True)]
+    time.set_xlabel("share of a step's time in torch (%)")
+    if shared:
+        time.set_xlim(0, 100)
+        time.legend(ncols=5, loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False)
+    figure.savefig(path, dpi=130, format="png")
+
+
+def model(a: argparse.Namespace) -> int:
+    device = a.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    with tempfile.TemporaryDirectory() as folder:
+        files = checkpoints(a.presets, Path(folder))
+        report = measure(files, a.engines, a.batches, a.threads, a.seconds, device)
+    print(table(report))
+    if a.json:
+        a.json.write_text(json.dumps(asdict(report), indent=1) + "\n")
+    if a.chart:
+        chart(report, a.chart)
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    p = argparse.ArgumentParser(prog="python -m training.bench", description=__doc__)
+    what = p.add_subparsers(required=True, metavar="WHAT")
+    m = what.add_parser("model", help="speed, work and memory of a step")
+    m.set_defaults(run=model)
+    m.add_argument("--presets", nargs="+", default=list(PRESETS), help="of " + ", ".join(PRESETS))
+    m.add_argument("--engines", nargs="+", default=list(ENGINES), help="of " + ", ".join(ENGINES))
+    m.add_argument("--batches", nargs="+", type=int, default=[1, 4, 16, 64])
+    m.add_argument("--threads", type=int, default=2)
+    m.add_argument("--seconds", type=float, default=3.0, help="of measuring, a cell")
+    m.add_argument("--device", default="auto", help="of torch: auto, cpu or cuda")
+    m.add_argument("--json", type=Path, metavar="OUT.json")
+    m.add_argument("--chart", type=Path, metavar="OUT.png")
+    r = what.add_parser("memory", help="of one cell alone, as `model` measures it")
+    r.set_defaults(run=memory)
+    r.add_argument("--checkpoint", type=Path, default=WEIGHTS)
+    r.add_argument("--engine", choices=ENGINES, default="torch")
+    r.add_argument("--batch", type=int, default=1)
+    r.add_argument("--threads", type=int, default=2)
+    r.add_argument("--device", default="cpu")
+    a = p.parse_args(arguments)
+    try:
+        return a.run(a)
+    except KFusionError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
