@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 PORT ?= 8765
+DEMO_PORT ?= 8799
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test lint types demo bench clean
@@ -39,10 +40,16 @@ lint: $(VENV)/.all types ## check style and types
 	$(BIN)/ruff format --check .
 
 types: $(VENV)/.all ## check types alone
-	$(BIN)/pyright
+	$(BIN)/pyright --project pyproject.toml
 
-demo: $(VENV)/.all ## make preview.mp4, the face that speaks FILE=speech.wav
-	$(BIN)/python -m client demo --out preview.mp4 $(FILE)
+demo: $(VENV)/.all ## write preview.mp4, a face that speaks FILE=speech.wav
+	@test -n "$(FILE)" || { echo "wanted a sound file: make demo FILE=speech.wav" >&2; exit 2; }
+	@$(BIN)/python -m server --port $(DEMO_PORT) & server=$$!; trap "kill $$server" EXIT; \
+	for k in $$(seq 60); do \
+	    $(BIN)/python -c 'import urllib.request as u; u.urlopen("http://127.0.0.1:$(DEMO_PORT)/ready")' \
+	        2>/dev/null && break; sleep 1; \
+	done; \
+	$(BIN)/python -m client file "$(FILE)" --url ws://127.0.0.1:$(DEMO_PORT) --video preview.mp4
 
 bench: $(VENV)/.all ## measure the model on this machine
 	$(BIN)/python -m training.bench model

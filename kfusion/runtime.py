@@ -9,7 +9,6 @@ An engine takes a batch of windows and says how the faces move: rows never meet.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -233,19 +232,21 @@ def make_engine(
     if name == "onnx":
         return OnnxEngine(exported, threads)
     on_cuda = device.startswith("cuda") or (device == "auto" and _cuda())
-    runtime = importlib.util.find_spec("onnxruntime") is not None
-    if name == "auto" and not on_cuda and runtime and exported.is_file():
-        return OnnxEngine(exported, threads)
+    if name == "auto" and not on_cuda and exported.is_file():
+        try:
+            return OnnxEngine(exported, threads)
+        except MissingExtra:
+            pass  # torch may be there
     if device == "auto":
         device = "cuda" if on_cuda else "cpu"
     return TorchEngine(checkpoint, device, threads)
 
 
 def _cuda() -> bool:
-    if importlib.util.find_spec("torch") is None:
+    try:
+        import torch
+    except ImportError:
         return False
-    import torch
-
     return torch.cuda.is_available()
 
 

@@ -85,7 +85,7 @@ def test_later_sound_never_changes_a_window(
     tails: list[Samples] = [rng.uniform(-1, 1, 2 * rate).astype(np.float32) for _ in range(2)]
     heard: list[Samples] = []
     for tail in tails:
-        sound: Samples = np.concatenate([head, tail], dtype=np.float32)
+        sound: Samples = np.concatenate([head, tail]).astype(np.float32)
         windows = windows_of(sound, rate, hop, lookahead)
         heard.append(next(w.audio for w in windows if w.first <= n < w.last))
     assert np.array_equal(heard[0], heard[1])
