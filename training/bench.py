@@ -45,8 +45,9 @@ from training.export import inputs
 ENGINES: Final = ("onnx", "torch")
 YARDSTICK: Final = 1024
 """The yardstick is (N, N) @ (N, N) in float32."""
-TURN: Final = 0.05
-"""Seconds that calls keep the machine before the next ones get it."""
+TURN: Final = 0.15
+"""Seconds that calls keep the machine before the next ones get it, and that they run unmeasured
+first: ONNX Runtime's threads spin for about 0.1 s after their last work, and slow what follows."""
 SPLINE_FLOPS: Final = 13
 """Of one spline of :func:`kfusion.kan.cubic_basis`: |z| 2, 2 - z and 1 - z clamped 4, two cubes 4,
 4 b, a - b and / 6."""
@@ -79,7 +80,7 @@ class Flops:
 
 @dataclass(frozen=True)
 class Network:
-    """``shares`` of a step's time by part, in torch at the largest batch; None without torch."""
+    """``shares`` of a step's time by part, in torch at the smallest batch; None without torch."""
 
     preset: str
     parameters: int
@@ -207,8 +208,7 @@ def count_flops(model: KFusion) -> Flops:
 def in_turns(calls: Sequence[Callable[[], object]], seconds: float) -> list[list[float]]:
     """Milliseconds of each call, the calls taking turns until ``seconds`` are over.
 
-    Each is warmed up first. A turn begins with an unmeasured call, where calls are short: thread
-    pools keep spinning for a while after their last work and would slow the next library's. Three
+    Each is warmed up first, and again as a turn begins where calls are shorter than a turn. Three
     measurements at least.
     """
     times: list[list[float]] = [[] for _ in calls]
@@ -223,7 +223,8 @@ def in_turns(calls: Sequence[Callable[[], object]], seconds: float) -> list[list
     end = perf_counter() + seconds
     while len(times[0]) < 3 or perf_counter() < end:
         for k, call in enumerate(calls):
-            if last[k] < TURN:
+            turn = perf_counter()
+            while last[k] < TURN and perf_counter() - turn < TURN:
                 call()
             turn = perf_counter()
             while True:
@@ -307,7 +308,7 @@ def shares_of_time(engine: TorchEngine, batch: int) -> dict[str, float]:
             ]
     rows = windows(batch)
     taken: list[dict[str, float]] = []
-    for _ in range(4):
+    for _ in range(10):
         spent.update(dict.fromkeys(parts, 0.0))
         start = perf_counter()
         engine.step(*rows)
@@ -472,7 +473,7 @@ def measure(
         eager = TorchEngine(checkpoint, device, threads, compiled=False)
         model = eager.model
         flops = count_flops(model)
-        shares = shares_of_time(eager, max(batches)) if "torch" in engines else None
+        shares = shares_of_time(eager, min(batches)) if "torch" in engines else None
         parameters = sum(p.numel() for p in model.parameters())
         size = checkpoint.stat().st_size
         report.networks.append(Network(preset, parameters, size, flops.total, flops, shares))
