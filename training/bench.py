@@ -575,7 +575,13 @@ def table(report: Report) -> str:
     if cells:
         head = ["", "batch", "ms/step", "windows/s", "GFLOP/window", "GFLOP/s", "yardstick GFLOP/s"]
         blocks.append(markdown([*head, "of yardstick", "peak MiB"], cells))
-        blocks.append(f"Yardstick: {report.yardstick}, in turns with each cell.")
+        reached = [c.yardstick_gflops_per_s for c in report.cells]
+        quiet = min(reached) > 0.8 * max(reached)
+        blocks.append(
+            f"Yardstick: {report.yardstick}, in turns with each cell, which reached "
+            f"{min(reached):.0f} to {max(reached):.0f} GFLOP/s: "
+            + ("the machine was quiet." if quiet else "other work disturbed these times.")
+        )
     if networks:
         head = ["", "parameters", "checkpoint", "MFLOP counted", "LSTM", "FFT", "splines"]
         blocks.append(markdown([*head, *(f"time: {part}" for part in parts)], networks))
