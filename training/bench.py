@@ -270,7 +270,7 @@ def open_engine(name: str, checkpoint: Path, threads: int, device: str) -> Engin
 def load_transformers() -> None:
     """Where it is installed. It imports torchaudio, whose extension may be one that cannot load."""
     with suppress(ImportError):
-        importlib.import_module("training.torchaudio_python")
+        importlib.import_module("kfusion.torchaudio_python").torchaudio()
     with suppress(ImportError):
         importlib.import_module("transformers.models.wav2vec2.modeling_wav2vec2")
 
