@@ -40,6 +40,8 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
+        if width % heads:
+            raise ValueError(f"width {width} does not divide among {heads} heads")
         self.heads, self.dropout = heads, dropout
         self.q = nn.Linear(width, width)
         self.kv = nn.Linear(width, 2 * width)

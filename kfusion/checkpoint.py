@@ -1,7 +1,16 @@
 """Model files: safetensors with the configuration and where the weights came from inside.
 
-Never pickle. Loading checks that every tensor of the network is there, with its shape and
-type, that none is left over, and that all are finite; what differs is named.
+Never pickle. The metadata of a file::
+
+    format         "kfusion-1"
+    version        of this project, that wrote it
+    config         ModelConfig as JSON
+    normalisation  what coordinates and emotions the weights were trained in, as JSON
+    provenance     training command, data, its sha256, seed, licence, as JSON
+
+Loading checks that every tensor of the network is there, with its shape and type, that none is
+left over, that all are finite, and that the normalisation is this version's; what differs is
+named.
 """
 
 from __future__ import annotations
@@ -14,11 +23,26 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from kfusion.config import ModelConfig
+import kfusion
+from kfusion.config import CROP_CENTRE, CROP_SCALE, FPS, SAMPLE_RATE, ModelConfig
+from kfusion.emotion import EMOTIONS
 from kfusion.errors import CheckpointError
+from kfusion.landmarks import NEUTRAL, RIGID
 from kfusion.model import KFusion
 
 FORMAT: Final = "kfusion-1"
+
+
+def normalisation() -> dict[str, Any]:
+    """What a network's inputs and outputs mean; weights are of no use under another."""
+    return {
+        "sample_rate": SAMPLE_RATE,
+        "fps": FPS,
+        "centre": CROP_CENTRE,
+        "scale": CROP_SCALE,
+        "emotions": list(EMOTIONS),
+        "rigid": {str(i): NEUTRAL[i].tolist() for i in RIGID},
+    }
 
 
 def save_model(path: Path, model: KFusion, provenance: dict[str, Any]) -> None:
@@ -26,7 +50,9 @@ def save_model(path: Path, model: KFusion, provenance: dict[str, Any]) -> None:
     tensors = {k: v.detach().float().cpu().contiguous() for k, v in model.state_dict().items()}
     metadata = {
         "format": FORMAT,
+        "version": kfusion.__version__,
         "config": json.dumps(model.config.to_dict(), sort_keys=True),
+        "normalisation": json.dumps(normalisation(), sort_keys=True),
         "provenance": json.dumps(provenance, sort_keys=True),
     }
     partial = path.with_name(path.name + ".partial")
@@ -52,18 +78,39 @@ def load_model(path: Path) -> tuple[KFusion, dict[str, Any]]:
         raise CheckpointError(f"{path}: no such file; wanted a .safetensors checkpoint") from None
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from None
+    config = ModelConfig.from_dict(_json(path, metadata, "config"))
+    provenance = _json(path, metadata, "provenance")
+    _check_normalisation(path, _json(path, metadata, "normalisation"))
     try:
-        config = ModelConfig.from_dict(json.loads(metadata["config"]))
-        provenance = json.loads(metadata["provenance"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: broken metadata ({error!r})") from None
-    model = KFusion(config)
-    _check(path, model.state_dict(), tensors)
+        model = KFusion(config)
+    except (RuntimeError, ValueError, ZeroDivisionError) as error:
+        raise CheckpointError(f"{path}: no network has this configuration ({error})") from None
+    _check_tensors(path, model.state_dict(), tensors)
     model.load_state_dict(tensors)
     return model.eval().requires_grad_(False), provenance
 
 
-def _check(path: Path, wanted: dict[str, torch.Tensor], found: dict[str, torch.Tensor]) -> None:
+def _json(path: Path, metadata: dict[str, str], field: str) -> dict[str, Any]:
+    try:
+        value = json.loads(metadata[field])
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"{path}: broken metadata: {field} ({error!r})") from None
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path}: broken metadata: {field} is no object")
+    return value
+
+
+def _check_normalisation(path: Path, found: dict[str, Any]) -> None:
+    wanted = normalisation()
+    differing = [k for k in sorted(set(wanted) | set(found)) if wanted.get(k) != found.get(k)]
+    if differing:
+        told = "; ".join(f"{k} is {found.get(k)}, here {wanted.get(k)}" for k in differing)
+        raise CheckpointError(f"{path}: trained under another normalisation: {told}")
+
+
+def _check_tensors(
+    path: Path, wanted: dict[str, torch.Tensor], found: dict[str, torch.Tensor]
+) -> None:
     problems = [f"missing {name}" for name in sorted(set(wanted) - set(found))]
     problems += [f"unknown {name}" for name in sorted(set(found) - set(wanted))]
     for name in sorted(set(wanted) & set(found)):

@@ -32,6 +32,28 @@ EMOTIONS: Final = (
 )
 NEUTRAL_INDEX: Final = EMOTIONS.index("neutral")
 
+CREMA_D: Final = {
+    "ANG": "angry",
+    "DIS": "disgusted",
+    "FEA": "fear",
+    "HAP": "happy",
+    "NEU": "neutral",
+    "SAD": "sad",
+}
+"""CREMA-D's six codes (third field of a file name, 1001_DFA_ANG_XX)."""
+
+RAVDESS: Final = {
+    1: "neutral",
+    2: "neutral",  # calm
+    3: "happy",
+    4: "sad",
+    5: "angry",
+    6: "fear",
+    7: "disgusted",
+    8: "surprised",
+}
+"""RAVDESS's eight codes (third field of a file name); calm has no slot of its own."""
+
 Vector = NDArray[np.float32]
 """Emotion weights in the order of :data:`EMOTIONS`, shape (8,), summing to 1."""
 

@@ -205,15 +205,24 @@ class KFusion(nn.Module):
         return y.float().unflatten(-1, (68, 2)) * self.config.unit_px
 
 
-# Departures from the paper, each with its reason and the test that covers it:
+# Departures from the paper, each with its reason and, in tests/test_model.py unless another file
+# is named, the test that covers it:
 #
 # - Attention runs along time, within a row; the authors' code attends across the batch, where
 #   rows are other people. (test_a_row_alone_gives_what_it_gives_in_a_batch)
-# - The emotion is a vector e per row in a gate 1 + W e; theirs is a label that cancels out at
-#   batch 1. (test_the_emotion_changes_its_own_row_and_no_other)
+# - The emotion is a vector e per row in a gate 1 + W e, so that mixtures are possible; theirs is
+#   a label that cancels out at batch 1. (test_the_emotion_changes_its_own_row_and_no_other)
 # - The identity is the speaker's face at rest, not the window's own first frame: live there is no
-#   such frame. The output is the identity plus a displacement that starts at zero.
-#   (test_an_untrained_network_answers_the_identity)
+#   such frame. (test_training.py, test_an_identity_is_the_mouth_at_rest)
+# - The output is the identity plus a displacement that starts at zero: an untrained network is a
+#   face at rest. (test_an_untrained_network_answers_the_identity)
+# - Landmarks are normalised by a similarity, so that place, size and roll of a face do not
+#   matter. (test_a_similarity_of_the_identity_is_one_of_the_answer)
+# - The decoders' queries are identity + frame position + the frame's own audio feature: from the
+#   identity alone every frame would ask the same. (test_every_input_matters_at_batch_one)
+# - Conv takes S steps to C frames at the frames' true times, where the paper leaves open how 50
+#   steps become 30. (test_encoder.py, ..._are_taken_to_frames_at_their_true_times)
 # - The 40 channels of eq. 10 that eq. 11 overwrites are not built: the same function, less work.
-# - `compact` hears through log-mel and a Transformer, where the paper has the raw signal and
-#   wav2vec2: live on two CPU cores.
+#   (test_each_switch_changes_exactly_what_it_names counts what is there)
+# - `compact` hears through log-mel and a Transformer of its own, where the paper has the raw
+#   signal and wav2vec2, to be live on two CPU cores. (test_encoder.py, the numpy twin)

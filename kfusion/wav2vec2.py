@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +13,15 @@ from torch import Tensor, nn
 from kfusion.config import SAMPLE_RATE, WINDOW
 from kfusion.encoder import receptive_field
 from kfusion.errors import CheckpointError, MissingExtra
+from kfusion.torchaudio_python import torchaudio
 
 if TYPE_CHECKING:
     from transformers import Wav2Vec2Model
 
 
 def _transformers() -> Any:
+    with contextlib.suppress(ImportError):
+        torchaudio()  # transformers imports it where it is installed, whole or not
     try:
         import transformers
     except ImportError:

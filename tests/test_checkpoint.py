@@ -6,16 +6,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from kfusion.checkpoint import FORMAT, load_model, save_model
+from kfusion.checkpoint import FORMAT, load_model, normalisation, save_model
 from kfusion.config import ModelConfig
 from kfusion.errors import CheckpointError
 from kfusion.model import KFusion
 from kfusion.runtime import WEIGHTS, file_sha256
 from tests.test_model import SMALL, inputs, perturbed
+
+HERE = Path(__file__).parent / "data"
 
 
 @pytest.fixture
@@ -36,7 +39,12 @@ def test_a_checkpoint_comes_back_with_its_provenance(saved: Path) -> None:
 def rewrite(path: Path, change: Callable[[dict[str, torch.Tensor]], None], **meta: str) -> None:
     tensors = load_file(path)
     change(tensors)
-    metadata = {"format": FORMAT, "config": json.dumps(SMALL.to_dict()), "provenance": "{}"}
+    metadata = {
+        "format": FORMAT,
+        "config": json.dumps(SMALL.to_dict()),
+        "normalisation": json.dumps(normalisation()),
+        "provenance": "{}",
+    }
     save_file(tensors, path, {**metadata, **meta})
 
 
@@ -73,7 +81,19 @@ def nothing(tensors: dict[str, torch.Tensor]) -> None:
         (poison, {}, "not finite"),
         (halve, {}, "wanted float32"),
         (nothing, {"format": "other"}, "format is 'other'"),
-        (nothing, {"config": "{"}, "broken metadata"),
+        (nothing, {"config": "{"}, "broken metadata: config"),
+        (nothing, {"config": "[]"}, "no object"),
+        (nothing, {"provenance": "?"}, "broken metadata: provenance"),
+        (nothing, {"normalisation": "{}"}, "another normalisation: centre is None"),
+        (
+            nothing,
+            {"normalisation": json.dumps({**normalisation(), "scale": 1.0})},
+            r"scale is 1\.0, here 64\.0",
+        ),
+        (nothing, {"config": '{"head": "arms"}'}, "wanted kan or mlp"),
+        (nothing, {"config": '{"width": -4}'}, "wanted 0 to 1e6"),
+        (nothing, {"config": '{"width": 7, "heads": 2}'}, "does not divide"),
+        (nothing, {"config": '{"heads": 0}'}, "no network"),
         (nothing, {"config": '{"wings": 2}'}, "unknown fields wings"),
         (nothing, {"config": '{"width": "wide"}'}, "wanted int"),
         (nothing, {"config": json.dumps(replace(SMALL, width=64).to_dict())}, "differences"),
@@ -100,6 +120,13 @@ def test_files_that_are_no_checkpoint_are_clear_errors(saved: Path, tmp_path: Pa
     evil.write_bytes(pickle.dumps({"format": FORMAT}))
     with pytest.raises(CheckpointError, match="not a readable"):
         load_model(evil)
+
+
+def test_a_file_of_the_first_version_still_loads_and_answers_the_same() -> None:
+    model, provenance = load_model(HERE / "kfusion-1.safetensors")
+    assert provenance["command"] == "tests/data/make_checkpoint.py"
+    answer = model.displacement(*inputs(2, seed=11)).numpy()
+    np.testing.assert_allclose(answer[:, ::10], np.load(HERE / "kfusion-1.npy"), atol=1e-4)
 
 
 def test_the_bundled_model_says_where_it_came_from() -> None:

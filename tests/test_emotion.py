@@ -6,7 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from kfusion.emotion import EMOTIONS, NEUTRAL_INDEX, EmotionTrack, displacement, named, vector
+from kfusion.emotion import (
+    CREMA_D,
+    EMOTIONS,
+    NEUTRAL_INDEX,
+    RAVDESS,
+    EmotionTrack,
+    displacement,
+    named,
+    vector,
+)
 from kfusion.errors import BadEmotion
 from kfusion.landmarks import MIRROR, NEUTRAL, align, lip_gap
 from tests.conftest import folder_of
@@ -25,6 +34,14 @@ def figures(d: NDArray[np.float64]) -> dict[str, float]:
 
 def felt(name: str) -> NDArray[np.float64]:
     return displacement(vector({name: 1.0}))
+
+
+def test_other_corpora_map_onto_the_eight_slots() -> None:
+    assert set(CREMA_D.values()) <= set(EMOTIONS) and len(set(CREMA_D.values())) == 6
+    assert set(RAVDESS.values()) == set(EMOTIONS) - {"contempt"} and sorted(RAVDESS) == [
+        *range(1, 9)
+    ]
+    assert list(EMOTIONS) == sorted(EMOTIONS)  # MEAD's folder names, in their order
 
 
 def test_the_vector_sums_to_one_and_the_rest_is_neutral() -> None:

@@ -17,7 +17,7 @@ from kfusion.emotion import displacement, vector
 from kfusion.errors import DataError
 from kfusion.landmarks import MIRROR, NEUTRAL, lip_gap
 from tests.conftest import voice
-from tests.test_model import SMALL
+from tests.test_model import PAPER, SMALL, TINY_WAV2VEC2, Wav2Vec2Model
 from training import train
 from training.data import (
     PLAIN,
@@ -196,6 +196,33 @@ def test_a_resumed_run_ends_with_the_same_bits(folder: Path, tmp_path: Path) -> 
     assert provenance["steps"] == 6 and provenance["sha256"] == fingerprint(
         read_folder(folder, "train")
     )
+
+
+@pytest.mark.usefixtures("small")
+def test_the_kans_grids_are_fitted_and_its_edges_thinned_on_request(
+    folder: Path, tmp_path: Path
+) -> None:
+    plain = load_file(run(folder, tmp_path / "plain", 3))
+    fitted = load_file(run(folder, tmp_path / "fitted", 3, "--kan-grid-at", "2"))
+    thinned = load_file(run(folder, tmp_path / "thinned", 3, "--kan-l1", "0.1"))
+    assert torch.equal(plain["head.inner.low"], thinned["head.inner.low"])
+    assert not torch.equal(plain["head.inner.low"], fitted["head.inner.low"])
+    assert thinned["head.inner.coef"].abs().mean() < plain["head.inner.coef"].abs().mean()
+
+
+def test_the_paper_preset_trains_from_a_local_wav2vec2(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(config.PRESETS, "paper", PAPER)
+    source = tmp_path / "wav2vec2"
+    Wav2Vec2Model(TINY_WAV2VEC2).save_pretrained(source)
+    more = ("--preset", "paper", "--wav2vec2", str(source))
+    frozen = load_file(run(folder, tmp_path / "frozen", 2, *more))
+    free = load_file(run(folder, tmp_path / "free", 2, *more, "--finetune"))
+    name = next(k for k in frozen if k.endswith("feature_projection.projection.weight"))
+    pretrained = load_file(source / "model.safetensors")
+    assert torch.equal(frozen[name], pretrained[name.removeprefix("wav2vec2.model.")])
+    assert not torch.equal(free[name], frozen[name])
 
 
 @pytest.mark.usefixtures("small")

@@ -14,6 +14,7 @@ import math
 import shlex
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from tqdm import tqdm
 from kfusion.checkpoint import save_model
 from kfusion.config import PRESETS
 from kfusion.errors import DataError, KFusionError
+from kfusion.kan import KAN
 from kfusion.model import KFusion
 from training.data import PLAIN, Augmentation, Batch, Clip, Windows, fingerprint, read_folder
 from training.losses import LossWeights, loss
@@ -34,6 +36,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("--data", type=Path, nargs="+", required=True, help="folders of tracked clips")
     p.add_argument("--out", type=Path, required=True, help="folder of the run")
     p.add_argument("--preset", choices=sorted(PRESETS), default="compact")
+    p.add_argument("--wav2vec2", default="facebook/wav2vec2-base", help="hub name or local folder")
+    p.add_argument("--finetune", action="store_true", help="train wav2vec2 too")
     p.add_argument("--steps", type=int, default=7000)
     p.add_argument("--batch", type=int, default=32)
     p.add_argument("--lr", type=float, default=1e-3)
@@ -41,6 +45,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("--weight-decay", type=float, default=0.02)
     p.add_argument("--ema", type=float, default=0.999)
     p.add_argument("--vtlp", type=float, default=0.12, help="range of mel-axis stretching")
+    p.add_argument("--kan-l1", type=float, default=0.0, help="weight of the KAN's sparsification")
+    p.add_argument("--kan-grid-at", type=int, default=0, help="step that fits its grids to data")
     p.add_argument("--plain", action="store_true", help="no augmentation")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--threads", type=int, default=2)
@@ -102,12 +108,18 @@ def train(a: argparse.Namespace) -> Path:
 
     # Network
     torch.manual_seed(a.seed)
-    model = KFusion(PRESETS[a.preset]).to(a.device)
+    config = replace(PRESETS[a.preset], freeze_wav2vec2=not a.finetune)
+    if config.content == "wav2vec2":
+        model = KFusion.with_wav2vec2(config, a.wav2vec2).to(a.device)
+    else:
+        model = KFusion(config).to(a.device)
     if model.mel is not None:
         model.mel.vtlp = 0.0 if a.plain else a.vtlp
-    average = KFusion(PRESETS[a.preset]).to(a.device).requires_grad_(False)
+    average = KFusion(model.config).to(a.device).requires_grad_(False)
     average.load_state_dict(model.state_dict())
     optimizer = torch.optim.AdamW(model.parameters(), lr=a.lr, weight_decay=a.weight_decay)
+    fused: list[torch.Tensor] = []  # what the KAN was given in the last step, (B, 30, 136)
+    model.head.register_forward_pre_hook(lambda _, given: fused.__setitem__(slice(None), given))
     weights = LossWeights()
     unit = model.config.unit_px
     first = 0
@@ -147,6 +159,10 @@ def train(a: argparse.Namespace) -> Path:
         model.train()
         y = model.displacement(b["audio"], b["identity"], b["emotion"])
         terms = loss(y / unit, b["target"] / unit, b["mask"], weights)
+        if a.kan_l1 and isinstance(model.head, KAN):
+            terms["total"] = terms["total"] + a.kan_l1 * model.head.regularisation(
+                fused[0].flatten(0, 1)[::8]
+            )
         if not torch.isfinite(terms["total"]):
             raise DataError(f"step {step}: the loss is not finite; seed {a.seed} repeats it")
         optimizer.zero_grad(set_to_none=True)
@@ -157,6 +173,12 @@ def train(a: argparse.Namespace) -> Path:
         with torch.no_grad():
             for kept, new in zip(average.parameters(), model.parameters(), strict=True):
                 kept.lerp_(new, 1 - decay)
+            if step + 1 == a.kan_grid_at and isinstance(model.head, KAN):
+                # New grids carry new coefficients: the average and the moments begin anew there.
+                model.head.update_grid(fused[0].flatten(0, 1))
+                average.head.load_state_dict(model.head.state_dict())
+                for parameter in model.head.parameters():
+                    optimizer.state.pop(parameter, None)
         if (step + 1) % a.save_every == 0 or step + 1 == a.steps:
             save_state(step + 1)
             check = evaluate_windows(average, held_out, weights, a.device)

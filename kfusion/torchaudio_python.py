@@ -1,10 +1,9 @@
 """torchaudio's Python parts (functional, transforms), also where its extension cannot load.
 
 torchaudio's wheels are built for CUDA: beside a CPU build of torch their compiled extension
-cannot be loaded and ``import torchaudio`` raises OSError. Nothing here needs the extension, so a
-stand-in takes its place then, and the log says so. Import torchaudio from here only::
-
-    from training.torchaudio_python import torchaudio
+cannot be loaded and ``import torchaudio`` raises OSError, in transformers too, which imports it
+where it is installed. Nothing here needs the extension, so a stand-in takes its place then, and
+the log says so. This is the one place that imports torchaudio; the running server never does.
 """
 
 from __future__ import annotations
@@ -18,7 +17,8 @@ from typing import Any
 log = logging.getLogger(__name__)
 
 
-def _load() -> Any:
+def torchaudio() -> Any:
+    """The package, whole or without its extension. Raises ImportError where it is missing."""
     try:
         return importlib.import_module("torchaudio")
     except OSError as error:
@@ -37,6 +37,3 @@ def _needs_extension(function: Any) -> Any:
         raise RuntimeError(f"{function.__name__} needs torchaudio's extension, which cannot load")
 
     return fail
-
-
-torchaudio: Any = _load()
