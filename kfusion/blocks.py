@@ -48,12 +48,15 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, queries: Tensor, memory: Tensor) -> Tensor:
-        rows, count, width = queries.shape
-        q = self.q(queries).view(rows, count, self.heads, -1).transpose(1, 2)
-        k, v = self.kv(memory).view(rows, memory.shape[1], 2, self.heads, -1).unbind(2)
+        k, v = self.kv(memory).chunk(2, dim=-1)
+        return self.out(self.attend(self.q(queries), k, v))
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """(B, Q, d), (B, T, d), (B, T, d) -> (B, Q, d): softmax(q k') v in each head."""
+        heads = [x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (q, k, v)]
         rate = self.dropout if self.training else 0.0
-        y = F.scaled_dot_product_attention(q, k.transpose(1, 2), v.transpose(1, 2), dropout_p=rate)
-        return self.out(y.transpose(1, 2).reshape(rows, count, width))
+        y = F.scaled_dot_product_attention(*heads, dropout_p=rate)
+        return y.transpose(1, 2).flatten(-2)
 
 
 class EncoderLayer(nn.Module):

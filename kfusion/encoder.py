@@ -22,6 +22,12 @@ def log_mel(samples: Tensor, window: Tensor, filters: Tensor) -> Tensor:
     return torch.log(power @ filters + FLOOR)
 
 
+def normalised(mel: Tensor) -> Tensor:
+    """Log mel power (B, T, mels) made independent of gain; see :func:`kfusion.mel.normalised`."""
+    reference = mel.amax(dim=(1, 2), keepdim=True).clamp(min=QUIETEST)
+    return ((mel - reference) / SPAN).clamp(min=LOWEST) + 1.0
+
+
 class LogMel(nn.Module):
     """Log-mel, made independent of gain: (B, N) -> (B, N // 160, mels).
 
@@ -41,9 +47,7 @@ class LogMel(nn.Module):
 
     def forward(self, samples: Tensor) -> Tensor:
         with torch.autocast(samples.device.type, enabled=False):  # powers span 100 dB
-            mel = log_mel(samples.float(), self.window, self.filters)
-            reference = mel.amax(dim=(1, 2), keepdim=True).clamp(min=QUIETEST)
-            mel = ((mel - reference) / SPAN).clamp(min=LOWEST) + 1.0
+            mel = normalised(log_mel(samples.float(), self.window, self.filters))
         if self.training and self.vtlp > 0:
             mel = self._stretched(mel)
         return mel

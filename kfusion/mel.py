@@ -50,8 +50,8 @@ def hann(length: int) -> NDArray[np.float32]:
 _HANN: Final = hann(FRAME)
 
 
-def log_mel(samples: NDArray[Any], mels: int) -> NDArray[np.float32]:
-    """(B, N) at 16 kHz -> log mel power (B, N // 160, mels).
+def power_spectrum(samples: NDArray[Any]) -> NDArray[np.float32]:
+    """(B, N) at 16 kHz -> power (B, N // 160, 257) of bins 31.25 Hz apart.
 
     Analysis frame t holds the 400 samples that end before sample 160 (t + 1), zeros before
     the first.
@@ -59,8 +59,12 @@ def log_mel(samples: NDArray[Any], mels: int) -> NDArray[np.float32]:
     padded = np.pad(np.asarray(samples, np.float32), ((0, 0), (FRAME - STRIDE, 0)))
     frames = np.lib.stride_tricks.sliding_window_view(padded, FRAME, axis=1)[:, ::STRIDE]
     spectrum = np.fft.rfft(frames * _HANN, n=N_FFT)
-    power = np.square(spectrum.real) + np.square(spectrum.imag)
-    return np.log(power.astype(np.float32) @ mel_filters(mels) + np.float32(FLOOR))
+    return np.square(spectrum.real) + np.square(spectrum.imag)
+
+
+def log_mel(power: NDArray[np.float32], mels: int) -> NDArray[np.float32]:
+    """Power (B, T, 257) -> log mel power (B, T, mels)."""
+    return np.log(power @ mel_filters(mels) + np.float32(FLOOR))
 
 
 def normalised(mel: NDArray[np.float32]) -> NDArray[np.float32]:

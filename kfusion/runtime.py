@@ -121,7 +121,7 @@ class OnnxEngine:
     """A checkpoint exported by ``python -m training.export``, in ONNX Runtime on the CPU.
 
     The .onnx lies beside the .safetensors that it was made from and carries its sha256; a pair
-    that does not match is refused. Log-mel is NumPy's.
+    that does not match is refused. NumPy takes the power spectra, the graph does the rest.
     """
 
     def __init__(self, exported: Path = EXPORTED, threads: int = 0) -> None:
@@ -151,7 +151,7 @@ class OnnxEngine:
         try:
             self.sha256 = metadata["kfusion_sha256"]
             config = msgspec.json.decode(metadata["kfusion_config"], type=dict[str, Any])
-            self.mels = ModelConfig.from_dict(config).mels
+            self.config = ModelConfig.from_dict(config)
         except (KeyError, msgspec.DecodeError) as error:
             raise CheckpointError(f"{exported}: broken metadata ({error!r})") from None
         source = exported.with_suffix(".safetensors")
@@ -160,16 +160,15 @@ class OnnxEngine:
                 f"{exported}: was exported from other weights than {source.name}; "
                 "run python -m training.export again"
             )
-        self.name = f"{config['preset']}-onnx"
+        self.name = f"{self.config.preset}-onnx"
 
     def step(
         self, audio: NDArray[Any], identity: NDArray[Any], emotion: NDArray[Any]
     ) -> NDArray[np.float32]:
-        heard = mel.normalised(mel.log_mel(audio, self.mels))
         (said,) = self.session.run(
             ["displacement"],
             {
-                "mel": heard,
+                "power": mel.power_spectrum(audio),
                 "identity": identity.astype(np.float32),
                 "emotion": emotion.astype(np.float32),
             },

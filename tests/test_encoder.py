@@ -59,7 +59,7 @@ def test_the_numpy_twin_hears_the_same() -> None:
     front = LogMel(80).eval()
     for scale in (1.0, 1e-3, 0.0):
         sound = np.stack([voice(1.0, seed=k) for k in range(3)]) * np.float32(scale)
-        ours = mel.normalised(mel.log_mel(sound, 80))
+        ours = mel.normalised(mel.log_mel(mel.power_spectrum(sound), 80))
         torch.testing.assert_close(
             torch.from_numpy(ours), front(torch.from_numpy(sound)), atol=1e-4, rtol=0
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -104,10 +105,9 @@ def test_a_compiled_engine_fills_batches_up_and_gives_the_same(
 
     sizes: list[int] = []
 
-    def note(function: object, **_: object) -> object:
+    def note(function: Callable[..., torch.Tensor], **_: object) -> Callable[..., torch.Tensor]:
         def run(audio: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
             sizes.append(len(audio))
-            assert callable(function)
             return function(audio, *rest)
 
         return run

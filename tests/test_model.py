@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ PAPER = replace(
     bottleneck=16,
     kan_hidden=12,
 )
-SWITCHES: dict[str, dict[str, object]] = {
+SWITCHES: dict[str, dict[str, Any]] = {
     "proposed": {},
     "without KFusion": {"fusion": False},
     "without LSTM": {"lstm": False},
@@ -54,7 +55,7 @@ SWITCHES: dict[str, dict[str, object]] = {
     "MLP for KAN": {"head": "mlp"},
 }
 VARIANTS = {
-    f"{preset} {name}": replace(base, **switch)  # pyright: ignore[reportArgumentType]
+    f"{preset} {name}": replace(base, **switch)
     for preset, base in (("compact", SMALL), ("paper", PAPER))
     for name, switch in SWITCHES.items()
 }
@@ -133,6 +134,7 @@ def test_after_one_step_every_parameter_has_a_gradient(name: str) -> None:
     target = torch.randn(4, 30, 68, 2)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     model.eval()  # no dropout; gradients flow all the same
+    gradients: dict[str, torch.Tensor | None] = {}
     for _ in range(2):
         optimizer.zero_grad()
         (model.displacement(audio, identity, emotion) - target).square().mean().backward()

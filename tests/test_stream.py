@@ -85,14 +85,14 @@ def test_later_sound_never_changes_a_window(
     tails: list[Samples] = [rng.uniform(-1, 1, 2 * rate).astype(np.float32) for _ in range(2)]
     heard: list[Samples] = []
     for tail in tails:
-        sound: Samples = np.concatenate([head, tail]).astype(np.float32)
+        sound = np.concatenate([head, tail]).astype(np.float32)
         windows = windows_of(sound, rate, hop, lookahead)
         heard.append(next(w.audio for w in windows if w.first <= n < w.last))
     assert np.array_equal(heard[0], heard[1])
 
 
 def test_at_16_khz_a_window_is_the_last_second_with_zeros_before_the_start() -> None:
-    samples = np.arange(1, 20_001, dtype=np.float32) / 20_000
+    samples = (np.arange(1, 20_001) / 20_000).astype(np.float32)
     windows = list(windows_of(samples, 16_000, 3, 3))
     assert windows[0].end == 6 and np.array_equal(windows[0].audio[-3200:], samples[:3200])
     assert not windows[0].audio[:-3200].any()

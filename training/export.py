@@ -2,14 +2,16 @@
 
     python -m training.export [--checkpoint model.safetensors]
 
-The graph starts at log-mel (NumPy's, kfusion/mel.py) and gives displacements; its metadata holds
-the checkpoint's sha256 and configuration. It is written only if it agrees with torch.
+The graph starts at the power spectrum (NumPy's, kfusion/mel.py: a Fourier transform inside it
+would be slower, or as a matrix product less exact) and gives displacements; its metadata holds the
+checkpoint's sha256 and configuration. It is written only if it agrees with torch.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import tempfile
 import warnings
@@ -20,24 +22,48 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kfusion.blocks import Attention
 from kfusion.checkpoint import load_model
 from kfusion.config import WINDOW
+from kfusion.encoder import normalised
 from kfusion.errors import CheckpointError, KFusionError
 from kfusion.landmarks import NEUTRAL
+from kfusion.mel import FLOOR, N_FFT, mel_filters
 from kfusion.model import KFusion
 from kfusion.runtime import WEIGHTS, OnnxEngine, TorchEngine, file_sha256
 
 TOLERANCE_PX: Final = 1e-4
 
 
-class FromMel(nn.Module):
-    """The network behind log-mel: mel (B, 100, mels), identity (B, 68, 2), emotion (B, 8)."""
+class OnnxAttention(Attention):
+    """Attention as ONNX's own operator, which takes (B, T, d) as it lies: no transposes."""
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        out = torch.onnx.ops.attention(q, k, v, q_num_heads=self.heads, kv_num_heads=self.heads)
+        return out[0]
+
+
+class FromPower(nn.Module):
+    """The network behind the power spectrum.
+
+    ``power`` (B, 100, 257), ``identity`` (B, 68, 2), ``emotion`` (B, 8) -> (B, 30, 68, 2).
+    """
+
+    filters: Tensor
 
     def __init__(self, model: KFusion) -> None:
         super().__init__()
         self.model = model
+        # log(x + FLOOR) as log(x / FLOOR + 1) + log(FLOOR): the exporter's optimizer takes a
+        # constant of 1e-8 for zero and drops the addition.
+        filters = torch.from_numpy(mel_filters(model.config.mels)) / FLOOR
+        self.register_buffer("filters", filters)
+        for module in model.modules():
+            if isinstance(module, Attention):
+                module.__class__ = OnnxAttention
 
-    def forward(self, mel: Tensor, identity: Tensor, emotion: Tensor) -> Tensor:
+    def forward(self, power: Tensor, identity: Tensor, emotion: Tensor) -> Tensor:
+        mel = normalised(torch.log(power @ self.filters + 1) + math.log(FLOOR))
         return self.model.respond(mel, mel, identity, emotion)
 
 
@@ -55,17 +81,18 @@ def export(checkpoint: Path) -> Path:
     c = model.config
     if (c.sound, c.content) != ("mel", "mel"):
         raise CheckpointError(f"{checkpoint}: hears {c.sound} and {c.content}; only mel exports")
-    example = (torch.randn(2, 100, c.mels), torch.randn(2, 68, 2), torch.rand(2, 8))
+    example = (torch.rand(2, 100, N_FFT // 2 + 1), torch.randn(2, 68, 2), torch.rand(2, 8))
     batch = torch.export.Dim("batch")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations
         program = torch.onnx.export(
-            FromMel(model),
+            FromPower(model),
             example,
             dynamo=True,
             dynamic_shapes=({0: batch}, {0: batch}, {0: batch}),
-            input_names=["mel", "identity", "emotion"],
+            input_names=["power", "identity", "emotion"],
             output_names=["displacement"],
+            opset_version=23,  # the first with Attention
             verbose=False,
         )
     assert program is not None
