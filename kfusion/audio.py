@@ -95,17 +95,28 @@ def resampling_delay(rate: int) -> int:
 class SampleQueue:
     """Received samples by absolute position; silence is kept as a length, not as samples.
 
-    Positions before the first and after the last sample read as zeros.
+    Positions before the first and after the last sample read as zeros. Small chunks are joined
+    into blocks, so that a client that sends single samples costs no more memory than another.
     """
+
+    BLOCK: Final = 4096
 
     def __init__(self) -> None:
         self.received = 0
         self.chunks: deque[tuple[int, Samples]] = deque()
 
     def append(self, samples: Samples) -> None:
-        if len(samples):
-            self.chunks.append((self.received, samples))
-            self.received += len(samples)
+        if not len(samples):
+            return
+        if self.chunks:
+            first, last = self.chunks[-1]
+            adjoins = first + len(last) == self.received
+            if adjoins and len(last) + len(samples) <= self.BLOCK:
+                self.chunks[-1] = (first, np.concatenate([last, samples]))
+                self.received += len(samples)
+                return
+        self.chunks.append((self.received, samples))
+        self.received += len(samples)
 
     def append_silence(self, count: int) -> None:
         self.received += count

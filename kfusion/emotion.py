@@ -191,7 +191,10 @@ class EmotionTrack:
 
     def start(self, n: int, target: Vector, frames: float) -> None:
         """Begins a ramp at frame ``n`` from the value the track has there."""
-        self.ramps.append(Ramp(n, self.at(n), target, frames))
+        ramp = Ramp(n, self.at(n), target, frames)
+        if self.ramps[-1].n == n:  # nothing was shown of the one before
+            self.ramps.pop()
+        self.ramps.append(ramp)
 
     def at(self, n: int) -> Vector:
         """The vector (8,) at frame ``n``."""

@@ -68,7 +68,10 @@ class App:
 
     def http(self, connection: ServerConnection, request: Request) -> Response | None:
         """Answers GET; None lets the WebSocket handshake go on."""
-        path = urlsplit(request.path).path
+        try:
+            path = urlsplit(request.path).path
+        except ValueError:
+            return _answer(404, b"not found\n")
         if path == wire.PATH:
             return None
         pages: dict[str, Callable[[], Response]] = {

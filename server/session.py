@@ -63,6 +63,7 @@ FILE_AHEAD_S: Final = 10.0  # audio awaiting inference at which no more is read
 SLACK_S: Final = 5.0  # by which the engine may be late before live audio is refused
 MAX_IN_FLIGHT: Final = 8  # windows of one session at the engine
 MAX_MARKS: Final = 1000
+MAX_UNSENT: Final = 2000  # frames' blocks and replies that a client leaves unread
 ERRORS: Final = 100  # so many errors ...
 ERRORS_S: Final = 10.0  # ... within this time end a session
 
@@ -142,6 +143,9 @@ class Session:
             self._receive(message, now)
         except WireError as error:
             self._tell(error, now)
+        if len(self.outbox.items) > MAX_UNSENT and self.closing is None:
+            unread = BadMessage(f"{MAX_UNSENT} replies were not read; wanted them read")
+            self._tell(unread, now, fatal=True)
 
     def _receive(self, message: str | bytes, now: float) -> None:
         if isinstance(message, bytes):
@@ -382,6 +386,8 @@ class Session:
         """Ends what has waited too long."""
         if self.state is State.NEW and now >= self.began + START_S:
             self.fail(NotStarted(f"no start within {START_S:.0f} s; wanted start first"), now)
+        elif self.state is State.OPEN and not self.wants_input:
+            self.heard = now  # nothing can be heard from a client that is not read from
         elif self.state is State.OPEN and now >= self._idle_at():
             self.fail(Idle(f"nothing received for {self.limits.idle_s:g} s"), now)
         elif self.state is State.OPEN and now >= self.began + self.limits.session_s:

@@ -115,6 +115,15 @@ def test_silence_in_the_queue_is_zeros_and_costs_no_samples() -> None:
     assert len(queue.chunks) == 1
 
 
+def test_single_samples_are_kept_in_blocks() -> None:
+    queue = SampleQueue()
+    samples = voice(1.0)
+    for sample in samples:
+        queue.append(np.array([sample]))
+    assert len(queue.chunks) <= 1 + len(samples) // (SampleQueue.BLOCK // 2)
+    assert np.array_equal(queue.read(0, len(samples)), samples)
+
+
 def test_pcm_of_both_formats_and_channel_counts_reads_the_same() -> None:
     samples = voice(0.1)
     s16 = np.round(samples * 32767).astype("<i2")

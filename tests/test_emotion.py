@@ -152,6 +152,13 @@ def test_every_frame_has_weights_that_sum_to_one(messages: list[tuple[int, float
     assert track.at(n).sum() == pytest.approx(1, abs=1e-5)
 
 
+def test_turning_the_dial_without_a_frame_between_keeps_only_the_last_turn() -> None:
+    track = EmotionTrack(vector({}))
+    for k in range(1000):
+        track.start(7, vector({"happy": k / 1000}), 30)
+    assert len(track.ramps) == 2 and track.at(7)[NEUTRAL_INDEX] == 1
+
+
 def test_a_ramp_of_no_length_is_a_step() -> None:
     track = EmotionTrack(vector({}))
     track.start(5, vector({"angry": 1.0}), 0)

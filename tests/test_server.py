@@ -124,7 +124,8 @@ def test_plain_http_answers(synthetic_server: RunningServer) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/none", "/../pyproject.toml", "/%2e%2e/pyproject.toml", "//etc/passwd", "/viewer/"]
+    "path",
+    ["/none", "/../pyproject.toml", "/%2e%2e/pyproject.toml", "//etc/passwd", "/viewer/", "//["],
 )
 def test_nothing_but_the_page_is_served(synthetic_server: RunningServer, path: str) -> None:
     assert get(f"{synthetic_server.http}{path}")[0] == 404

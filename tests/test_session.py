@@ -15,7 +15,7 @@ from kfusion import wire
 from kfusion.errors import Busy, WireError
 from kfusion.landmarks import NEUTRAL
 from kfusion.runtime import Animator, SyntheticEngine
-from server.session import ERRORS, LIVE_BACKLOG, Job, Session, State
+from server.session import ERRORS, LIVE_BACKLOG, MAX_UNSENT, Job, Session, State
 from tests.conftest import voice
 
 ENGINE = SyntheticEngine()
@@ -312,6 +312,31 @@ def test_a_client_that_says_nothing_is_idle() -> None:
     assert stream.codes == []  # a second of it was speech
     stream.wait(0.6)
     assert stream.codes == ["idle"] and stream.session.closing is not None
+
+
+def test_a_file_that_is_not_read_from_is_not_idle() -> None:
+    stream = Stream(limits=wire.Limits(idle_s=5), mode="file")
+    stream.reading = False
+    for _ in range(4):
+        stream.give(bytes(2 * 16_000 * 6))
+    assert not stream.session.wants_input
+    for _ in range(30):
+        stream.wait(1)
+    stream.reading = True
+    stream.work()
+    stream.wait(4)
+    assert stream.codes == [] and stream.session.wants_input
+    stream.wait(2)
+    assert stream.codes == ["idle"]
+
+
+def test_replies_that_are_never_read_end_the_session() -> None:
+    stream = Stream()
+    stream.reading = False
+    for _ in range(3000):
+        stream.say(type="emotion", weights={"happy": 0.5})
+    assert len(stream.session.outbox.items) <= MAX_UNSENT + 2
+    assert stream.session.closing is not None and stream.session.closing.code == 4400
 
 
 def test_busy_carries_when_to_come_back_in_its_close_reason() -> None:
