@@ -17,8 +17,15 @@ from kfusion.kan import cubic_basis
 from kfusion.model import KFusion
 from kfusion.runtime import WEIGHTS
 from tests.test_model import SMALL
-from training import bench
-from training.bench import BenchmarkError, Report
+from training import bench_model, splines, timing
+from training.bench import main
+from training.bench_engine import load_transformers
+from training.bench_memory import peak_memory
+from training.bench_model import Report
+from training.bench_report import chart, table
+from training.flops import count_flops
+from training.splines import cox_de_boor
+from training.timing import BenchmarkError
 
 TINY_WAV2VEC2 = {
     "hidden_size": 16,
@@ -52,7 +59,7 @@ def saved(path: Path, config: ModelConfig) -> Path:
 def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     """A small network of each kind, in torch at two batch sizes."""
     folder = tmp_path_factory.mktemp("networks")
-    bench.load_transformers()
+    load_transformers()
     architecture = json.dumps(TINY_WAV2VEC2)
     paper = replace(SMALL, sound="raw", content="wav2vec2", wav2vec2=architecture)
     networks = {
@@ -61,9 +68,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     }
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bench, "peak_memory", twelve)  # has a test of its own
-        patch.setattr(bench, "TURN", 0.005)
-        made = bench.measure(networks, batches=(1, 3), threads=1, seconds=0.05)
+        patch.setattr(bench_model, "peak_memory", twelve)  # has a test of its own
+        patch.setattr(timing, "TURN", 0.005)
+        made = bench_model.measure(networks, batches=(1, 3), threads=1, seconds=0.05)
     torch.set_num_threads(threads)
     return made
 
@@ -97,7 +104,7 @@ def hand_count(c: ModelConfig) -> int:
 
 
 def test_the_work_of_a_window_is_what_a_hand_counts() -> None:
-    flops = bench.count_flops(KFusion(SMALL).eval())
+    flops = count_flops(KFusion(SMALL).eval())
     assert flops.counted == hand_count(SMALL)
     assert flops.lstm == 2 * 30 * 2 * 4 * 24 * (32 + 24)
     assert flops.fft == 100 * 2.5 * 512 * 9
@@ -107,13 +114,13 @@ def test_the_work_of_a_window_is_what_a_hand_counts() -> None:
 
 def test_counting_leaves_the_network_as_it_was() -> None:
     model = KFusion(SMALL).eval()
-    once = bench.count_flops(model)
-    assert bench.count_flops(model) == once
+    once = count_flops(model)
+    assert count_flops(model) == once
     assert not any(p.requires_grad is False or p.grad is not None for p in model.parameters())
 
 
 def test_without_lstm_and_kan_nothing_of_them_is_counted() -> None:
-    flops = bench.count_flops(KFusion(replace(SMALL, lstm=False, head="mlp")).eval())
+    flops = count_flops(KFusion(replace(SMALL, lstm=False, head="mlp")).eval())
     assert flops.lstm == flops.splines == 0 < flops.counted
 
 
@@ -122,23 +129,23 @@ def test_the_recursion_and_the_closed_form_are_the_same_splines() -> None:
     x = 4 * torch.randn(200, 5, generator=generator, dtype=torch.float64)
     low = torch.tensor([-3.0, -1.0, 0.0, 2.0, -7.0], dtype=torch.float64)
     step = torch.tensor([0.75, 0.1, 1.0, 2.0, 3.0], dtype=torch.float64)
-    ours, theirs = cubic_basis(x, low, step, 11), bench.cox_de_boor(x, low, step, 11)
+    ours, theirs = cubic_basis(x, low, step, 11), cox_de_boor(x, low, step, 11)
     assert ours.shape == theirs.shape == (200, 5, 11)
     torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=0)
 
 
 def test_the_recursion_makes_hats_and_boxes_too() -> None:
     x, one = torch.tensor([[0.25], [1.5]]), torch.ones(1)
-    hats = bench.cox_de_boor(x, 0 * one, one, 3, degree=1)
+    hats = cox_de_boor(x, 0 * one, one, 3, degree=1)
     torch.testing.assert_close(hats[:, 0], torch.tensor([[0.75, 0.25, 0.0], [0.0, 0.5, 0.5]]))
-    boxes = bench.cox_de_boor(x, 0 * one, one, 2, degree=0)
+    boxes = cox_de_boor(x, 0 * one, one, 2, degree=0)
     assert boxes[:, 0].tolist() == [[1.0, 0.0], [0.0, 1.0]]
 
 
 def test_splines_that_differ_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "cubic_basis", off_by_a_hundredth)
+    monkeypatch.setattr(splines, "cubic_basis", off_by_a_hundredth)
     with pytest.raises(BenchmarkError, match="differ by"):
-        bench.measure_splines("cpu", 0.01, frames=4)
+        splines.measure_splines("cpu", 0.01, frames=4)
 
 
 def test_a_report_has_every_cell_with_values_that_fit(report: Report) -> None:
@@ -175,7 +182,7 @@ def test_what_has_no_onnx_is_said_and_left_out(report: Report) -> None:
 
 
 def test_the_table_is_markdown_with_a_row_a_cell(report: Report) -> None:
-    lines = bench.table(report).splitlines()
+    lines = table(report).splitlines()
     rows = [line for line in lines if line.startswith(("| compact, torch", "| paper, torch"))]
     assert len(rows) == len(report.cells)
     blocks = "\n".join(lines).split("\n\n")
@@ -187,14 +194,14 @@ def test_the_table_is_markdown_with_a_row_a_cell(report: Report) -> None:
 
 def test_the_chart_is_a_png(report: Report, tmp_path: Path) -> None:
     path = tmp_path / "chart"
-    bench.chart(report, path)
+    chart(report, path)
     assert path.read_bytes().startswith(b"\x89PNG\r\n")
 
 
 def test_calls_take_turns_and_are_measured_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "TURN", 0.002)
+    monkeypatch.setattr(timing, "TURN", 0.002)
     order: list[str] = []
-    times = bench.in_turns([lambda: order.append("a"), lambda: order.append("b")], 0.0)
+    times = timing.in_turns([lambda: order.append("a"), lambda: order.append("b")], 0.0)
     assert all(len(t) >= 3 for t in times)
     assert order[:4] == ["a", "a", "b", "b"]  # each is warmed up
     turns = "".join(
@@ -207,7 +214,7 @@ def test_calls_take_turns_and_are_measured_apart(monkeypatch: pytest.MonkeyPatch
 def test_the_memory_of_a_cell_is_its_own_and_more_than_its_weights() -> None:
     pytest.importorskip("onnxruntime")
     held = bytearray(b"1" * (400 * 2**20))  # what this process holds is not the cell's
-    peak = bench.peak_memory(WEIGHTS, "onnx", 1, 1, "cpu")
+    peak = peak_memory(WEIGHTS, "onnx", 1, 1, "cpu")
     assert peak is not None and WEIGHTS.stat().st_size / 2**20 < peak < len(held) / 2**20
 
 
@@ -223,6 +230,6 @@ def test_the_memory_of_a_cell_is_its_own_and_more_than_its_weights() -> None:
 def test_what_cannot_be_measured_is_a_plain_error(
     arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert bench.main(["model", "--presets", "compact", *arguments]) == 2
+    assert main(["model", "--presets", "compact", *arguments]) == 2
     shown = capsys.readouterr()
     assert shown.err.startswith("bench: ") and says in shown.err and not shown.out
