@@ -21,10 +21,10 @@ from websockets.typing import Subprotocol
 
 from kfusion import wire
 from kfusion.errors import Busy, Unauthorized
-from kfusion.landmarks import Identity
 from kfusion.runtime import make_engine
 from server.config import ServerConfig
 from server.engine import EngineThread
+from server.identities import Identities
 from server.metrics import Metrics
 from server.session import Session
 from server.websocket import Connection
@@ -60,7 +60,7 @@ class App:
         self.model = wire.Model(engine.name, engine.sha256)
         self.engine = EngineThread(engine, config.max_batch, self.metrics)
         self.connections = 0
-        self.token_identities: dict[str, Identity] = {}
+        self.identities = Identities(config.limits.identities)  # of the token's holders
         self.viewer = viewer_folder()
         self.schema = wire.json_schema()
 
@@ -121,7 +121,7 @@ class App:
     async def stream(self, ws: ServerConnection) -> None:
         """One client from its handshake to its close."""
         now = asyncio.get_running_loop().time()
-        identities = self.token_identities if self.config.token else None
+        identities = self.identities if self.config.token else None
         session = Session(self.model, self.config.limits, now, identities)
         admitted = False
         if not self._authorized(cast(Request, ws.request)):

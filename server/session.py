@@ -32,7 +32,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
-import numpy as np
 from numpy.typing import NDArray
 
 from kfusion import emotion as emotions
@@ -41,7 +40,6 @@ from kfusion.audio import decode_pcm
 from kfusion.config import FPS
 from kfusion.emotion import EMOTIONS, EmotionTrack, Vector
 from kfusion.errors import (
-    BadIdentity,
     BadMessage,
     Busy,
     Idle,
@@ -50,8 +48,9 @@ from kfusion.errors import (
     TooFast,
     WireError,
 )
-from kfusion.landmarks import NEUTRAL_IDENTITY, Identity
+from kfusion.landmarks import Identity
 from kfusion.stream import Slider, Stitcher, Window, latency_ms, sample_of
+from server.identities import Identities
 from server.outbox import Frames, Outbox
 from server.pacer import PlayoutClock
 
@@ -102,7 +101,7 @@ class Session:
         model: wire.Model,
         limits: wire.Limits,
         now: float,
-        identities: dict[str, Identity] | None = None,
+        identities: Identities | None = None,
         name: str | None = None,
     ) -> None:
         self.model, self.limits = model, limits
@@ -110,7 +109,7 @@ class Session:
         self.state = State.NEW
         self.outbox = Outbox("json")
         self.closing: Close | None = None
-        self.identities: dict[str, Identity] = {} if identities is None else identities
+        self.identities = identities or Identities(limits.identities)
         self.began = now
         self.heard = now
         self.first_ready = now
@@ -184,9 +183,9 @@ class Session:
         if isinstance(start.identity, wire.GivenPoints):
             identity, name = Identity.from_points(start.identity.points), None
         else:
-            identity, name = self._known(start.identity), start.identity
+            identity, name = self.identities[start.identity], start.identity
         self.start = start
-        self.identity, self.identity_name = identity, name
+        self.identity = identity
         self.emotion = EmotionTrack(vector)
         self.slider = Slider(start.audio.rate, start.hop, start.lookahead)
         self.stitcher = Stitcher(start.hop, start.lookahead)
@@ -250,33 +249,15 @@ class Session:
         self.emotion.start(n, vector, message.ramp * FPS)
         self.outbox.put(wire.EmotionSet(emotions.named(vector), n, message.ramp))
 
-    def _known(self, name: str) -> Identity:
-        if name == "neutral":
-            return NEUTRAL_IDENTITY
-        if name not in self.identities:
-            raise BadIdentity(f"identity {name!r} is unknown; wanted neutral or an id put before")
-        return self.identities[name]
-
     def _identity(self, message: wire.SetIdentity, now: float) -> None:
         if message.image is not wire.UNSET:
             raise BadMessage("identity.image: this server finds no faces; wanted points")
         if message.points is not wire.UNSET:
-            self._put_identity(message.id, Identity.from_points(message.points))
-        self.identity, self.identity_name = self._known(message.id), message.id
+            self.identities.put(message.id, Identity.from_points(message.points))
+        self.identity = self.identities[message.id]
         n = max(self.next_frame, self.slider.next_first)
         points = [(float(x), float(y)) for x, y in self.identity.points]
         self.outbox.put(wire.IdentitySet(message.id, n, points))
-
-    def _put_identity(self, name: str, identity: Identity) -> None:
-        if name == "neutral":
-            raise BadIdentity("identity id 'neutral' is reserved; wanted another id")
-        before = self.identities.get(name)
-        if before is None:
-            if len(self.identities) >= self.limits.identities:
-                raise BadIdentity(f"{len(self.identities)} identities are kept; no room for more")
-            self.identities[name] = identity
-        elif not np.array_equal(before.points, identity.points):
-            raise BadIdentity(f"identity id {name!r} is taken by another face; wanted a new id")
 
     def _mark(self, mark: wire.Mark, now: float) -> None:
         if len(self.marks) >= MAX_MARKS:
