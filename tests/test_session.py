@@ -145,6 +145,27 @@ def test_a_stream_gives_what_the_offline_call_gives(mode: str, rate: int) -> Non
     assert stream.session.closing is not None and stream.session.closing.code == 1000
 
 
+@given(
+    st.lists(st.integers(0, 6000), max_size=10),
+    st.sampled_from([(3, 3), (1, 0), (2, 5), (30, 0)]),
+    st.sampled_from([8000, 16_000, 44_100]),
+)
+def test_any_chunking_gives_the_same_frames(
+    cuts: list[int], shape: tuple[int, int], rate: int
+) -> None:
+    sound = (voice(0.9, rate) * 32767).astype("<i2")
+    seen: list[np.ndarray[Any, Any]] = []
+    for parts in ([len(sound)], [*cuts, len(sound)]):
+        stream = Stream(mode="file", audio={"rate": rate}, hop=shape[0], lookahead=shape[1])
+        at = 0
+        for part in parts:
+            stream.give(sound[at : at + part].tobytes())
+            at = min(len(sound), at + part)
+        stream.say(type="end")
+        seen.append(stream.points)
+    assert np.array_equal(seen[0], seen[1])
+
+
 def test_no_audio_at_all_gives_no_frames() -> None:
     stream = Stream(mode="file")
     stream.say(type="end")
