@@ -97,6 +97,8 @@ def export(checkpoint: Path) -> Path:
         )
     assert program is not None
     program.optimize()
+    for node in program.model.graph.all_nodes():
+        node.metadata_props.clear()  # stack traces with this machine's paths
     metadata = program.model.metadata_props
     metadata["kfusion_sha256"] = file_sha256(checkpoint)
     metadata["kfusion_config"] = json.dumps(c.to_dict(), sort_keys=True)
