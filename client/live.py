@@ -23,7 +23,10 @@ REFRESH_S: Final = 0.1
 
 def print_devices() -> None:
     """Every input device, a line each; the default has a star."""
-    for d in devices():
+    found = devices()
+    if not found:
+        print("no input device was found; connect a microphone", file=sys.stderr)
+    for d in found:
         star = "*" if d.default else " "
         print(f"{star}{d.index:3d}  {d.name}  ({d.channels} channels, {d.rate} Hz)")
 

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,16 +20,38 @@ if TYPE_CHECKING:  # main() imports it, to say plainly what is not installed
     from server.app import App
 
 
+def between(low: int, high: int) -> Callable[[str], int]:
+    """An argument's type: a whole number within these bounds."""
+
+    def number(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"{text!r}: wanted a whole number, {low} to {high}")
+        return int(text)
+
+    return number
+
+
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="kfusion-server", description=__doc__)
     p.add_argument("--host", default="127.0.0.1", help="address to bind (%(default)s)")
-    p.add_argument("--port", type=int, default=8765, help="port; 0 takes a free one (%(default)s)")
+    p.add_argument(
+        "--port",
+        type=between(0, 65535),
+        default=8765,
+        help="port; 0 takes a free one (%(default)s)",
+    )
     p.add_argument("--engine", choices=ENGINES, default="auto", help="synthetic needs no torch")
     p.add_argument("--checkpoint", type=Path, help="a model file other than the bundled one")
     p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ... (%(default)s)")
-    p.add_argument("--threads", type=int, default=0, help="of the engine; 0 leaves it to it")
-    p.add_argument("--max-sessions", type=int, default=64, help="streams at once (%(default)s)")
-    p.add_argument("--max-batch", type=int, default=16, help="windows a step (%(default)s)")
+    p.add_argument(
+        "--threads", type=between(0, 256), default=0, help="of the engine; 0 leaves it to it"
+    )
+    p.add_argument(
+        "--max-sessions", type=between(1, 100_000), default=64, help="streams at once (%(default)s)"
+    )
+    p.add_argument(
+        "--max-batch", type=between(1, 1024), default=16, help="windows a step (%(default)s)"
+    )
     p.add_argument(
         "--token",
         default=os.environ.get("KFUSION_TOKEN"),

@@ -379,6 +379,18 @@ async def test_the_synthetic_engine_streams_what_it_gives_offline(
     np.testing.assert_allclose(raw.points, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["--port", "99999"], ["--port", "-1"], ["--max-batch", "0"], ["--threads", "many"]],
+)
+def test_numbers_out_of_range_are_refused(arguments: list[str]) -> None:
+    from server.__main__ import parser
+
+    with pytest.raises(SystemExit) as refused:
+        parser().parse_args(arguments)
+    assert refused.value.code == 2
+
+
 def test_a_port_that_is_taken_is_a_plain_error(synthetic_server: RunningServer) -> None:
     import subprocess
     import sys
