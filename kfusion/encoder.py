@@ -15,7 +15,10 @@ from kfusion.mel import FLOOR, FRAME, LOWEST, N_FFT, QUIETEST, SPAN, STRIDE, han
 
 
 def log_mel(samples: Tensor, window: Tensor, filters: Tensor) -> Tensor:
-    """(B, N) at 16 kHz -> log mel power (B, N // 160, mels); see :func:`kfusion.mel.log_mel`."""
+    """(B, N) at 16 kHz -> log mel power (B, N // 160, mels).
+
+    Frames as in :func:`kfusion.mel.power_spectrum`.
+    """
     frames = F.pad(samples, (FRAME - STRIDE, 0)).unfold(-1, FRAME, STRIDE)
     spectrum = torch.fft.rfft(frames * window, n=N_FFT)
     power = spectrum.real.square() + spectrum.imag.square()
@@ -23,7 +26,11 @@ def log_mel(samples: Tensor, window: Tensor, filters: Tensor) -> Tensor:
 
 
 def normalised(mel: Tensor) -> Tensor:
-    """Log mel power (B, T, mels) made independent of gain; see :func:`kfusion.mel.normalised`."""
+    """Log mel power (B, T, mels) made independent of gain, within -1.5..1.
+
+    The reference is the loudest bin of the window, but never below QUIETEST, so that speech looks
+    alike at any level while silence stays silence.
+    """
     reference = mel.amax(dim=(1, 2), keepdim=True).clamp(min=QUIETEST)
     return ((mel - reference) / SPAN).clamp(min=LOWEST) + 1.0
 
@@ -31,7 +38,7 @@ def normalised(mel: Tensor) -> Tensor:
 class LogMel(nn.Module):
     """Log-mel, made independent of gain: (B, N) -> (B, N // 160, mels).
 
-    The twin of :func:`kfusion.mel.normalised`. While training, ``vtlp`` > 0 stretches the mel
+    While training, ``vtlp`` > 0 stretches the mel
     axis of each row by a random factor within 1 -+ vtlp (vocal tract length perturbation,
     Jaitly & Hinton 2013) and, like dropout, does nothing in evaluation.
     """

@@ -1,7 +1,7 @@
-"""Log-mel in NumPy: what the compact network hears, for engines without torch.
+"""Log-mel's constants and filters, and the power spectrum in NumPy for engines without torch.
 
-The torch twin, for training and the torch engine, is :class:`kfusion.encoder.LogMel`; tests hold
-the two, and torchaudio's, equal.
+Whole, in torch, it is :class:`kfusion.encoder.LogMel`; an exported graph takes over after the power
+spectrum. Tests hold both, and torchaudio's, equal.
 """
 
 from __future__ import annotations
@@ -60,18 +60,3 @@ def power_spectrum(samples: NDArray[Any]) -> NDArray[np.float32]:
     frames = np.lib.stride_tricks.sliding_window_view(padded, FRAME, axis=1)[:, ::STRIDE]
     spectrum = np.fft.rfft(frames * _HANN, n=N_FFT)
     return np.square(spectrum.real) + np.square(spectrum.imag)
-
-
-def log_mel(power: NDArray[np.float32], mels: int) -> NDArray[np.float32]:
-    """Power (B, T, 257) -> log mel power (B, T, mels)."""
-    return np.log(power @ mel_filters(mels) + np.float32(FLOOR))
-
-
-def normalised(mel: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Log mel power (B, T, mels) made independent of gain, within -1.5..1.
-
-    The reference is the loudest bin of the window, but never below :data:`QUIETEST`, so that
-    speech looks alike at any level while silence stays silence.
-    """
-    reference = np.maximum(mel.max(axis=(1, 2), keepdims=True), np.float32(QUIETEST))
-    return np.maximum((mel - reference) / np.float32(SPAN), np.float32(LOWEST)) + np.float32(1)

@@ -137,8 +137,8 @@ class OnnxEngine:
             )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or min(4, os.cpu_count() or 1)
-        # A spinning pool is 1.1x faster on an idle machine and 2x slower on a busy one, and the
-        # machine that draws the face is busy.
+        # A spinning pool is a little faster on an idle machine and much slower on a busy one, and
+        # the machine that draws the face is busy.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         try:

@@ -29,8 +29,6 @@ from server.metrics import Metrics
 from server.session import Session
 from server.websocket import Connection
 
-log = logging.getLogger("kfusion.server")
-
 RETRY_S: Final = 5
 _TYPES: Final = {
     ".html": "text/html; charset=utf-8",
@@ -123,22 +121,26 @@ class App:
         now = asyncio.get_running_loop().time()
         identities = self.identities if self.config.token else None
         session = Session(self.model, self.config.limits, now, identities)
-        admitted = False
-        if not self._authorized(cast(Request, ws.request)):
-            session.fail(Unauthorized("the token is missing or wrong"), now)
-        elif not self._free():
-            session.fail(Busy(f"all {self.config.max_sessions} streams are taken", RETRY_S), now)
-        else:
-            admitted = True
-        if admitted:
-            self.connections += 1
-            self.metrics.streams.set(self.connections)
+        connection = Connection(ws, session, self.engine, self.metrics)
+        refusal = self._refusal(cast(Request, ws.request))
+        if refusal is not None:
+            session.fail(refusal, now)
+            await connection.run()
+            return
+        self.connections += 1
+        self.metrics.streams.inc()
         try:
-            await Connection(ws, session, self.engine, self.metrics).run()
+            await connection.run()
         finally:
-            if admitted:
-                self.connections -= 1
-                self.metrics.streams.set(self.connections)
+            self.connections -= 1
+            self.metrics.streams.dec()
+
+    def _refusal(self, request: Request) -> Unauthorized | Busy | None:
+        if not self._authorized(request):
+            return Unauthorized("the token is missing or wrong")
+        if not self._free():
+            return Busy(f"all {self.config.max_sessions} streams are taken", RETRY_S)
+        return None
 
     def _authorized(self, request: Request) -> bool:
         if self.config.token is None:

@@ -56,10 +56,6 @@ class Outbox:
             self.items.append(frames)
             self.waiting += len(frames)
 
-    def put_dropped(self, first: int, count: int, reason: wire.DropReason) -> None:
-        self._count_dropped(count, reason)
-        self.items.append(wire.Dropped(first, count, reason))
-
     def drop_oldest(self, count: int, reason: wire.DropReason) -> None:
         """Gives up the oldest ``count`` unsent frames and announces them in their place."""
         kept: deque[Frames | wire.ServerMessage] = deque()
@@ -90,16 +86,16 @@ class Outbox:
 
         ``first`` is the next frame that would have been put.
         """
-        unsent = next((i.first for i in self.items if isinstance(i, Frames)), first)
-        count = until - unsent
-        place = next((k for k, i in enumerate(self.items) if isinstance(i, Frames)), None)
-        if place is None:
-            place = len(self.items)
-        kept = [i for i in self.items if not isinstance(i, Frames)]
+        place = len(self.items)
+        for k, item in enumerate(self.items):
+            if isinstance(item, Frames):
+                place, first = k, item.first
+                break
+        kept = [item for item in self.items if not isinstance(item, Frames)]
         self.waiting = 0
-        if count > 0:
-            self._count_dropped(count, reason)
-            kept.insert(place, wire.Dropped(unsent, count, reason))
+        if until > first:
+            self._count_dropped(until - first, reason)
+            kept.insert(place, wire.Dropped(first, until - first, reason))
         self.items = deque(kept)
 
     def _count_dropped(self, count: int, reason: wire.DropReason) -> None:

@@ -402,10 +402,6 @@ class Session:
         """The next message to send, or None; then, if ``closing`` is set, close."""
         return self.outbox.pop(max(0, round((now - self.first_ready) * 1e6)))
 
-    @property
-    def audio_position(self) -> int:
-        return self.slider.received if self.state is not State.NEW else 0
-
 
 def internal(error: BaseException) -> Internal:
     """A server's own fault, as the client is told it."""

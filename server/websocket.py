@@ -138,16 +138,15 @@ class Connection:
             return
 
     def _count(self) -> None:
-        outbox = self.session.outbox
-        sent = outbox.sent - self.counted.get("sent", 0)
-        if sent:
-            self.metrics.frames.inc(sent)
-            self.counted["sent"] = outbox.sent
-        for reason, total in outbox.dropped.items():
-            key = f"dropped {reason}"
-            self.metrics.dropped.labels(reason).inc(total - self.counted.get(key, 0))
-            self.counted[key] = total
-        for code, total in self.session.told.items():
-            key = f"error {code}"
-            self.metrics.errors.labels(code).inc(total - self.counted.get(key, 0))
-            self.counted[key] = total
+        """Adds to the metrics what has come since the last time."""
+        outbox, metrics = self.session.outbox, self.metrics
+        totals = [("sent", metrics.frames, outbox.sent)]
+        totals += [
+            (f"dropped {k}", metrics.dropped.labels(k), n) for k, n in outbox.dropped.items()
+        ]
+        totals += [
+            (f"error {k}", metrics.errors.labels(k), n) for k, n in self.session.told.items()
+        ]
+        for name, counter, total in totals:
+            counter.inc(total - self.counted.get(name, 0))
+            self.counted[name] = total
