@@ -19,11 +19,11 @@ from kfusion import emotion as emotions
 from kfusion import wire
 from kfusion.audio import decode_pcm
 from kfusion.config import FPS
-from kfusion.emotion import EMOTIONS, EmotionTrack
+from kfusion.emotion import EmotionTrack
 from kfusion.errors import BadIdentity, BadMessage, NotStarted, WireError
 from kfusion.landmarks import NEUTRAL_IDENTITY, Identity
 from kfusion.runtime import SyntheticEngine
-from kfusion.stream import Slider, Stitcher, latency_ms
+from kfusion.stream import Slider, Stitcher
 
 Answer = str | bytes | Closed
 Server = Callable[[str | bytes], Iterable[Answer]]
@@ -141,20 +141,11 @@ class PretendServer:
         self.slider = Slider(start.audio.rate, start.hop, start.lookahead)
         self.stitcher = Stitcher(start.hop, start.lookahead)
         return wire.encode(
-            wire.Ready(
-                protocol=wire.PROTOCOL,
+            wire.first_ready(
+                start,
                 session="memory",
                 resume="",
-                fps=FPS,
-                points=wire.IDENTITY_POINTS,
-                hop=start.hop,
-                lookahead=start.lookahead,
-                outputs={"points": [f"{axis}{i}" for i in range(68) for axis in "xy"]},
-                latency_ms=latency_ms(start.audio.rate, start.hop, start.lookahead),
-                audio_position=0,
-                n=0,
                 model=wire.Model(self.engine.name, self.engine.sha256),
-                emotions=list(EMOTIONS),
                 emotion=emotions.named(vector),
                 identity=name,
                 limits=self.LIMITS,
@@ -179,8 +170,8 @@ class PretendServer:
                 if said.points is not wire.UNSET:
                     self.identities[said.id] = Identity.from_points(said.points)
                 self.identity = self._known(said.id)
-                points = [(float(x), float(y)) for x, y in self.identity.points]
-                yield wire.encode(wire.IdentitySet(said.id, self.slider.next_first, points))
+                n = self.slider.next_first
+                yield wire.encode(wire.IdentitySet(said.id, n, self.identity.pairs))
             case wire.Reset():
                 n = self.slider.reset()
                 self.stitcher.reset(n, None)

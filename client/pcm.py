@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from kfusion.audio import check_whole
 from kfusion.errors import BadAudio
 from kfusion.wire import AudioFormat
-
-BYTES: Final = {"s16le": 2, "f32le": 4}
-
-
-def frame_bytes(audio: AudioFormat) -> int:
-    """Bytes of one sample frame: one sample of every channel."""
-    return BYTES[audio.format] * audio.channels
 
 
 def encode_pcm(samples: ArrayLike | bytes, audio: AudioFormat) -> bytes:
@@ -28,7 +22,9 @@ def encode_pcm(samples: ArrayLike | bytes, audio: AudioFormat) -> bytes:
     and for bytes that are not whole sample frames.
     """
     if isinstance(samples, (bytes, bytearray, memoryview)):
-        return _whole(bytes(samples), audio)
+        data = bytes(samples)
+        check_whole(data, audio.format, audio.channels)
+        return data
     array: NDArray[Any] = np.asarray(samples)
     if array.ndim == 1 and audio.channels == 1:
         array = array[:, None]
@@ -47,13 +43,3 @@ def encode_pcm(samples: ArrayLike | bytes, audio: AudioFormat) -> bytes:
     if audio.format == "f32le":
         return array.astype("<f4").tobytes()
     return np.clip(np.round(array * 32768), -32768, 32767).astype("<i2").tobytes()
-
-
-def _whole(data: bytes, audio: AudioFormat) -> bytes:
-    size = frame_bytes(audio)
-    if len(data) % size:
-        raise BadAudio(
-            f"{len(data)} bytes are not whole sample frames; wanted a multiple of {size} "
-            f"({audio.format}, {audio.channels} channel{'s' if audio.channels > 1 else ''})"
-        )
-    return data

@@ -22,8 +22,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from client.errors import named_error
 from client.pacing import NEVER, SilenceOwed
-from client.pcm import encode_pcm, frame_bytes
+from client.pcm import encode_pcm
 from kfusion import wire
+from kfusion.audio import frame_bytes
 from kfusion.config import FPS
 from kfusion.emotion import vector
 from kfusion.errors import (
@@ -107,7 +108,7 @@ class ClientStream:
     def pieces(self, samples: ArrayLike | bytes) -> Iterator[Piece]:
         """Audio in messages of at most half a second. Raises as :func:`encode_pcm`."""
         pcm = encode_pcm(samples, self.audio)
-        size = frame_bytes(self.audio)
+        size = frame_bytes(self.audio.format, self.audio.channels)
         step = size * max(1, round(PIECE_S * self.audio.rate))
         for at in range(0, len(pcm), step):
             part = pcm[at : at + step]
@@ -281,8 +282,7 @@ def _told(reason: str) -> str:
 
 def pairs(points: ArrayLike) -> list[wire.Pair]:
     """(68, 2) as the wire wants them. Raises :class:`~kfusion.errors.BadIdentity`."""
-    face = Identity.from_points(points)
-    return [(float(x), float(y)) for x, y in face.points]
+    return Identity.from_points(points).pairs
 
 
 def identity_of(identity: ArrayLike | str | None) -> str | wire.GivenPoints:

@@ -28,18 +28,28 @@ MAX_RATE: Final = 96_000
 _BYTES: Final[dict[str, int]] = {"s16le": 2, "f32le": 4}
 
 
+def frame_bytes(audio_format: Format, channels: int) -> int:
+    """Bytes of one sample frame: one sample of every channel."""
+    return _BYTES[audio_format] * channels
+
+
+def check_whole(data: bytes, audio_format: Format, channels: int) -> None:
+    """Raises :class:`~kfusion.errors.BadAudio` when the bytes are not whole sample frames."""
+    frame = frame_bytes(audio_format, channels)
+    if len(data) % frame:
+        raise BadAudio(
+            f"{len(data)} bytes are not whole sample frames; wanted a multiple of {frame} "
+            f"({audio_format}, {channels} channel{'s' if channels > 1 else ''})"
+        )
+
+
 def decode_pcm(data: bytes, audio_format: Format, channels: int) -> Samples:
     """Interleaved PCM -> mono (n,) in -1..1, channels averaged, clipped at full scale.
 
     Raises :class:`~kfusion.errors.BadAudio` when the bytes are not whole sample frames or a
     float is not finite.
     """
-    frame = _BYTES[audio_format] * channels
-    if len(data) % frame:
-        raise BadAudio(
-            f"{len(data)} bytes are not whole sample frames; wanted a multiple of {frame} "
-            f"({audio_format}, {channels} channel{'s' if channels > 1 else ''})"
-        )
+    check_whole(data, audio_format, channels)
     if audio_format == "s16le":
         samples = np.frombuffer(data, "<i2").astype(np.float32) / np.float32(32768)
     else:
@@ -79,7 +89,7 @@ def _kernel(rate: int) -> _Kernel:
     beta = 0.1102 * (_REJECTION_DB - 8.7)
     cutoff = 2 * (stop - transition / 2) / rate  # in half cycles a sample
     phases = SAMPLE_RATE // gcd(rate, SAMPLE_RATE)
-    phases = phases if phases <= _TABLE_PHASES else _TABLE_PHASES
+    phases = min(phases, _TABLE_PHASES)
     offset = np.arange(-half + 1, half + 1) - np.arange(phases + 1)[:, None] / phases
     window = np.i0(beta * np.sqrt(np.clip(1 - (offset / half) ** 2, 0, None))) / np.i0(beta)
     table = np.sinc(cutoff * offset) * window

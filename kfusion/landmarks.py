@@ -200,10 +200,15 @@ class Identity:
             if spread[1] < 1e-3 * spread[0]:
                 raise BadIdentity(f"identity.points: {what} lie on one line; wanted a face")
         forward = to_canonical(own)
-        # atol=0: only a fit that collapsed (the points of another layout) is refused.
+        # A fit that collapsed: the points of another layout.
         if abs(np.linalg.det(forward.linear)) < 1e-12:
             raise BadIdentity("identity.points: not a face in the 68-point iBUG layout")
         return cls(own, forward.apply(own), forward.inverse)
+
+    @property
+    def pairs(self) -> list[tuple[float, float]]:
+        """The 68 points (x, y) in own coordinates, as the wire carries them."""
+        return [(float(x), float(y)) for x, y in self.points]
 
     def place(self, displacement: NDArray[Any]) -> NDArray[np.float32]:
         """Canonical displacements (T, 68, 2) -> landmarks in own coordinates, float32."""

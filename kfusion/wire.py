@@ -23,14 +23,16 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from numpy.typing import NDArray
 
 from kfusion.audio import MAX_RATE, MIN_RATE
+from kfusion.config import FPS
+from kfusion.emotion import EMOTIONS
 from kfusion.errors import BadMessage
 from kfusion.landmarks import COUNT
+from kfusion.stream import latency_ms
 
 PROTOCOL: Final = 1
 SUBPROTOCOL: Final = "kfusion.v1"
 PATH: Final = "/v1/stream"
 MESSAGE_BYTES: Final = 1 << 20
-IDENTITY_POINTS: Final = COUNT
 
 Pair = tuple[float, float]
 Points = Annotated[list[Pair], Meta(min_length=COUNT, max_length=COUNT)]
@@ -208,6 +210,38 @@ class End(Struct, frozen=True, tag_field="type", tag="end"):
 
 Reply = EmotionSet | IdentitySet | MarkReached | ResetDone | Answer
 ServerMessage = Ready | Frame | Reply | Dropped | Error | End
+
+
+def first_ready(
+    start: Start,
+    *,
+    session: str,
+    resume: str,
+    model: Model,
+    emotion: dict[str, float],
+    identity: str | None,
+    limits: Limits,
+) -> Ready:
+    """The answer to a ``start`` that opens a session at its beginning, points alone offered."""
+    return Ready(
+        protocol=PROTOCOL,
+        session=session,
+        resume=resume,
+        fps=FPS,
+        points=COUNT,
+        hop=start.hop,
+        lookahead=start.lookahead,
+        outputs={"points": [f"{axis}{i}" for i in range(COUNT) for axis in "xy"]},
+        latency_ms=latency_ms(start.audio.rate, start.hop, start.lookahead),
+        audio_position=0,
+        n=0,
+        model=model,
+        emotions=list(EMOTIONS),
+        emotion=emotion,
+        identity=identity,
+        limits=limits,
+    )
+
 
 _client_decoder = msgspec.json.Decoder(ClientMessage)
 _server_decoder = msgspec.json.Decoder(ServerMessage)

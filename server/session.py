@@ -38,7 +38,7 @@ from kfusion import emotion as emotions
 from kfusion import wire
 from kfusion.audio import decode_pcm
 from kfusion.config import FPS
-from kfusion.emotion import EMOTIONS, EmotionTrack, Vector
+from kfusion.emotion import EmotionTrack, Vector
 from kfusion.errors import (
     BadMessage,
     Busy,
@@ -49,7 +49,7 @@ from kfusion.errors import (
     WireError,
 )
 from kfusion.landmarks import Identity
-from kfusion.stream import Slider, Stitcher, Window, latency_ms, sample_of
+from kfusion.stream import Slider, Stitcher, Window, sample_of
 from server.identities import Identities
 from server.outbox import Frames, Outbox
 from server.pacer import PlayoutClock
@@ -195,20 +195,11 @@ class Session:
         self.state = State.OPEN
         self.first_ready = now
         self.outbox.put(
-            wire.Ready(
-                protocol=wire.PROTOCOL,
+            wire.first_ready(
+                start,
                 session=self.name,
                 resume=secrets.token_urlsafe(16),
-                fps=FPS,
-                points=wire.IDENTITY_POINTS,
-                hop=start.hop,
-                lookahead=start.lookahead,
-                outputs={"points": [f"{axis}{i}" for i in range(68) for axis in "xy"]},
-                latency_ms=latency_ms(start.audio.rate, start.hop, start.lookahead),
-                audio_position=0,
-                n=0,
                 model=self.model,
-                emotions=list(EMOTIONS),
                 emotion=emotions.named(vector),
                 identity=name,
                 limits=self.limits,
@@ -256,8 +247,7 @@ class Session:
             self.identities.put(message.id, Identity.from_points(message.points))
         self.identity = self.identities[message.id]
         n = max(self.next_frame, self.slider.next_first)
-        points = [(float(x), float(y)) for x, y in self.identity.points]
-        self.outbox.put(wire.IdentitySet(message.id, n, points))
+        self.outbox.put(wire.IdentitySet(message.id, n, self.identity.pairs))
 
     def _mark(self, mark: wire.Mark, now: float) -> None:
         if len(self.marks) >= MAX_MARKS:
