@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from transformers import Wav2Vec2Model
 
 
-def _transformers() -> Any:
+def load_transformers() -> Any:
+    """The package. Raises :class:`~kfusion.errors.MissingExtra` where it is not installed."""
     with contextlib.suppress(ImportError):
         torchaudio()  # transformers imports it where it is installed, whole or not
     try:
@@ -37,7 +38,7 @@ def pretrained(source: str | Path) -> tuple[str, dict[str, Tensor]]:
     Raises :class:`~kfusion.errors.CheckpointError` when it cannot be had.
     """
     try:
-        model = _transformers().Wav2Vec2Model.from_pretrained(str(source))
+        model = load_transformers().Wav2Vec2Model.from_pretrained(str(source))
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise CheckpointError(
@@ -62,7 +63,7 @@ class Wav2Vec2(nn.Module):
                 "model config: wav2vec2 is empty; wanted its architecture "
                 "(KFusion.with_wav2vec2 reads it with the weights)"
             )
-        transformers = _transformers()
+        transformers = load_transformers()
         try:
             config = transformers.Wav2Vec2Config(**json.loads(architecture))
         except (TypeError, ValueError) as error:

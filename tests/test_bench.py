@@ -19,7 +19,7 @@ from kfusion.runtime import WEIGHTS
 from tests.test_model import SMALL
 from training import bench_model, splines, timing
 from training.bench import main
-from training.bench_engine import load_transformers
+from training.bench_engine import preload_transformers
 from training.bench_memory import peak_memory
 from training.bench_model import Report
 from training.bench_report import chart, table
@@ -59,7 +59,7 @@ def saved(path: Path, config: ModelConfig) -> Path:
 def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     """A small network of each kind, in torch at two batch sizes."""
     folder = tmp_path_factory.mktemp("networks")
-    load_transformers()
+    preload_transformers()
     architecture = json.dumps(TINY_WAV2VEC2)
     paper = replace(SMALL, sound="raw", content="wav2vec2", wav2vec2=architecture)
     networks = {

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kfusion import wire
 from kfusion.runtime import Animator
 from tests.conftest import RunningServer, folder_of
-from tests.test_server import client, pcm, stream_file
+from tests.test_server import Raw, client, pcm, stream_file
 from training.data import Clip, read_folder
 from training.evaluate import evaluate, mean_displacement, predict_offline, still
 
@@ -47,11 +47,8 @@ async def test_ten_clips_at_live_pace_are_whole_and_on_time(
     assert beyond[1] <= 50
 
 
-async def speak(raw: object, sound: NDArray[np.float32], rate: int) -> list[float]:
+async def speak(raw: Raw, sound: NDArray[np.float32], rate: int) -> list[float]:
     """Sends 20 ms chunks as a microphone would; each frame's delay from its own time (s)."""
-    from tests.test_server import Raw
-
-    assert isinstance(raw, Raw)
     loop = asyncio.get_running_loop()
     size = rate // 50
     t0 = loop.time()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,6 +17,7 @@ from kfusion.config import PRESETS
 from kfusion.errors import MissingExtra
 from kfusion.model import KFusion
 from kfusion.runtime import WEIGHTS, Engine, OnnxEngine, TorchEngine
+from kfusion.wav2vec2 import load_transformers
 from training.export import inputs
 from training.timing import BenchmarkError
 
@@ -36,12 +36,10 @@ def open_engine(name: str, checkpoint: Path, threads: int, device: str) -> Engin
     return TorchEngine(checkpoint, device, threads)
 
 
-def load_transformers() -> None:
-    """Where it is installed. It imports torchaudio, whose extension may be one that cannot load."""
-    with suppress(ImportError):
-        importlib.import_module("kfusion.torchaudio_python").torchaudio()
-    with suppress(ImportError):
-        importlib.import_module("transformers.models.wav2vec2.modeling_wav2vec2")
+def preload_transformers() -> None:
+    """Where it is installed, wav2vec2's code too, so that no cell pays for the import."""
+    with suppress(MissingExtra):
+        _ = load_transformers().Wav2Vec2Model
 
 
 def checkpoints(presets: Sequence[str], folder: Path) -> dict[str, Path]:
@@ -54,14 +52,7 @@ def checkpoints(presets: Sequence[str], folder: Path) -> dict[str, Path]:
         if preset == "compact":
             found[preset] = WEIGHTS
         else:
-            load_transformers()
-            try:
-                from transformers import Wav2Vec2Config
-            except ImportError:
-                raise MissingExtra(
-                    f"preset {preset!r} needs transformers; pip install transformers"
-                ) from None
-            base = json.dumps(Wav2Vec2Config().to_diff_dict())
+            base = json.dumps(load_transformers().Wav2Vec2Config().to_diff_dict())
             found[preset] = folder / f"{preset}.safetensors"
             torch.manual_seed(0)
             save_model(found[preset], KFusion(replace(PRESETS[preset], wav2vec2=base)), {})

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from training.bench_engine import load_transformers, open_engine, windows
+from training.bench_engine import open_engine, preload_transformers, windows
 from training.timing import BenchmarkError
 
 
@@ -51,7 +51,7 @@ def own_peak(checkpoint: Path, engine: str, batch: int, threads: int, device: st
     if engine == "onnx":
         importlib.import_module("onnxruntime")
     else:
-        load_transformers()
+        preload_transformers()
     before = resident("VmRSS")
     open_engine(engine, checkpoint, threads, device).step(*windows(batch))
     after = resident("VmHWM")

@@ -16,7 +16,7 @@ from torch import nn
 
 from kfusion.runtime import TorchEngine
 from kfusion.wav2vec2 import Wav2Vec2
-from training.bench_engine import ENGINES, load_transformers, open_engine, windows
+from training.bench_engine import ENGINES, open_engine, preload_transformers, windows
 from training.bench_memory import peak_memory
 from training.flops import Flops, count_flops
 from training.splines import Splines, measure_splines
@@ -153,7 +153,7 @@ def measure(
     except (RuntimeError, AssertionError) as error:
         raise BenchmarkError(f"device {device!r} cannot be used: {error}") from None
     torch.set_num_threads(threads)
-    load_transformers()
+    preload_transformers()
     report = Report(
         describe(threads, device),
         f"({YARDSTICK}x{YARDSTICK}) @ ({YARDSTICK}x{YARDSTICK}) float32, torch on {device}",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,7 +43,7 @@ class Clip:
     points: NDArray[np.float64]
     fps: float
 
-    @property
+    @cached_property
     def identity(self) -> NDArray[np.float64]:
         """Median of the tenth of the frames with the smallest inner-lip gap, (68, 2)."""
         order = np.argsort(lip_gap(self.points), kind="stable")

@@ -22,7 +22,7 @@ from kfusion.errors import KFusionError
 from kfusion.landmarks import align, lip_gap, to_canonical
 from kfusion.runtime import WEIGHTS, Animator, make_engine
 from training.data import Clip, read_folder
-from training.metrics import Scores, closure_recall, score
+from training.metrics import Scores, aligned, closure_recall, score_aligned
 
 Row = dict[str, float]
 COLUMNS = ("m_ld", "m_lvd", "f_ld", "f_lvd", "correlation", "gain", "abs_lag", "closure")
@@ -72,14 +72,10 @@ def evaluate(
     each: list[tuple[str, Scores]] = []
     found = there = 0
     for clip in clips:
-        predicted, truth, identity = predict(clip), clip.at_30fps(), clip.identity
-        each.append((clip.name, score(predicted, truth, identity)))
+        predicted, truth = aligned(predict(clip), clip.at_30fps(), clip.identity)
+        each.append((clip.name, score_aligned(predicted, truth, clip.identity)))
         if phones and clip.name in phones:
-            f, t = closure_recall(
-                lip_gap(align(predicted, identity)),
-                lip_gap(align(truth, identity)),
-                phones[clip.name],
-            )
+            f, t = closure_recall(lip_gap(predicted), lip_gap(truth), phones[clip.name])
             found, there = found + f, there + t
     names = [k for k in asdict(each[0][1]) if k != "lag"]
     row = {k: float(np.nanmean([getattr(s, k) for _, s in each])) for k in names}

@@ -53,8 +53,19 @@ def score(predicted: NDArray[Any], truth: NDArray[Any], identity: NDArray[Any]) 
 
     The two are compared over the frames that both have.
     """
+    return score_aligned(*aligned(predicted, truth, identity), identity)
+
+
+def aligned(
+    predicted: NDArray[Any], truth: NDArray[Any], identity: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Both, over the frames that both have, each brought to the identity."""
     count = min(len(predicted), len(truth))
-    p, t = align(predicted[:count], identity), align(truth[:count], identity)
+    return align(predicted[:count], identity), align(truth[:count], identity)
+
+
+def score_aligned(p: NDArray[Any], t: NDArray[Any], identity: NDArray[Any]) -> Scores:
+    """:func:`score` of what :func:`aligned` gave, prediction and truth (T, 68, 2)."""
     a, b = lip_gap(p), lip_gap(t)
     return Scores(
         m_ld=landmark_distance(p[:, MOUTH], t[:, MOUTH]),
