@@ -151,11 +151,18 @@ def to_canonical(identity: NDArray[Any]) -> Similarity:
 
 
 def align(frames: NDArray[Any], reference: NDArray[Any]) -> NDArray[Any]:
-    """Brings each of (T, 68, 2) frames to ``reference`` (68, 2) by a similarity on RIGID."""
+    """Brings each of (T, 68, 2) frames to ``reference`` (68, 2) by a similarity on RIGID.
+
+    :func:`fit_similarity` for all frames at once; float64.
+    """
     rigid = list(RIGID)
-    return np.stack(
-        [fit_similarity(f[rigid], reference[rigid]).apply(f) for f in np.asarray(frames)]
-    )
+    z = np.asarray(frames, np.float64) @ np.array([1, 1j])  # (T, 68)
+    t = np.asarray(reference, np.float64)[rigid] @ np.array([1, 1j])
+    z_mean = z[:, rigid].mean(axis=1, keepdims=True)
+    s = z[:, rigid] - z_mean
+    a = (s.conj() @ (t - t.mean())) / (s * s.conj()).real.sum(axis=1)
+    moved = a[:, None] * (z - z_mean) + t.mean()
+    return np.stack([moved.real, moved.imag], axis=-1)
 
 
 MIN_INTER_OCULAR: Final = 8.0

@@ -1,0 +1,244 @@
+"""Makes a corpus from video, or from ready-made tracks::
+
+    python -m training.prepare --source MEAD --out corpora/mead --held-out M003 M030
+
+It finds the clips (training/layouts.py), splits them by speaker, tracks each face
+(training/track.py) and writes one corpus (training/corpus.py). Stopped or killed, the same
+command goes on and ends with the same files. Clips that cannot be used are in skipped.jsonl, each
+with the reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from kfusion.config import SAMPLE_RATE
+from kfusion.errors import DataError, KFusionError
+from training.corpus import Corpus, CorpusWriter, Header
+from training.layouts import LAYOUTS, Found, find
+from training.making import Made, MakeTracker, results
+from training.splits import LeakError, Split, split_of_clip, split_of_speakers
+from training.track import FaceAlignmentTracker
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be written, known before any clip is read. ``splits`` is by a clip's name."""
+
+    found: Found
+    header: Header
+    splits: dict[str, Split]
+
+    def describe(self) -> str:
+        """Lines for the user: which layout, and which split."""
+        clips, header = self.found.clips, self.header
+        speakers = sorted({c.speaker for c in clips})
+        held = [c for c in clips if self.splits[c.name] == "validation"]
+        lines = [f"layout {self.found.layout}: {len(clips)} clips, speakers: {len(speakers)}"]
+        if self.found.unused:
+            lines.append(f"not used (side views, songs, no sound): {self.found.unused} files")
+        if header.split_by == "clip":
+            lines.append(
+                f"split by clip, seed {header.seed}: there is one speaker, {speakers[0]}, who is "
+                f"both trained on and held out; held out {len(held)} of {len(clips)} clips"
+            )
+        else:
+            who = ", ".join(sorted({c.speaker for c in held}))
+            lines.append(
+                f"split by speaker, seed {header.seed}: held out {who} "
+                f"({len(held)} of {len(clips)} clips)"
+            )
+        return "\n".join(lines)
+
+
+def plan(
+    source: Path,
+    *,
+    layout: str = "auto",
+    name: str | None = None,
+    speaker: str | None = None,
+    held_out: Sequence[str] = (),
+    seed: int = 0,
+    share: float = 0.1,
+) -> Plan:
+    """Finds and splits the clips; see :func:`training.layouts.find` for the arguments.
+
+    Raises :class:`~kfusion.errors.DataError`.
+    """
+    if not 0 < share < 1:
+        raise DataError(f"--share is {share}; wanted more than 0 and less than 1")
+    found = find(source, layout, name, speaker)
+    speakers = {c.speaker for c in found.clips}
+    if len(speakers) == 1:
+        if held_out:
+            raise DataError(
+                f"--held-out {' '.join(held_out)}: {source} has one speaker, {min(speakers)}, and "
+                "is split by clip; wanted no --held-out"
+            )
+        splits: dict[str, Split] = {c.name: split_of_clip(c.name, seed, share) for c in found.clips}
+    else:
+        sides = split_of_speakers(speakers, seed, share, held_out)
+        splits = {c.name: sides[c.speaker] for c in found.clips}
+    header = Header(
+        source=source.resolve().name,
+        layout=found.layout,
+        split_by="clip" if len(speakers) == 1 else "speaker",
+        seed=seed,
+        share=share,
+        held_out=sorted(held_out),
+    )
+    return Plan(found, header, splits)
+
+
+def prepare(
+    planned: Plan,
+    out: Path,
+    make_tracker: MakeTracker | None,
+    *,
+    processes: int = 1,
+    progress: bool = False,
+) -> Corpus:
+    """Writes what is planned, going on from what is written, and gives the corpus.
+
+    ``make_tracker`` is None for ready-made tracks. Raises :class:`~kfusion.errors.DataError`
+    for a full disk, a folder begun otherwise and a corpus without a usable clip.
+    """
+    with CorpusWriter(out, planned.header) as corpus:
+        _check_same(corpus, planned)
+        done = corpus.done
+        for name, reason in planned.found.foreign:
+            if name not in done:
+                corpus.skip(name, reason)
+                done.add(name)
+        todo = [s for s in planned.found.clips if s.name not in done]
+        total = len(planned.found.clips)
+        bar = tqdm(total=total, initial=total - len(todo), unit="clip", disable=not progress)
+        made = results(todo, make_tracker, max(1, min(processes, len(todo))))
+        try:
+            for source, result in zip(todo, made, strict=True):
+                _write(corpus, source.name, result, planned.splits[source.name])
+                bar.update()
+        finally:
+            made.close()
+            bar.close()
+        corpus.finish()
+    return Corpus(out)
+
+
+def _write(corpus: CorpusWriter, name: str, result: Made | str, side: Split) -> None:
+    if isinstance(result, Made):
+        try:
+            corpus.add(result.clip, side, fps=result.fps, tracked=result.tracked)
+        except LeakError as error:
+            corpus.skip(name, str(error))
+    else:
+        corpus.skip(name, result)
+
+
+def _check_same(corpus: CorpusWriter, planned: Plan) -> None:
+    """DataError where what was written is not what would be written now."""
+    sources = {s.name: s for s in planned.found.clips}
+    for entry in corpus.entries:
+        source = sources.get(entry.name)
+        now = source and (
+            source.speaker, source.emotion, source.level, planned.splits[source.name]
+        )  # fmt: skip
+        if now != (entry.speaker, entry.emotion, entry.level, entry.split):
+            raise DataError(
+                f"{corpus.folder}: clip {entry.name} was written with another speaker, label or "
+                "split than the source gives now; wanted a new --out"
+            )
+
+
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    p = argparse.ArgumentParser(
+        prog="kfusion-prepare",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("--source", type=Path, required=True, help="folder of video or tracks")
+    p.add_argument("--out", type=Path, required=True, help="folder of the corpus")
+    p.add_argument("--layout", choices=["auto", *LAYOUTS], default="auto")
+    p.add_argument(
+        "--name",
+        help="for plain folders and tracks: a regular expression with groups speaker, emotion, "
+        "level for a clip's relative path without suffix",
+    )
+    p.add_argument("--speaker", help="for plain folders and tracks: who speaks in all of them")
+    p.add_argument("--held-out", nargs="+", default=[], metavar="SPEAKER", help="by name")
+    p.add_argument("--seed", type=int, default=0, help="of the split")
+    p.add_argument("--share", type=float, default=0.1, help="of the speakers that is held out")
+    p.add_argument("--processes", type=int, help="the cores here, at most 4 on a GPU")
+    p.add_argument("--device", help="cuda or cpu; what there is")
+    p.add_argument("--batch", type=int, help="crops at once: 32 on a GPU, 8 otherwise")
+    return p.parse_args(argv)
+
+
+def tracker_factory(
+    device: str | None, batch: int | None, processes: int | None
+) -> tuple[MakeTracker, int]:
+    """The tracker of the arguments, and for how many processes."""
+    import torch
+
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    on_gpu = device.startswith("cuda")
+    cores = os.cpu_count() or 1
+    processes = processes or (min(4, cores) if on_gpu else cores)
+    threads = max(1, cores // processes)
+    make_tracker = partial(FaceAlignmentTracker, device, batch or (32 if on_gpu else 8), threads)
+    return make_tracker, processes
+
+
+def summary(corpus: Corpus) -> str:
+    """What was written, with the commonest reasons for what was not."""
+    hours = sum(e.audio[1] for e in corpus.entries) / SAMPLE_RATE / 3600
+    lines = [f"{corpus.folder}: {len(corpus.entries)} clips, {hours:.2f} h"]
+    if corpus.skipped:
+        lines.append(f"skipped {len(corpus.skipped)}, see {corpus.folder / 'skipped.jsonl'}:")
+        reasons = Counter(s.reason for s in corpus.skipped)
+        lines += [f"  {count} x {reason}" for reason, count in reasons.most_common(5)]
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    a = arguments(argv)
+    try:
+        for option, value in (("--processes", a.processes), ("--batch", a.batch)):
+            if value is not None and value < 1:
+                raise DataError(f"{option} is {value}; wanted 1 or more")
+        planned = plan(
+            a.source,
+            layout=a.layout,
+            name=a.name,
+            speaker=a.speaker,
+            held_out=a.held_out,
+            seed=a.seed,
+            share=a.share,
+        )
+        print(planned.describe(), flush=True)
+        if planned.found.layout == "tracks":
+            make_tracker, processes = None, a.processes or os.cpu_count() or 1
+        else:
+            make_tracker, processes = tracker_factory(a.device, a.batch, a.processes)
+        corpus = prepare(planned, a.out, make_tracker, processes=processes, progress=True)
+    except KFusionError as error:
+        print(f"kfusion-prepare: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("kfusion-prepare: stopped; the same command goes on", file=sys.stderr)
+        return 130
+    print(summary(corpus))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
