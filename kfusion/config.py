@@ -22,12 +22,14 @@ _CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "sound": ("mel", "raw"),
     "content": ("mel", "wav2vec2"),
     "head": ("kan", "mlp"),
+    "cell": ("lstm", "gru"),
 }
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """One network. The defaults are the ``compact`` preset.
+    """One network. The defaults are those of the first files of the ``compact`` preset, so that
+    they load; :data:`PRESETS` has today's.
 
     Sizes are widths and layer counts; ``fusion``, ``lstm``, ``global_domain`` and ``head`` are
     the ablations of the paper's Table 2.
@@ -45,6 +47,7 @@ class ModelConfig:
     content_layers: int = 3  # Transformer encoder that stands in for wav2vec2 (content mel)
     context_layers: int = 1  # Transformer encoder of the ct branch
     decoder_layers: int = 1  # each of the three decoders
+    cell: Literal["lstm", "gru"] = "lstm"  # of the recurrent branches that the paper calls LSTM
     lstm_width: int = 128
     mels: int = 80
     bottleneck: int = 64  # inner channels of the 1-3-1 block B
@@ -57,6 +60,7 @@ class ModelConfig:
     lstm: bool = True
     global_domain: bool = True
     head: Literal["kan", "mlp"] = "kan"
+    direct: bool = False  # direct paths (departures in model.py); presets have, older files had not
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -87,9 +91,10 @@ class ModelConfig:
 
 
 PRESETS: Final[dict[str, ModelConfig]] = {
-    "compact": ModelConfig(),
+    "compact": ModelConfig(direct=True, cell="gru", lstm_width=256),
     "paper": ModelConfig(
         preset="paper",
+        direct=True,
         sound="raw",
         content="wav2vec2",
         width=256,

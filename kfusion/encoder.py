@@ -35,12 +35,22 @@ def normalised(mel: Tensor) -> Tensor:
     return ((mel - reference) / SPAN).clamp(min=LOWEST) + 1.0
 
 
+def stretched(mel: Tensor, factor: Tensor) -> Tensor:
+    """(B, T, mels) with each row's mel axis stretched by its ``factor`` (B,)."""
+    mels = mel.shape[-1]
+    at = torch.arange(mels, device=mel.device) * factor[:, None, None]
+    at = at.clamp(max=mels - 1).expand(mel.shape)
+    low = at.floor()
+    left = mel.gather(2, low.long())
+    right = mel.gather(2, (low.long() + 1).clamp(max=mels - 1))
+    return left + (right - left) * (at - low)
+
+
 class LogMel(nn.Module):
     """Log-mel, made independent of gain: (B, N) -> (B, N // 160, mels).
 
-    While training, ``vtlp`` > 0 stretches the mel
-    axis of each row by a random factor within 1 -+ vtlp (vocal tract length perturbation,
-    Jaitly & Hinton 2013) and, like dropout, does nothing in evaluation.
+    ``stretch`` (B,) stretches the mel axis of each row by a factor of its own, for training (vocal
+    tract length perturbation, Jaitly & Hinton 2013).
     """
 
     window: Tensor
@@ -48,25 +58,13 @@ class LogMel(nn.Module):
 
     def __init__(self, mels: int) -> None:
         super().__init__()
-        self.vtlp = 0.0
         self.register_buffer("window", torch.from_numpy(hann(FRAME)), persistent=False)
         self.register_buffer("filters", torch.from_numpy(mel_filters(mels)), persistent=False)
 
-    def forward(self, samples: Tensor) -> Tensor:
+    def forward(self, samples: Tensor, stretch: Tensor | None = None) -> Tensor:
         with torch.autocast(samples.device.type, enabled=False):  # powers span 100 dB
             mel = normalised(log_mel(samples.float(), self.window, self.filters))
-        if self.training and self.vtlp > 0:
-            mel = self._stretched(mel)
-        return mel
-
-    def _stretched(self, mel: Tensor) -> Tensor:
-        rows, _, mels = mel.shape
-        factor = 1 + self.vtlp * (2 * torch.rand(rows, 1, 1, device=mel.device) - 1)
-        at = (torch.arange(mels, device=mel.device) * factor).clamp(max=mels - 1).expand(mel.shape)
-        low = at.floor()
-        left = mel.gather(2, low.long())
-        right = mel.gather(2, (low.long() + 1).clamp(max=mels - 1))
-        return left + (right - left) * (at - low)
+        return mel if stretch is None else stretched(mel, stretch)
 
 
 class Stem(nn.Module):

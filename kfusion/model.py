@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kfusion.blocks import Bottleneck, Encoder, LandmarkDecoder, TimeConv
-from kfusion.config import CROP_CENTRE, CROP_SCALE, ModelConfig
+from kfusion.config import CROP_CENTRE, CROP_SCALE, FRAMES, ModelConfig
 from kfusion.emotion import EMOTIONS
 from kfusion.encoder import LogMel, RawStem, Stem, ToFrames
 from kfusion.kan import KAN
 from kfusion.wav2vec2 import Wav2Vec2, pretrained
+
+Layer = TypeVar("Layer", nn.Linear, TimeConv)
 
 FACE = 136  # F
 MOUTH = 40  # M
@@ -71,8 +74,10 @@ class ContentDomain(nn.Module):
         )
         if c.lstm:
             self.to_frames = ToFrames(times, c.width)
-            self.face_lstm = nn.LSTM(c.width, c.lstm_width, batch_first=True)
-            self.mouth_lstm = nn.LSTM(c.width, c.lstm_width, batch_first=True)
+            self.who = nn.Linear(FACE, c.width) if c.direct else None
+            recurrent = nn.GRU if c.cell == "gru" else nn.LSTM
+            self.face_lstm = recurrent(c.width, c.lstm_width, batch_first=True)
+            self.mouth_lstm = recurrent(c.width, c.lstm_width, batch_first=True)
             self.face_out = nn.Linear(c.lstm_width, FACE)
             self.mouth_out = nn.Linear(c.lstm_width, MOUTH)
         self.own_script, self.lstm = c.content == "mel", c.lstm
@@ -89,9 +94,19 @@ class ContentDomain(nn.Module):
         if not self.lstm:
             return ct, None, None
         frames = self.to_frames(x)  # (B, C, d)
+        if self.who is not None:
+            frames = frames + self.who(v).unsqueeze(1)
         f = self.face_out(self.face_lstm(frames)[0])  # (B, C, F)
         m = self.mouth_out(self.mouth_lstm(frames)[0])  # (B, C, M)
         return ct, f, m
+
+
+def _zeroed(layer: Layer) -> Layer:
+    """The layer, answering zero until it is trained."""
+    nn.init.zeros_(layer.weight)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 class Fusion(nn.Module):
@@ -102,9 +117,21 @@ class Fusion(nn.Module):
         self.mouth = Bottleneck(mouth_inputs, c.bottleneck, MOUTH)
         self.face = Bottleneck(face_inputs, c.bottleneck, REST)
         self.residual = TimeConv(face_inputs, REST, 1)
+        self.mouth_residual = TimeConv(mouth_inputs, MOUTH, 1) if c.direct else None
+        if self.mouth_residual is not None:
+            # What the head adds to starts at zero, with B of eq. 10 as a factor around one.
+            for block, linear in (
+                (self.face, self.residual),
+                (self.mouth, self.mouth_residual),
+            ):
+                assert block.up.bias is not None
+                nn.init.ones_(block.up.bias)
+                _zeroed(linear)
 
     def forward(self, x_f: Tensor, x_m: Tensor) -> Tensor:
         y_m = self.mouth(x_m)  # x'_m = B(x_m): (B, C, M)
+        if self.mouth_residual is not None:
+            y_m = y_m * self.mouth_residual(x_m)
         y_f = self.face(x_f) * self.residual(x_f)  # eq. 10
         return torch.cat([y_f, y_m], dim=-1)  # eq. 11: the mouth's positions are the last M
 
@@ -112,9 +139,11 @@ class Fusion(nn.Module):
 class Concatenation(nn.Module):
     """Table 2, w/o KFusion: one linear layer over everything, -> (B, C, F)."""
 
-    def __init__(self, face_inputs: int, mouth_inputs: int) -> None:
+    def __init__(self, c: ModelConfig, face_inputs: int, mouth_inputs: int) -> None:
         super().__init__()
         self.mix = nn.Linear(face_inputs + mouth_inputs, FACE)
+        if c.direct:
+            _zeroed(self.mix)
 
     def forward(self, x_f: Tensor, x_m: Tensor) -> Tensor:
         return self.mix(torch.cat([x_f, x_m], dim=-1))
@@ -153,9 +182,9 @@ class KFusion(nn.Module):
             self.wav2vec2.times if self.wav2vec2 else None,
             self.wav2vec2.width if self.wav2vec2 else 0,
         )
-        face = FACE * (1 + c.lstm + c.global_domain)
-        mouth = MOUTH * max(1, c.lstm + c.global_domain)
-        self.fusion = Fusion(c, face, mouth) if c.fusion else Concatenation(face, mouth)
+        face = FACE * (1 + c.lstm + c.global_domain + c.direct)
+        mouth = MOUTH * (max(1, c.lstm + c.global_domain) + c.direct)
+        self.fusion = Fusion(c, face, mouth) if c.fusion else Concatenation(c, face, mouth)
         if c.head == "kan":
             self.head: nn.Module = KAN(FACE, c.kan_hidden, FACE, c.kan_grid, c.kan_range)
         else:
@@ -173,17 +202,22 @@ class KFusion(nn.Module):
     def forward(self, audio: Tensor, identity: Tensor, emotion: Tensor) -> Tensor:
         return identity.unsqueeze(1) + self.displacement(audio, identity, emotion)
 
-    def displacement(self, audio: Tensor, identity: Tensor, emotion: Tensor) -> Tensor:
-        """The same without the identity added: (B, 30, 68, 2) in canonical pixels."""
-        return self.respond(*self.hear(audio), identity, emotion)
+    def displacement(
+        self, audio: Tensor, identity: Tensor, emotion: Tensor, stretch: Tensor | None = None
+    ) -> Tensor:
+        """The same without the identity added: (B, 30, 68, 2) in canonical pixels.
 
-    def hear(self, audio: Tensor) -> tuple[Tensor, Tensor]:
+        ``stretch`` (B,) is an augmentation, of the mel axis.
+        """
+        return self.respond(*self.hear(audio, stretch), identity, emotion)
+
+    def hear(self, audio: Tensor, stretch: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Audio (B, 16000) -> what each domain starts from: (global, content).
 
         Log-mel (B, 100, mels), the raw signal, or wav2vec2's features (B, S, 768), which can be
         cached where wav2vec2 is frozen.
         """
-        mel = self.mel(audio) if self.mel is not None else audio
+        mel = self.mel(audio, stretch) if self.mel is not None else audio
         content = self.wav2vec2(audio) if self.wav2vec2 is not None else mel
         return (mel if self.config.sound == "mel" else audio), content
 
@@ -199,10 +233,20 @@ class KFusion(nn.Module):
             gb, gb_m = self.global_domain(sound, v)
             of_face.append(gb)
             of_mouth.append(gb_m)
-        x_m = torch.cat(of_mouth, dim=-1) if of_mouth else ct[..., REST:]  # eq. 8: m (+) gb_m
+        if not of_mouth:
+            of_mouth.append(ct[..., REST:])
+        if self.config.direct:
+            who = v.unsqueeze(1).expand(-1, FRAMES, -1)
+            of_face.append(who)
+            of_mouth.append(who[..., REST:])
+        x_m = torch.cat(of_mouth, dim=-1)  # eq. 8: m (+) gb_m
         x_f = torch.cat(of_face, dim=-1)  # eq. 9: f (+) gb (+) ct, here f, ct, gb
-        y = self.head(self.fusion(x_f, x_m))  # eq. 12, less the identity
-        return y.float().unflatten(-1, (68, 2)) * self.config.unit_px
+        with torch.autocast(x_f.device.type, enabled=False):  # positions want more than 8 bits
+            fused = self.fusion(x_f.float(), x_m.float())
+            y = self.head(fused)  # eq. 12, less the identity
+            if self.config.direct:
+                y = y + fused
+        return y.unflatten(-1, (68, 2)) * self.config.unit_px
 
 
 # Departures from the paper, each with its reason and, in tests/test_model.py unless another file
@@ -224,5 +268,11 @@ class KFusion(nn.Module):
 #   steps become 30. (test_encoder.py, ..._are_taken_to_frames_at_their_true_times)
 # - The 40 channels of eq. 10 that eq. 11 overwrites are not built: the same function, less work.
 #   (test_each_switch_changes_exactly_what_it_names counts what is there)
+# - Direct paths (ModelConfig.direct): the head adds to what it is given; the mouth's bottleneck too
+#   has the linear factor of eq. 10, and both start as that factor alone; the LSTMs and the fusion
+#   are told the identity. Without them the same budget of training ended behind a plain recurrent
+#   network (training/RESULTS.md). (test_direct_paths_start_at_the_identity_and_carry_gradients)
+# - `compact` has GRUs for the LSTMs of section 3.3: at the same width and budget they learned
+#   faster (training/RESULTS.md). (test_each_switch_changes_exactly_what_it_names)
 # - `compact` hears through log-mel and a Transformer of its own, where the paper has the raw
 #   signal and wav2vec2, to be live on two CPU cores. (test_encoder.py, the numpy twin)

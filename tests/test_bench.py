@@ -97,8 +97,10 @@ def hand_count(c: ModelConfig) -> int:
     of_content = stem + c.content_layers * encoder(50) + 2 * 8 * w
     of_content += c.context_layers * encoder(50) + to_frames + decoder(136)
     of_content += to_frames + 2 * 30 * h * (136 + 40)
-    b, face, mouth = c.bottleneck, 3 * 136, 2 * 40
-    fusion = 2 * 30 * (face * b + 3 * b * b + b * 96 + mouth * b + 3 * b * b + b * 40 + face * 96)
+    of_content += 2 * 136 * w  # who, for the LSTMs
+    b, face, mouth = c.bottleneck, 4 * 136, 3 * 40
+    fusion = 2 * 30 * (face * b + 3 * b * b + b * 96 + face * 96)
+    fusion += 2 * 30 * (mouth * b + 3 * b * b + b * 40 + mouth * 40)
     kan = 2 * 30 * 2 * 136 * c.kan_hidden * (1 + c.kan_grid + 3)
     return mel + of_global + of_content + fusion + kan
 
@@ -106,10 +108,15 @@ def hand_count(c: ModelConfig) -> int:
 def test_the_work_of_a_window_is_what_a_hand_counts() -> None:
     flops = count_flops(KFusion(SMALL).eval())
     assert flops.counted == hand_count(SMALL)
-    assert flops.lstm == 2 * 30 * 2 * 4 * 24 * (32 + 24)
+    assert flops.lstm == 2 * 30 * 2 * 3 * 24 * (32 + 24)  # two GRUs of three gates
     assert flops.fft == 100 * 2.5 * 512 * 9
     assert flops.splines == 30 * (136 + 12) * (2 + 11 * 13)
     assert flops.total == flops.counted + flops.lstm + flops.fft + flops.splines
+
+
+def test_an_lstm_has_four_gates() -> None:
+    lstm = count_flops(KFusion(replace(SMALL, cell="lstm")).eval()).lstm
+    assert lstm == 2 * 30 * 2 * 4 * 24 * (32 + 24)
 
 
 def test_counting_leaves_the_network_as_it_was() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from kfusion.checkpoint import load_model, save_model
 from kfusion.config import PRESETS, ModelConfig
@@ -34,7 +35,15 @@ TINY_WAV2VEC2 = Wav2Vec2Config(
     num_conv_pos_embeddings=16,
     num_conv_pos_embedding_groups=2,
 )
-SMALL = ModelConfig(width=32, heads=2, feedforward=48, lstm_width=24, bottleneck=16, kan_hidden=12)
+SMALL = replace(
+    PRESETS["compact"],
+    width=32,
+    heads=2,
+    feedforward=48,
+    lstm_width=24,
+    bottleneck=16,
+    kan_hidden=12,
+)
 PAPER = replace(
     PRESETS["paper"],
     wav2vec2=json.dumps(TINY_WAV2VEC2.to_diff_dict()),
@@ -53,6 +62,7 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "without LSTM": {"lstm": False},
     "without Global": {"global_domain": False},
     "MLP for KAN": {"head": "mlp"},
+    "as in older files": {"direct": False},
 }
 VARIANTS = {
     f"{preset} {name}": replace(base, **switch)
@@ -87,6 +97,22 @@ def test_an_untrained_network_answers_the_identity(name: str) -> None:
     audio, identity, emotion = inputs(2)
     out = KFusion(VARIANTS[name]).eval()(audio, identity, emotion)
     torch.testing.assert_close(out, identity[:, None].expand(2, 30, 68, 2), atol=0, rtol=0)
+
+
+def test_direct_paths_start_at_the_identity_and_carry_gradients() -> None:
+    """At the first step the last layers learn; without direct paths only the head's last does."""
+    names: dict[bool, set[str]] = {}
+    for direct in (True, False):
+        torch.manual_seed(0)
+        model = KFusion(replace(SMALL, direct=direct))
+        y = model.displacement(*inputs(4))
+        assert not y.any()
+        (y - 1).square().mean().backward()
+        names[direct] = {
+            n for n, p in model.named_parameters() if p.grad is not None and p.grad.any()
+        }
+    assert "fusion.residual.weight" in names[True] and "fusion.mouth_residual.weight" in names[True]
+    assert all(name.startswith("head.") for name in names[False])
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -164,15 +190,20 @@ def test_each_switch_changes_exactly_what_it_names(preset: str) -> None:
         names = {n for n in set(whole) | set(other) if whole.get(n) != other.get(n)}
         return {".".join(n.split(".")[:2]) for n in names}
 
+    cells = VARIANTS[f"{preset} proposed"]
+    other = "lstm" if cells.cell == "gru" else "gru"
+    recurrent = nn.LSTM if other == "lstm" else nn.GRU
+    assert isinstance(KFusion(replace(cells, cell=other)).content_domain.face_lstm, recurrent)
     assert changed("MLP for KAN") == {"head.inner", "head.outer"}
     assert changed("without KFusion") == {
-        "fusion.mouth", "fusion.face", "fusion.residual", "fusion.mix",
+        "fusion.mouth", "fusion.face", "fusion.residual", "fusion.mouth_residual", "fusion.mix",
     }  # fmt: skip
     # What a domain no longer gives, the fusion no longer takes in.
-    takes_in = {"fusion.mouth", "fusion.face", "fusion.residual"}
+    takes_in = {"fusion.mouth", "fusion.face", "fusion.residual", "fusion.mouth_residual"}
+    assert changed("as in older files") == takes_in | {"content_domain.who"}
     assert changed("without LSTM") == takes_in | {
         f"content_domain.{part}"
-        for part in ("to_frames", "face_lstm", "mouth_lstm", "face_out", "mouth_out")
+        for part in ("to_frames", "face_lstm", "mouth_lstm", "face_out", "mouth_out", "who")
     }
     assert changed("without Global") == takes_in | {
         f"global_domain.{part}" for part in ("stem", "encoder", "conv", "face", "mouth")
