@@ -1,6 +1,7 @@
 """Measures what runs, on this machine::
 
     python -m training.bench model [--presets compact paper] [--batches 1 4 16 64] [--json OUT.json]
+    python -m training.bench train [--steps 60] [-- --batch 64 ...]
 
 A time alone says little: beside each cell stands a float32 matrix product, measured in turns with
 it so that a busy or throttled machine slows both.
@@ -25,6 +26,7 @@ from training.bench_engine import ENGINES, checkpoints
 from training.bench_memory import own_peak
 from training.bench_model import measure
 from training.bench_report import chart, table
+from training.bench_train import training_table
 
 
 def model(a: argparse.Namespace) -> int:
@@ -39,6 +41,11 @@ def model(a: argparse.Namespace) -> int:
         a.json.write_text(json.dumps(asdict(report), indent=1) + "\n")
     if a.chart:
         chart(report, a.chart)
+    return 0
+
+
+def training(a: argparse.Namespace) -> int:
+    print(training_table(a.steps, a.options))
     return 0
 
 
@@ -60,6 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     m.add_argument("--device", default="auto", help="of torch: auto, cpu or cuda")
     m.add_argument("--json", type=Path, metavar="OUT.json")
     m.add_argument("--chart", type=Path, metavar="OUT.png")
+    t = what.add_parser("train", help="windows a second of training, and the loader's share")
+    t.set_defaults(run=training)
+    t.add_argument("--steps", type=int, default=60, help="measured, after ten more")
+    t.add_argument("options", nargs="*", help="-- options of training.train")
     r = what.add_parser("memory", help="of one cell alone, as `model` measures it")
     r.set_defaults(run=memory)
     r.add_argument("--checkpoint", type=Path, default=WEIGHTS)

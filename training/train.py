@@ -1,207 +1,344 @@
-"""Trains a KFusion network on folders of tracked clips::
+"""Trains a network on prepared corpora::
 
-    python -m training.train --data DIR [DIR ...] --out runs/compact
+    python -m training.train --data corpora/mead --out runs/mead
+    torchrun --nproc-per-node 4 -m training.train --data corpora/mead --out runs/mead
 
-Read it from top to bottom: arguments, data, network, the loop. A run saves itself every few
-minutes and goes on where it stopped when started again with the same --out.
+The defaults are the paper's: 200 epochs, mean square error, Adam at 3e-4 annealed by a cosine to
+1e-6. Better choices are options. Read it from top to bottom: options, then :func:`train`: data,
+network, the loop. A run saves itself as it goes, on Ctrl-C too, and goes on with the same bits
+when started again with the same --out. Options may stand in a file, one a line: @FILE.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import math
 import shlex
+import signal
 import sys
 import time
-from dataclasses import replace
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-import numpy as np
 import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from kfusion.checkpoint import save_model
 from kfusion.config import PRESETS
-from kfusion.errors import DataError, KFusionError
+from kfusion.errors import KFusionError
 from kfusion.kan import KAN
-from kfusion.model import KFusion
-from training.data import PLAIN, Augmentation, Batch, Clip, Windows, fingerprint, read_folder
+from training.augment import ON, PLAIN, augmentation
+from training.baselines import Baseline
+from training.corpus import fingerprint, open_corpora
+from training.data import Batch, Windows, loader
 from training.losses import LossWeights, loss
+from training.networks import ABLATIONS, BASELINES, CHOICES, Network, build, save_network
+from training.processes import Processes
+from training.run import Run
+
+LEAST_RATE: Final = 1e-6
+"""The learning rate that the cosine ends at."""
+
+
+class Diverged(KFusionError):
+    """The loss is no longer a number."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reads @FILE as a shell would: several options a line, # comments."""
+
+    def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
+        return shlex.split(arg_line, comments=True)
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    p = argparse.ArgumentParser(prog="kfusion-train", description=__doc__)
-    p.add_argument("--data", type=Path, nargs="+", required=True, help="folders of tracked clips")
+    p = _Parser(
+        prog="kfusion-train", description=__doc__, fromfile_prefix_chars="@",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    p.add_argument("--data", type=Path, nargs="+", required=True, help="prepared corpora")
     p.add_argument("--out", type=Path, required=True, help="folder of the run")
-    p.add_argument("--preset", choices=sorted(PRESETS), default="compact")
-    p.add_argument("--wav2vec2", default="facebook/wav2vec2-base", help="hub name or local folder")
-    p.add_argument("--finetune", action="store_true", help="train wav2vec2 too")
-    p.add_argument("--steps", type=int, default=7000)
-    p.add_argument("--batch", type=int, default=32)
-    p.add_argument("--lr", type=float, default=1e-3)
-    p.add_argument("--warmup", type=int, default=300)
-    p.add_argument("--weight-decay", type=float, default=0.02)
-    p.add_argument("--ema", type=float, default=0.999)
-    p.add_argument("--vtlp", type=float, default=0.12, help="range of mel-axis stretching")
-    p.add_argument("--kan-l1", type=float, default=0.0, help="weight of the KAN's sparsification")
-    p.add_argument("--kan-grid-at", type=int, default=0, help="step that fits its grids to data")
-    p.add_argument("--plain", action="store_true", help="no augmentation")
-    p.add_argument("--seed", type=int, default=1)
-    p.add_argument("--threads", type=int, default=2)
-    p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    p.add_argument("--save-every", type=int, default=250, help="steps")
-    p.add_argument("--licence", default="", help="a note on the data, kept in the checkpoint")
+    g = p.add_argument_group("network")
+    g.add_argument("--network", choices=[*ABLATIONS, *CHOICES, *BASELINES], default="kfusion")
+    g.add_argument("--preset", choices=sorted(PRESETS), default="compact")
+    g.add_argument("--wav2vec2", default="facebook/wav2vec2-base", help="hub name or local folder")
+    g.add_argument("--finetune", action="store_true", help="train wav2vec2 too")
+    g.add_argument("--dropout", type=float, help="instead of the preset's")
+    g.add_argument("--kan-l1", type=float, default=0.0, help="weight of the KAN's sparsification")
+    g.add_argument("--kan-grid-at", type=int, default=0, help="step that fits its grids to data")
+    g = p.add_argument_group("loss")
+    g.add_argument("--mouth", type=float, default=1.0, help="weight of a mouth point")
+    g.add_argument("--velocity", type=float, default=0.0, help="weight of frame-to-frame change")
+    g.add_argument("--gap", type=float, default=0.0, help="weight of the inner-lip gap")
+    g.add_argument("--width", type=float, default=0.0, help="weight of the mouth's width")
+    g = p.add_argument_group("optimisation")
+    g.add_argument("--epochs", type=int, default=200)
+    g.add_argument("--steps", type=int, help="end after as many, instead of --epochs")
+    g.add_argument("--batch", type=int, default=32, help="windows a step and process")
+    g.add_argument("--lr", type=float, default=3e-4)
+    g.add_argument("--warmup", type=int, default=0, help="steps of linear rise")
+    g.add_argument("--weight-decay", type=float, default=0.0, help="decoupled, as in AdamW")
+    g.add_argument("--clip", type=float, default=0.0, help="largest norm of the gradient")
+    g.add_argument("--ema", type=float, default=0.0, help="save an average that decays so")
+    g = p.add_argument_group("data")
+    g.add_argument("--augment", nargs="*", default=[], metavar="NAME", help=", ".join(ON))
+    g.add_argument("--by-level", action="store_true", help="a level of 3 is a third of an emotion")
+    g.add_argument("--seed", type=int, default=1)
+    g = p.add_argument_group("machine")
+    g.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    g.add_argument("--bf16", action="store_true", help="bfloat16 where autocast allows")
+    g.add_argument("--threads", type=int, default=0, help="of the CPU; 0: torch's choice")
+    g.add_argument("--workers", type=int, help="loader processes; on the CPU 0, else 8")
+    g.add_argument("--save-every", type=int, default=250, help="steps")
+    g.add_argument("--licence", default="", help="a note on the data, kept in the checkpoint")
     return p.parse_args(argv)
 
 
-def learning_rate(step: int, a: argparse.Namespace) -> float:
+MACHINE: Final = ("out", "device", "threads", "workers", "save_every", "licence", "data")
+"""Options that a run may go on under other values of."""
+
+
+def learning_rate(step: int, steps: int, a: argparse.Namespace) -> float:
     """Linear warm-up, then cosine annealing to 1e-6."""
     if step < a.warmup:
         return a.lr * (step + 1) / a.warmup
-    share = (step - a.warmup) / max(1, a.steps - a.warmup)
-    return 1e-6 + (a.lr - 1e-6) * (1 + math.cos(math.pi * min(1.0, share))) / 2
+    share = (step - a.warmup) / max(1, steps - a.warmup)
+    return LEAST_RATE + (a.lr - LEAST_RATE) * (1 + math.cos(math.pi * min(1.0, share))) / 2
 
 
-def to_device(batch: Batch, device: str) -> dict[str, torch.Tensor]:
-    return {name: torch.from_numpy(part).to(device) for name, part in vars(batch).items()}
+class Displacement(nn.Module):
+    """The network as data-parallel training wants it: a forward of the whole batch."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, b: Batch) -> Tensor:
+        return self.network.displacement(b.audio, b.identity, b.emotion, b.stretch)
 
 
-def evaluate_windows(
-    model: KFusion, windows: Windows, weights: LossWeights, device: str
-) -> dict[str, float]:
-    """Mean loss terms over 16 fixed batches."""
-    model.eval()
-    sums: dict[str, float] = {}
-    with torch.inference_mode():
-        for step in range(16):
-            b = to_device(windows.batch(32, 0, step), device)
-            y = model.displacement(b["audio"], b["identity"], b["emotion"])
-            unit = model.config.unit_px
-            for k, v in loss(y / unit, b["target"] / unit, b["mask"], weights).items():
-                sums[k] = sums.get(k, 0.0) + float(v) / 16
-    return sums
+@dataclass(frozen=True)
+class Trained:
+    """Where the weights are, and what this call did: steps, the seconds that they took, and those
+    of them spent waiting for the loader.
+    """
+
+    checkpoint: Path
+    steps: int
+    windows: int
+    seconds: float
+    waited: float
 
 
-def train(a: argparse.Namespace) -> Path:
-    torch.set_num_threads(a.threads)
-    a.out.mkdir(parents=True, exist_ok=True)
+def train(a: argparse.Namespace) -> Trained:
+    if a.threads:
+        torch.set_num_threads(a.threads)
+    with Processes.joined(a.device) as processes:
+        return _train(a, processes)
+
+
+def _train(a: argparse.Namespace, processes: Processes) -> Trained:
+    device = processes.device
 
     # Data
-    def clips_of(split: str) -> list[Clip]:
-        return [clip for folder in a.data for clip in read_folder(folder, split)]
-
-    training, validation = clips_of("train"), clips_of("validation")
-    windows = Windows(training, PLAIN if a.plain else Augmentation())
-    held_out = Windows(validation, PLAIN)
+    corpora = open_corpora(a.data)
+    windows = Windows(corpora, "train", augmentation(a.augment), a.seed, by_level=a.by_level)
+    held_out = Windows(corpora, "validation", PLAIN, by_level=a.by_level)
+    rows = a.batch * processes.world
+    steps = a.steps or math.ceil(a.epochs * len(windows) / rows)
     provenance: dict[str, Any] = {
         "command": shlex.join(["python", "-m", "training.train", *sys.argv[1:]]),
         "data": [folder.name for folder in a.data],
-        "clips": len(training),
-        "sha256": fingerprint(training),
-        "split": "by clip: sha256(name)[0] < 26 is validation",
-        "seed": a.seed,
+        "clips": len(windows.clips),
+        "sha256": fingerprint(clip.entry for clip in windows.clips),
+        "split": [f"{c.folder.name}: by {c.header.split_by}" for c in corpora],
         "licence": a.licence,
     }
-    print(f"{len(training)} clips to train on, {len(validation)} held out", flush=True)
+    settings = {k: v for k, v in vars(a).items() if k not in MACHINE}
+    settings |= {"rows": rows, "sha256": provenance["sha256"]}
 
     # Network
     torch.manual_seed(a.seed)
     config = replace(PRESETS[a.preset], freeze_wav2vec2=not a.finetune)
-    if config.content == "wav2vec2":
-        model = KFusion.with_wav2vec2(config, a.wav2vec2).to(a.device)
-    else:
-        model = KFusion(config).to(a.device)
-    if model.mel is not None:
-        model.mel.vtlp = 0.0 if a.plain else a.vtlp
-    average = KFusion(model.config).to(a.device).requires_grad_(False)
-    average.load_state_dict(model.state_dict())
-    optimizer = torch.optim.AdamW(model.parameters(), lr=a.lr, weight_decay=a.weight_decay)
-    fused: list[torch.Tensor] = []  # what the KAN was given in the last step, (B, 30, 136)
-    model.head.register_forward_pre_hook(lambda _, given: fused.__setitem__(slice(None), given))
-    weights = LossWeights()
-    unit = model.config.unit_px
-    first = 0
-    state_file = a.out / "state.pt"
-    if state_file.exists():
-        state = torch.load(state_file, map_location=a.device, weights_only=True)
-        if state["sha256"] != provenance["sha256"]:
-            raise DataError(f"{a.out}: was started on other data; wanted the same, or a new --out")
-        model.load_state_dict(state["model"])
-        average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        first = int(state["step"])
-        print(f"going on from step {first}", flush=True)
+    if a.dropout is not None:
+        config = replace(config, dropout=a.dropout)
+    network = build(a.network, config, a.wav2vec2).to(device)
+    unit = network.config.unit_px
+    if isinstance(network, Baseline):
+        some = torch.cat([windows.batch(32, step).target for step in range(16)])
+        network.fit(some.flatten(2).flatten(0, 1).to(device) / unit)
+    average = build_like(network).to(device) if a.ema else network
+    optimizer = torch.optim.AdamW(
+        [p for p in network.parameters() if p.requires_grad],
+        lr=a.lr,
+        weight_decay=a.weight_decay,  # 0: plain Adam
+    )
+    fused: list[Tensor] = []  # what the KAN was given in the last step, (B, 30, 136)
+    kan = network.head if hasattr(network, "head") else None
+    if isinstance(kan, KAN):
+        kan.register_forward_pre_hook(lambda _, given: fused.__setitem__(slice(None), given))
+    parallel: nn.Module = Displacement(network)
+    if processes.world > 1:
+        parallel = DistributedDataParallel(parallel)
+    weights = LossWeights(a.mouth, a.velocity, a.gap, a.width)
 
-    def save_state(step: int) -> None:
-        partial = state_file.with_suffix(".partial")
-        torch.save(
-            {
-                "model": model.state_dict(),
-                "average": average.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "step": step,
-                "sha256": provenance["sha256"],
-            },
-            partial,
+    # Where it was
+    run = Run(a.out, settings, device, writes=processes.rank == 0)
+    first = run.restore(network=network, average=average, optimizer=optimizer)
+    if processes.rank == 0:
+        print(
+            f"{len(windows.clips)} clips, {len(windows)} windows an epoch to train on, "
+            f"{len(held_out.clips)} clips held out; step {first} of {steps}, {rows} windows each",
+            flush=True,
         )
-        partial.replace(state_file)
-        save_model(a.out / "model.safetensors", average, {**provenance, "steps": step})
+    batches = iter(
+        loader(
+            windows, a.batch, range(first, steps), rank=processes.rank, world=processes.world,
+            workers=(8 if device.startswith("cuda") else 0) if a.workers is None else a.workers,
+            pin=device.startswith("cuda"),
+        )
+    )  # fmt: skip
 
     # The loop
-    began = time.monotonic()
-    for step in tqdm(range(first, a.steps), initial=first, total=a.steps, mininterval=10):
-        b = to_device(windows.batch(a.batch, a.seed, step), a.device)
-        torch.manual_seed(a.seed * 1_000_003 + step)  # dropout and VTLP: a function of the step
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, a)
-        model.train()
-        y = model.displacement(b["audio"], b["identity"], b["emotion"])
-        terms = loss(y / unit, b["target"] / unit, b["mask"], weights)
-        if a.kan_l1 and isinstance(model.head, KAN):
-            terms["total"] = terms["total"] + a.kan_l1 * model.head.regularisation(
-                fused[0].flatten(0, 1)[::8]
-            )
-        if not torch.isfinite(terms["total"]):
-            raise DataError(f"step {step}: the loss is not finite; seed {a.seed} repeats it")
-        optimizer.zero_grad(set_to_none=True)
-        terms["total"].backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        decay = min(a.ema, (1 + step) / (10 + step))
-        with torch.no_grad():
-            for kept, new in zip(average.parameters(), model.parameters(), strict=True):
-                kept.lerp_(new, 1 - decay)
-            if step + 1 == a.kan_grid_at and isinstance(model.head, KAN):
+    seconds, waited, step = 0.0, 0.0, first
+    with _until_stopped() as stopped, run:
+        progress = tqdm(initial=first, total=steps, mininterval=5, disable=processes.rank > 0)
+        while step < steps:
+            asked = time.monotonic()
+            b = next(batches).to(device)
+            waited += time.monotonic() - asked
+            torch.manual_seed((a.seed * 1_000_003 + step) * processes.world + processes.rank)
+            rate = learning_rate(step, steps, a)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+
+            parallel.train()
+            with torch.autocast(device.split(":")[0], torch.bfloat16, enabled=a.bf16):
+                y = parallel(b)
+            terms = loss(y / unit, b.target / unit, b.mask, weights)
+            if a.kan_l1 and isinstance(kan, KAN):
+                sparse = kan.regularisation(fused[0].float().flatten(0, 1)[::8])
+                terms["total"] = terms["total"] + a.kan_l1 * sparse
+            if not torch.isfinite(terms["total"]):
+                raise Diverged(_diverged(step, float(terms["total"].detach()), y, b, windows))
+            optimizer.zero_grad(set_to_none=True)
+            terms["total"].backward()
+            if a.clip:
+                torch.nn.utils.clip_grad_norm_(network.parameters(), a.clip)
+            optimizer.step()
+            step += 1
+            if a.ema:
+                follow(average, network, min(a.ema, step / (9 + step)))
+            if step == a.kan_grid_at and isinstance(kan, KAN):
                 # New grids carry new coefficients: the average and the moments begin anew there.
-                model.head.update_grid(fused[0].flatten(0, 1))
-                average.head.load_state_dict(model.head.state_dict())
-                for parameter in model.head.parameters():
+                kan.update_grid(fused[0].float().flatten(0, 1))
+                processes.share(kan)
+                averaged = average.get_submodule("head")
+                averaged.load_state_dict(kan.state_dict())
+                for parameter in kan.parameters():
                     optimizer.state.pop(parameter, None)
-        if (step + 1) % a.save_every == 0 or step + 1 == a.steps:
-            save_state(step + 1)
-            check = evaluate_windows(average, held_out, weights, a.device)
-            with (a.out / "log.csv").open("a", newline="") as log:
-                seconds = f"{time.monotonic() - began:.0f}"
-                csv.writer(log).writerow(
-                    [step + 1, seconds, *(f"{k}={v:.5f}" for k, v in check.items())]
-                )
-            tqdm.write(f"{step + 1}: " + " ".join(f"{k} {v:.4f}" for k, v in check.items()))
-    return a.out / "model.safetensors"
+
+            progress.update()
+            seconds += time.monotonic() - asked
+            stop = processes.any(bool(stopped))
+            if processes.rank == 0:
+                speed = (step - first) * rows / seconds
+                run.log(
+                    step, step * rows / len(windows), rate, terms,
+                    windows_per_s=speed, loader=waited / seconds,
+                )  # fmt: skip
+                if stop or step % a.save_every == 0 or step == steps:
+                    run.save(step, network=network, average=average, optimizer=optimizer)
+                    made = {**provenance, "seed": a.seed, "steps": step}
+                    save_network(run.checkpoint, average, made)
+                    check = validation(average, held_out, weights, device)
+                    run.validated(step, check)
+                    progress.write(f"{step}: " + " ".join(f"{k} {v:.4f}" for k, v in check.items()))
+            if stop:
+                raise KeyboardInterrupt
+        progress.close()
+    return Trained(run.checkpoint, step - first, (step - first) * rows, seconds, waited)
+
+
+def build_like(network: Network) -> Network:
+    """A copy that is not trained itself."""
+    twin = type(network)(network.config)
+    twin.load_state_dict(network.state_dict())
+    return twin.requires_grad_(False)
+
+
+@torch.no_grad()
+def follow(average: Network, network: Network, decay: float) -> None:
+    """Exponential moving average of the weights."""
+    for kept, new in zip(average.parameters(), network.parameters(), strict=True):
+        kept.lerp_(new, 1 - decay)
+
+
+@torch.inference_mode()
+def validation(
+    network: Network, windows: Windows, weights: LossWeights, device: str
+) -> dict[str, float]:
+    """Mean loss terms, and the mouth's distance in canonical pixels, over fixed windows: an
+    epoch, or 512 of it.
+    """
+    network.eval()
+    unit = network.config.unit_px
+    batches = min(16, math.ceil(len(windows) / 32))
+    sums: dict[str, float] = {}
+    for step in range(batches):
+        b = windows.batch(32, step).to(device)
+        y = network.displacement(b.audio, b.identity, b.emotion)
+        terms = loss(y / unit, b.target / unit, b.mask, weights)
+        distance = (y - b.target)[:, :, 48:].norm(dim=-1).mean(-1)
+        terms["m_ld_px"] = (distance * b.mask).sum() / b.mask.sum().clamp(min=1)
+        for k, v in terms.items():
+            sums[k] = sums.get(k, 0.0) + float(v) / batches
+    return sums
+
+
+def _diverged(step: int, value: float, y: Tensor, b: Batch, windows: Windows) -> str:
+    """Names the rows whose input or answer is not finite, or all of them."""
+    whole = [part.flatten(1).isfinite().all(1) for part in (y, b.audio, b.target, b.identity)]
+    bad = ~torch.stack(whole).all(0)
+    rows = b.index[bad] if bad.any() else b.index
+    names = ", ".join(windows.name_of(int(g)) for g in rows[:8])
+    return (
+        f"step {step}: the loss is {value}; in its batch {names}. "
+        "Nothing was saved after the last checkpoint; wanted a lower --lr, --clip 1, or other data"
+    )
+
+
+@contextmanager
+def _until_stopped() -> Generator[list[int]]:
+    """Ctrl-C and SIGTERM let the step end: they are put in the list instead."""
+    caught: list[int] = []
+    kinds = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(kind, lambda number, _: caught.append(number)) for kind in kinds]
+    try:
+        yield caught
+    finally:
+        for kind, handler in zip(kinds, before, strict=True):
+            signal.signal(kind, handler)
 
 
 def main() -> int:
-    np.seterr(all="raise", under="ignore")
     try:
-        path = train(arguments())
+        a = arguments()
+        done = train(a)
     except KFusionError as error:
         print(f"kfusion-train: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; start again with the same --out to go on", file=sys.stderr)
+        print("stopped and saved; start again with the same --out to go on", file=sys.stderr)
         return 130
-    print(path)
+    except OSError as error:
+        print(f"kfusion-train: cannot write ({error})", file=sys.stderr)
+        return 2
+    print(done.checkpoint)
     return 0
 
 

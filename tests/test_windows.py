@@ -1,0 +1,236 @@
+"""The windows that training sees, what augmentation does to them, and the loss over them."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from kfusion.emotion import displacement, vector
+from kfusion.errors import DataError
+from kfusion.landmarks import MIRROR, lip_gap
+from kfusion.torchaudio_python import torchaudio
+from tests.corpora import one_speaker, talking, write_corpus
+from training.augment import ON, PLAIN, Augmentation, augmentation, pitched, random_emotion
+from training.corpus import Corpus
+from training.data import Batch, Windows, loader
+from training.losses import LossWeights, loss
+
+EVERYTHING = augmentation(list(ON))
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    return Corpus(one_speaker(tmp_path_factory.mktemp("data") / "c", training=4, seconds=2.5))
+
+
+def same(a: Batch, b: Batch) -> bool:
+    return all(torch.equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(Batch))
+
+
+def test_a_batch_is_the_same_whoever_makes_it(corpus: Corpus) -> None:
+    windows = Windows([corpus], "train", EVERYTHING, 3)
+    here = [windows.batch(6, step) for step in (2, 3)]
+    elsewhere = list(loader(Windows([corpus], "train", EVERYTHING, 3), 6, range(2, 4), workers=2))
+    assert all(same(a, b) for a, b in zip(here, elsewhere, strict=True))
+    assert not torch.equal(here[0].audio, here[1].audio)
+    assert not same(here[0], Windows([corpus], "train", EVERYTHING, 4).batch(6, 2))
+
+
+def test_two_processes_share_the_rows_of_one_doubled_batch(corpus: Corpus) -> None:
+    windows = Windows([corpus], "train", EVERYTHING, 3)
+    (whole,) = loader(windows, 8, range(5, 6))
+    halves = [next(iter(loader(windows, 4, range(5, 6), rank=r, world=2))) for r in (0, 1)]
+    for f in fields(Batch):
+        both = torch.cat([getattr(h, f.name) for h in halves])
+        assert torch.equal(both, getattr(whole, f.name)), f.name
+
+
+def test_an_epoch_has_every_second_once_and_any_frame_can_be_first(corpus: Corpus) -> None:
+    windows = Windows([corpus], "train", PLAIN, 1)
+    assert len(windows) == 4 * 2  # 2.5 s each, rounded to even
+    epochs = [sorted(windows.order(e).tolist()) for e in (0, 1)]
+    assert epochs == [list(range(8))] * 2
+    assert windows.order(0).tolist() != windows.order(1).tolist()
+    entry = windows.clips[0].entry
+    sound = corpus.sound(entry, 0, entry.audio[1])
+    starts = set[int]()
+    for index in range(8 * 250):
+        if windows.name_of(index).startswith(entry.name + " "):
+            audio = windows[index][0]
+            at = int(np.argmax([np.array_equal(sound[s : s + 400], audio[:400])
+                                for s in (round(f * 1600 / 3) for f in range(46))]))  # fmt: skip
+            starts.add(at)
+    assert starts == set(range(46))
+
+
+def test_plain_windows_are_the_clip_itself(corpus: Corpus) -> None:
+    windows = Windows([corpus], "train", PLAIN, 1)
+    for index in range(8):
+        audio, identity, label, target, mask, stretch, _ = windows[index]
+        name = windows.name_of(index).split(" ")[0]
+        clip = next(c for c in corpus.clips() if c.name == name)
+        begins = (clip.audio[round(f * 1600 / 3) :][:400] for f in range(46))
+        first = next(f for f, heard in enumerate(begins) if np.array_equal(heard, audio[:400]))
+        gap = lip_gap(clip.points[first : first + 30]) - lip_gap(clip.identity)
+        np.testing.assert_allclose(lip_gap(target), gap, atol=0.02)
+        assert mask.all() and stretch == 1 and np.array_equal(label, vector({}))
+        assert abs(lip_gap(identity) - lip_gap(clip.identity)) < 0.02
+
+
+def test_what_hangs_over_a_clips_ends_is_silent_and_not_scored(corpus: Corpus) -> None:
+    windows = Windows([corpus], "train", replace(PLAIN, edges=1.0), 1)
+    before = after = 0
+    for index in range(200):
+        audio, *_, target, mask, _, _ = windows[index]
+        known = np.flatnonzero(mask)
+        assert len(known) >= 6 and np.all(np.diff(known) == 1)
+        heard = np.flatnonzero(np.abs(audio) > 1e-4)
+        assert heard[0] >= known[0] * 1600 / 3 - 1 and heard[-1] <= (known[-1] + 1) * 1600 / 3 + 1
+        before, after = before + (known[0] > 0), after + (known[-1] < 29)
+        assert np.isfinite(target).all()
+    assert before > 20 and after > 20
+
+
+def test_a_clip_shorter_than_a_window_is_padded(tmp_path: Path) -> None:
+    folder = write_corpus(tmp_path / "c", [talking("short", 1, 0.6)], {"short": "train"})
+    windows = Windows([Corpus(folder)], "train", PLAIN, 1)
+    assert len(windows) == 1
+    audio, _, _, _, mask, _, _ = windows[0]
+    assert mask.sum() == 18 and np.abs(audio[:9600]).max() > 0.01 and not audio[9600:].any()
+
+
+def test_a_faster_window_says_more_of_the_clip_with_its_face(corpus: Corpus) -> None:
+    windows = Windows([corpus], "train", replace(PLAIN, speed=1.0, speeds=(1.17,)), 1)
+    for index in range(6):
+        audio, *_, target, _, _, _ = windows[index]
+        # The mouth opens with loudness: it must still, after both were sped up.
+        loud = np.sqrt(np.convolve(audio**2, np.ones(800) / 800, "same"))
+        at = (np.arange(30) * 1600 / 3).astype(int)
+        gap = lip_gap(target)
+        assert np.corrcoef(loud[at][1:-1], gap[1:-1])[0, 1] > 0.97
+
+
+def test_pitch_moves_and_time_does_not() -> None:
+    t = torch.arange(16_000) / 16_000
+    tone = torch.sin(2 * torch.pi * 300 * t) * (t > 0.5)
+    for ratio in (0.8, 1.25):
+        moved = pitched(tone, ratio)
+        assert moved.shape == tone.shape
+        assert abs(int(torch.fft.rfft(moved).abs().argmax()) - 300 * ratio) <= 3
+        begins = int((moved.abs() > 0.3).nonzero()[0])
+        assert abs(begins - 8000) < 400
+    reference = torchaudio().functional.pitch_shift(tone, 16_000, 4, n_fft=512)
+    peak = int(torch.fft.rfft(reference).abs().argmax())
+    assert abs(peak - 300 * 2 ** (4 / 12)) <= 3  # the same effect, by its own slower way
+
+
+def test_noise_and_gain_are_of_the_size_asked_for(corpus: Corpus) -> None:
+    plain = Windows([corpus], "train", PLAIN, 1)
+    loud = Windows([corpus], "train", replace(PLAIN, gain=1.0, gain_db=(6.0, 6.0)), 1)
+    noisy = Windows([corpus], "train", replace(PLAIN, noise=1.0, noise_snr_db=(20.0, 20.0)), 1)
+    for index in range(4):
+        audio = plain[index][0]
+        np.testing.assert_allclose(loud[index][0], np.clip(audio * 10**0.3, -1, 1), rtol=1e-4)
+        noise = noisy[index][0] - audio
+        snr = 10 * np.log10(np.square(audio).mean() / np.square(noise).mean())
+        assert abs(snr - 20) < 0.1
+
+
+def test_in_silence_the_face_is_at_rest(corpus: Corpus) -> None:
+    windows = Windows([corpus], "train", replace(PLAIN, rest=1.0), 1)
+    silent = stopped = 0
+    for index in range(60):
+        audio, *_, target, mask, _, _ = windows[index]
+        heard = np.flatnonzero(audio)
+        assert mask.all()
+        if not target.any():
+            silent += 1
+            assert np.abs(audio).max() < 0.02
+        else:
+            stopped += 1
+            rest = int(heard[-1] / 16_000 * 30 + 0.2 * 30) + 2
+            assert np.abs(target[rest:]).max(initial=0) < 1e-9
+    assert silent > 5 and stopped > 20
+
+
+def test_labelled_rows_carry_the_emotions_displacement(corpus: Corpus) -> None:
+    batch = Windows([corpus], "train", replace(PLAIN, emotion=1.0), 1).batch(16, 0)
+    moved = displacement(batch.emotion.numpy().astype(np.float64))[:, None, 17:27]
+    brows = batch.target[:, :, 17:27].numpy() - moved
+    assert np.abs(brows).max() < 0.2  # these clips' brows do not move by themselves
+    assert (batch.emotion != torch.from_numpy(vector({}))).any()
+
+
+def test_a_clips_own_label_is_given_in_full_or_by_level(tmp_path: Path) -> None:
+    clips = [talking("a", 0, emotion="happy", level=1), talking("b", 1, emotion="neutral")]
+    for c in clips[:1]:
+        c.points[:, 48, 0] -= 7.0  # smiles
+    sides = {"a": "train", "b": "train"}
+    corpus = Corpus(write_corpus(tmp_path / "c", clips, sides))  # pyright: ignore[reportArgumentType]
+    for by_level, weight in ((False, 1.0), (True, 1 / 3)):
+        windows = Windows([corpus], "train", PLAIN, 1, by_level=by_level)
+        happy = [windows[i] for i in range(4) if windows.name_of(i).startswith("a ")]
+        assert happy
+        for _, identity, label, target, *_ in happy:
+            np.testing.assert_allclose(label, vector({"happy": weight}))
+            # The reference is the neutral clip's face, so that the smile is displacement.
+            np.testing.assert_allclose(target[:, 48, 0], -7.0, atol=0.1)
+            assert abs(identity[48, 0] - corpus.neutral["someone"][48, 0]) < 1e-4
+
+
+def test_a_mirrored_row_is_the_mirror_image(corpus: Corpus) -> None:
+    plain = Windows([corpus], "train", PLAIN, 1)
+    mirrored = Windows([corpus], "train", replace(PLAIN, mirror=1.0), 1)
+    for index in range(4):
+        _, identity, _, target, *_ = mirrored[index]
+        _, own, _, moved, *_ = plain[index]
+        np.testing.assert_allclose(identity, own[list(MIRROR)] * [-1, 1] + [256, 0], atol=1e-4)
+        np.testing.assert_allclose(target, moved[:, list(MIRROR)] * [-1, 1], atol=1e-9)
+
+
+def test_augmentation_is_asked_for_by_name() -> None:
+    assert augmentation([]) == PLAIN == Augmentation()
+    assert augmentation(["gain", "noise=0.25"]) == replace(PLAIN, gain=1.0, noise=0.25)
+    for wrong in ("reverb", "gain=loud", "noise=2", "gain_db=1"):
+        with pytest.raises(DataError, match=f"augmentation '{wrong}'; wanted"):
+            augmentation([wrong])
+
+
+def test_random_emotions_are_vectors() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.stack([random_emotion(rng) for _ in range(500)])
+    assert (labels >= 0).all() and np.allclose(labels.sum(1), 1, atol=1e-5)
+    assert (labels.max(0) > 0.9).all()
+
+
+def test_the_loss_counts_only_what_is_known() -> None:
+    target = torch.zeros(1, 30, 68, 2)
+    predicted = torch.zeros(1, 30, 68, 2)
+    predicted[:, :10] = 5
+    mask = torch.ones(1, 30)
+    mask[:, :11] = 0
+    weights = LossWeights(mouth=4, velocity=1, gap=1, width=1)
+    assert float(loss(predicted, target, mask, weights)["total"]) == 0
+    assert float(loss(predicted, target, torch.ones(1, 30), weights)["velocity"]) > 0.5
+
+
+def test_the_papers_loss_is_the_mean_square() -> None:
+    torch.manual_seed(0)
+    predicted, target = torch.randn(2, 30, 68, 2), torch.randn(2, 30, 68, 2)
+    total = loss(predicted, target, torch.ones(2, 30), LossWeights())["total"]
+    torch.testing.assert_close(total, torch.nn.functional.mse_loss(predicted, target))
+
+
+def test_the_loss_of_two_halves_is_that_of_the_whole() -> None:
+    torch.manual_seed(0)
+    predicted, target = torch.randn(4, 30, 68, 2), torch.randn(4, 30, 68, 2)
+    mask = (torch.rand(4, 30) > 0.3).float()
+    weights = LossWeights(mouth=4, velocity=2, gap=1, width=1)
+    whole = loss(predicted, target, mask, weights)["total"]
+    parts = [loss(predicted[s], target[s], mask[s], weights)["total"]
+             for s in (slice(2), slice(2, 4))]  # fmt: skip
+    torch.testing.assert_close(whole, sum(parts) / 2)

@@ -1,0 +1,138 @@
+"""Trains networks on the same data, seed and budget, scores them alike, and prints the table::
+
+    python -m training.ablate --data corpora/mead --out runs/table2
+    python -m training.ablate --data corpora/mead --out runs/all --rows table2 baselines \\
+        --seeds 1 2 3 -- --steps 1500 --batch 32
+
+The rows are those of the paper's Table 2 unless others are named. What stands after ``--`` goes to
+training.train, the same for every row. A row is resumed where it stopped, and one that is
+finished is not made again: start the same command again to go on. Several such commands may
+share the work with ``--only``; the last prints the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Final
+
+from kfusion.errors import DataError, KFusionError
+from training import train
+from training.corpus import open_corpora
+from training.evaluate import score_checkpoint
+from training.networks import ABLATIONS, BASELINES, CHOICES
+from training.published import TABLE_2, VARIANTS
+
+GROUPS: Final = {
+    "table2": list(ABLATIONS),
+    "choices": list(CHOICES),
+    "baselines": list(BASELINES),
+}
+TITLES: Final = {
+    "without-kfusion": "w/o KFusion",
+    "without-lstm": "w/o LSTM",
+    "without-global": "w/o Global",
+    "mlp": "repl MLP",
+    "kfusion": "KFusion (proposed)",
+    "lstm-cells": "KFusion with LSTM cells",
+    "no-direct-paths": "the same without direct paths",
+    "eskimez": "Eskimez et al., LSTM",
+    "chen": "Chen et al., AT-net",
+    "cao": "Cao et al., SpeechSyncNet",
+    "transformer": "log-mel Transformer, linear head",
+}
+COLUMNS: Final = ("m_ld", "m_lvd", "f_ld", "f_lvd", "correlation", "gain")
+
+
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    p = argparse.ArgumentParser(
+        prog="kfusion-ablate", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    p.add_argument("--data", type=Path, nargs="+", required=True, help="prepared corpora")
+    p.add_argument("--out", type=Path, required=True, help="folder of the runs")
+    p.add_argument("--rows", nargs="+", default=["table2"], choices=[*GROUPS, *TITLES])
+    p.add_argument("--seeds", type=int, nargs="+", default=[1])
+    p.add_argument("--only", nargs="*", default=None, metavar="ROW-SEED", help="make these now")
+    p.add_argument("--hop", type=int, default=3)
+    p.add_argument("--lookahead", type=int, default=3)
+    p.add_argument("--device", default="")
+    p.add_argument("--threads", type=int, default=0)
+    p.add_argument("training", nargs="*", help="-- options of training.train")
+    return p.parse_args(argv)
+
+
+def rows_of(names: Sequence[str]) -> list[str]:
+    wanted = {row for name in names for row in GROUPS.get(name, [name])}
+    return [row for row in TITLES if row in wanted]
+
+
+def jobs_of(a: argparse.Namespace) -> list[tuple[str, int]]:
+    """(row, seed), seed by seed; those of ``--only`` where it is given."""
+    jobs = {f"{row}-{seed}": (row, seed) for seed in a.seeds for row in rows_of(a.rows)}
+    if a.only is None:
+        return list(jobs.values())
+    if unknown := [name for name in a.only if name not in jobs]:
+        raise DataError(f"--only {', '.join(unknown)}; wanted some of {', '.join(jobs)}")
+    return [jobs[name] for name in a.only]
+
+
+def make(a: argparse.Namespace, row: str, seed: int) -> dict[str, float]:
+    """One row's scores at one seed, from its folder where they are there already."""
+    folder: Path = a.out / f"{row}-{seed}"
+    scores = folder / "scores.json"
+    options = [*a.training, "--network", row, "--seed", str(seed), "--out", str(folder),
+               "--data", *map(str, a.data), "--threads", str(a.threads)]  # fmt: skip
+    if a.device:
+        options += ["--device", a.device]
+    done = train.train(train.arguments(options))
+    if done.steps == 0 and scores.exists():
+        return json.loads(scores.read_text())
+    clips = (clip for corpus in open_corpora(a.data) for clip in corpus.clips("validation"))
+    found = score_checkpoint(done.checkpoint, clips, a.hop, a.lookahead)
+    row_of = {name: float(found[name]) for name in COLUMNS}
+    scores.write_text(json.dumps(row_of))
+    return row_of
+
+
+def table(results: dict[str, list[dict[str, float]]]) -> str:
+    """Markdown: the mean over seeds, the range beside it where there are several, and the four
+    distances that the paper published for the same row, of its own data.
+    """
+    head = ["", "M-LD", "M-LVD", "F-LD", "F-LVD", "lip correlation", "gain", "published, MEAD"]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for row, seeds in results.items():
+        cells = [f"{TITLES[row]} ({len(seeds)} seeds)" if len(seeds) > 1 else TITLES[row]]
+        for column in COLUMNS:
+            values = [s[column] for s in seeds]
+            spread = f" ({min(values):.3f}-{max(values):.3f})" if len(values) > 1 else ""
+            cells.append(f"{mean(values):.3f}{spread}")
+        published = [p.figures for p in TABLE_2 if p.method == VARIANTS.get(row)]
+        cells.append(" / ".join(published[0]) if published else "")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    a = arguments(argv)
+    results: dict[str, list[dict[str, float]]] = {}
+    try:
+        for row, seed in jobs_of(a):
+            print(f"{TITLES[row]}, seed {seed}", file=sys.stderr, flush=True)
+            results.setdefault(row, []).append(make(a, row, seed))
+    except KFusionError as error:
+        print(f"kfusion-ablate: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped and saved; start the same command again to go on", file=sys.stderr)
+        return 130
+    print(table({row: results[row] for row in TITLES if row in results}))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
