@@ -14,8 +14,8 @@ from kfusion.emotion import displacement, vector
 from kfusion.landmarks import BROWS, EYES, MIRROR, NEUTRAL, Similarity, lip_gap, mirrored
 from kfusion.runtime import Animator
 from tests.conftest import folder_of, voice
-from training.data import Clip, read_folder
-from training.evaluate import evaluate, mean_displacement, predict_offline, still
+from training.clips import Clip, read_folder
+from training.scoring import evaluate, mean_displacement, predict_offline, still
 
 
 @pytest.fixture(scope="module")

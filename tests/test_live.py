@@ -14,8 +14,8 @@ from kfusion import wire
 from kfusion.runtime import Animator
 from tests.conftest import RunningServer, folder_of
 from tests.test_server import Raw, client, pcm, stream_file
-from training.data import Clip, read_folder
-from training.evaluate import evaluate, mean_displacement, predict_offline, still
+from training.clips import Clip, read_folder
+from training.scoring import evaluate, mean_displacement, predict_offline, still
 
 
 @pytest.fixture(scope="module")

@@ -1,23 +1,29 @@
 """How far landmarks are from the truth: LD and LVD (eq. 13-15 of the paper), and the lips.
 
 Sequences are (T, 68, 2) at 30 fps in pixels of the 256 x 256 crop. Distances are means over
-frames and points. Velocity is the difference along time.
+frames and points. Velocity is the difference along time. *Aligned* figures compare frames that
+were each brought to the clip's identity by a similarity, *raw* ones frames as they are; nothing
+is aligned to the truth.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kfusion.landmarks import MOUTH, align, inter_ocular, lip_gap
 
-Sequence = NDArray[np.float64]
-
-CLOSED_PX = 1.5
+DISTANCES: Final = ("m_ld", "m_lvd", "f_ld", "f_lvd")
+CLOSED_PX: Final = 1.5
 """Inner-lip gap under which a mouth counts as closed."""
+STILL_PX: Final = 1e-9
+"""Standard deviation of the gap under which lips do not move at all."""
+MOST_LAG: Final = 10
+"""Frames either way within which the lips' lag is looked for."""
 
 
 def landmark_distance(predicted: NDArray[Any], truth: NDArray[Any]) -> float:
@@ -26,8 +32,21 @@ def landmark_distance(predicted: NDArray[Any], truth: NDArray[Any]) -> float:
 
 
 def landmark_velocity_distance(predicted: NDArray[Any], truth: NDArray[Any]) -> float:
-    """LVD, eq. 13 and 15: LD of the frame-to-frame differences."""
+    """LVD, eq. 13 and 15: LD of the frame-to-frame differences; nan for a single frame."""
+    if len(truth) < 2:
+        return float("nan")
     return landmark_distance(np.diff(predicted, axis=0), np.diff(truth, axis=0))
+
+
+def distances(predicted: NDArray[Any], truth: NDArray[Any]) -> tuple[float, float, float, float]:
+    """M-LD, M-LVD, F-LD, F-LVD of (T, 68, 2) points, in their order in :data:`DISTANCES`."""
+    p, t = predicted[:, MOUTH], truth[:, MOUTH]
+    return (
+        landmark_distance(p, t),
+        landmark_velocity_distance(p, t),
+        landmark_distance(predicted, truth),
+        landmark_velocity_distance(predicted, truth),
+    )
 
 
 @dataclass(frozen=True)
@@ -35,46 +54,61 @@ class Scores:
     """One clip. Distances in pixels; ``iod`` is the inter-ocular distance they compare to.
 
     ``correlation``, ``gain`` (std predicted / std true) and ``lag`` (frames by which the
-    prediction is late, best correlation within 10) are of the inner-lip gap.
+    prediction is late, best correlation within 10; nan where either does not move) are of the
+    inner-lip gap. ``found`` of ``there`` closures of p, b, m are closures of the prediction too.
     """
 
     m_ld: float
     m_lvd: float
     f_ld: float
     f_lvd: float
+    raw_m_ld: float
+    raw_m_lvd: float
+    raw_f_ld: float
+    raw_f_lvd: float
     correlation: float
     gain: float
-    lag: int
+    lag: float
+    found: int
+    there: int
     iod: float
 
+    @property
+    def figures(self) -> dict[str, float]:
+        """Every figure by name; ``iod_*`` and ``raw_iod_*`` in % of the inter-ocular distance."""
+        plain: dict[str, float] = asdict(self)
+        shares = {
+            f"{kind}iod_{k}": 100 * plain[kind + k] / self.iod
+            for kind in ("", "raw_")
+            for k in DISTANCES
+        }
+        return {**plain, "abs_lag": abs(self.lag), **shares}
 
-def score(predicted: NDArray[Any], truth: NDArray[Any], identity: NDArray[Any]) -> Scores:
-    """Aligned scores: each frame of both is brought to the identity (68, 2) by a similarity.
 
-    The two are compared over the frames that both have.
+def score(
+    predicted: NDArray[Any],
+    truth: NDArray[Any],
+    identity: NDArray[Any],
+    closures: Sequence[tuple[float, float]] = (),
+) -> Scores:
+    """A clip's frames (T, 68, 2) against the truth, over the frames that both have.
+
+    ``identity`` (68, 2) is what both are aligned to; ``closures`` are the spans (s) of p, b, m.
     """
-    return score_aligned(*aligned(predicted, truth, identity), identity)
-
-
-def aligned(
-    predicted: NDArray[Any], truth: NDArray[Any], identity: NDArray[Any]
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Both, over the frames that both have, each brought to the identity."""
     count = min(len(predicted), len(truth))
-    return align(predicted[:count], identity), align(truth[:count], identity)
-
-
-def score_aligned(p: NDArray[Any], t: NDArray[Any], identity: NDArray[Any]) -> Scores:
-    """:func:`score` of what :func:`aligned` gave, prediction and truth (T, 68, 2)."""
+    predicted, truth = predicted[:count], truth[:count]
+    p, t = align(predicted, identity), align(truth, identity)
     a, b = lip_gap(p), lip_gap(t)
+    found, there = closure_recall(a, b, closures)
+    moves = min(a.std(), b.std()) > STILL_PX
     return Scores(
-        m_ld=landmark_distance(p[:, MOUTH], t[:, MOUTH]),
-        m_lvd=landmark_velocity_distance(p[:, MOUTH], t[:, MOUTH]),
-        f_ld=landmark_distance(p, t),
-        f_lvd=landmark_velocity_distance(p, t),
+        *distances(p, t),
+        *distances(predicted, truth),
         correlation=correlation(a, b),
-        gain=float(a.std() / b.std()) if b.std() > 0 else float("nan"),
-        lag=best_lag(a, b, 10),
+        gain=float(a.std() / b.std()) if b.std() > STILL_PX else float("nan"),
+        lag=best_lag(a, b, MOST_LAG) if moves else float("nan"),
+        found=found,
+        there=there,
         iod=float(inter_ocular(identity)),
     )
 
@@ -94,12 +128,12 @@ def best_lag(predicted: NDArray[Any], truth: NDArray[Any], most: int) -> int:
             return correlation(predicted[lag:], truth[: len(truth) - lag])
         return correlation(predicted[:lag], truth[-lag:])
 
-    most = min(most, len(truth) - 3)
+    most = max(0, min(most, len(truth) - 3))
     return max(range(-most, most + 1), key=lambda lag: (at(lag), -abs(lag)))
 
 
 def closure_recall(
-    predicted: NDArray[Any], truth: NDArray[Any], spans: list[tuple[float, float]]
+    predicted: NDArray[Any], truth: NDArray[Any], spans: Sequence[tuple[float, float]]
 ) -> tuple[int, int]:
     """(found, there): closures of p, b, m that the prediction shows too.
 
