@@ -248,6 +248,32 @@ def test_another_run_under_the_same_name_is_refused(corpus: Path, tmp_path: Path
         run(other, tmp_path / "out", 1)
 
 
+@pytest.mark.usefixtures("small")
+def test_a_full_disk_is_told_and_the_saved_state_stays(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    process = program(*options(corpus, out, 2000))
+    wait_for(out / "validation.csv", process, 2)
+    process.kill()
+    process.communicate()
+    before = (out / "state.pt").read_bytes()
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)); "
+    code = limit + "import sys; from tests.small_train import train; sys.exit(train.main())"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *options(corpus, out, 2000)],
+        capture_output=True, text=True, cwd=ROOT, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2 and "kfusion-train: " in done.stderr, done.stderr
+    assert "cannot be written" in done.stderr and "Traceback" not in done.stderr
+    assert (out / "state.pt").read_bytes() == before and not list(out.glob("*.partial"))
+
+
+@pytest.mark.usefixtures("small")
+def test_without_a_held_out_side_it_trains_all_the_same(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "c", [talking("only", 1)], {"only": "train"})
+    out = tmp_path / "out"
+    assert run(corpus, out, 3).exists() and not (out / "validation.csv").exists()
+
+
 def test_options_may_stand_in_a_file(tmp_path: Path) -> None:
     file = tmp_path / "options"
     file.write_text("--steps 7 --lr 1e-3\n--augment gain noise=0.2\n")

@@ -64,20 +64,18 @@ def at_times(track: NDArray[Any], times: NDArray[Any], wanted: NDArray[Any]) -> 
         return np.repeat(track, len(wanted), axis=0)
     at = np.clip(wanted, times[0], times[-1])
     i = np.clip(np.searchsorted(times, at, side="right") - 1, 0, len(track) - 2)
+    before, after = np.maximum(i - 1, 0), np.minimum(i + 2, len(track) - 1)
+    step = times[i + 1] - times[i]
+    u = (at - times[i]) / step
+    # A tangent is the slope from neighbour to neighbour; at an end, from the end's own frame.
+    left = (u**3 - 2 * u**2 + u) * step / (times[i + 1] - times[before])
+    right = (u**3 - u**2) * step / (times[after] - times[i])
+    rise = 3 * u**2 - 2 * u**3
     column = (-1, *[1] * (track.ndim - 1))
-    step = np.diff(times).reshape(column)
-    slope = np.diff(track, axis=0) / step
-    # In the middle the slope from neighbour to neighbour, which weighs the longer step more.
-    over = (track[2:] - track[:-2]) / (step[1:] + step[:-1])
-    tangent = np.concatenate([slope[:1], over, slope[-1:]])
-    h = step[i]
-    u = (at - times[i]).reshape(column) / h
-    return (
-        track[i] * (2 * u**3 - 3 * u**2 + 1)
-        + tangent[i] * h * (u**3 - 2 * u**2 + u)
-        + track[i + 1] * (3 * u**2 - 2 * u**3)
-        + tangent[i + 1] * h * (u**3 - u**2)
-    )
+    out = track[i] * (1 - rise - right).reshape(column)
+    for k, weights in ((before, -left), (i + 1, rise + left), (after, right)):
+        out += track[k] * weights.reshape(column)
+    return out
 
 
 def at_30fps(track: NDArray[Any], times: NDArray[Any]) -> NDArray[Any]:

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from kfusion import emotion
 from kfusion.config import FPS, FRAMES, SAMPLE_RATE, WINDOW
+from kfusion.errors import DataError
 from kfusion.landmarks import MIRROR, align, mirrored, to_canonical
 from training.augment import Augmentation, Sound, another_face, random_emotion
 from training.clips import at_times
@@ -87,7 +88,9 @@ class Windows(Dataset[tuple[Any, ...]]):
     ) -> None:
         self.augmentation, self.seed, self.by_level = augmentation, seed, by_level
         self._sound = Sound(augmentation)
-        self.clips = [_known(c, e) for c in corpora for e in c.of(split)]
+        self.clips = [_known(c, e) for c in corpora for e in c.entries if split in ("all", e.split)]
+        if not self.clips:
+            raise DataError(f"{', '.join(str(c.folder) for c in corpora)}: no {split} clips")
         seconds = [max(1, round(k.entry.points[1] / FPS)) for k in self.clips]
         self._owner = np.repeat(np.arange(len(seconds)), seconds)
         self._part = np.concatenate([np.arange(s) for s in seconds])

@@ -56,11 +56,18 @@ class Run:
         return int(state["step"])
 
     def save(self, step: int, **parts: Any) -> None:
-        """Whole or not at all."""
+        """Whole or not at all. Raises DataError where it cannot be written."""
         state = {name: part.state_dict() for name, part in parts.items()}
         partial = self.state_file.with_suffix(".partial")
-        torch.save({**state, "step": step, "settings": self.settings}, partial)
-        partial.replace(self.state_file)
+        try:
+            torch.save({**state, "step": step, "settings": self.settings}, partial)
+            partial.replace(self.state_file)
+        except (OSError, RuntimeError) as error:  # torch has its own word for a full disk
+            partial.unlink(missing_ok=True)
+            reason = str(error).splitlines()[0]
+            raise DataError(
+                f"{self.state_file}: cannot be written ({reason}); the state saved before is whole"
+            ) from None
 
     def log(
         self, step: int, epoch: float, rate: float, terms: dict[str, Tensor], **speed: float

@@ -95,10 +95,13 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     g.add_argument("--workers", type=int, help="loader processes; on the CPU 0, else 8")
     g.add_argument("--save-every", type=int, default=250, help="steps")
     g.add_argument("--licence", default="", help="a note on the data, kept in the checkpoint")
-    return p.parse_args(argv)
+    a = p.parse_args(argv)
+    given = sys.argv[1:] if argv is None else argv
+    a.command = shlex.join(["python", "-m", "training.train", *given])
+    return a
 
 
-MACHINE: Final = ("out", "device", "threads", "workers", "save_every", "licence", "data")
+MACHINE: Final = ("out", "device", "threads", "workers", "save_every", "licence", "data", "command")
 """Options that a run may go on under other values of."""
 
 
@@ -147,11 +150,12 @@ def _train(a: argparse.Namespace, processes: Processes) -> Trained:
     # Data
     corpora = open_corpora(a.data)
     windows = Windows(corpora, "train", augmentation(a.augment), a.seed, by_level=a.by_level)
-    held_out = Windows(corpora, "validation", PLAIN, by_level=a.by_level)
+    validates = any(e.split == "validation" for c in corpora for e in c.entries)
+    held_out = Windows(corpora, "validation", PLAIN, by_level=a.by_level) if validates else None
     rows = a.batch * processes.world
     steps = a.steps or math.ceil(a.epochs * len(windows) / rows)
     provenance: dict[str, Any] = {
-        "command": shlex.join(["python", "-m", "training.train", *sys.argv[1:]]),
+        "command": a.command,
         "data": [folder.name for folder in a.data],
         "clips": len(windows.clips),
         "sha256": fingerprint(clip.entry for clip in windows.clips),
@@ -192,7 +196,8 @@ def _train(a: argparse.Namespace, processes: Processes) -> Trained:
     if processes.rank == 0:
         print(
             f"{len(windows.clips)} clips, {len(windows)} windows an epoch to train on, "
-            f"{len(held_out.clips)} clips held out; step {first} of {steps}, {rows} windows each",
+            f"{len(held_out.clips) if held_out else 0} clips held out; "
+            f"step {first} of {steps}, {rows} windows each",
             flush=True,
         )
     batches = iter(
@@ -255,9 +260,11 @@ def _train(a: argparse.Namespace, processes: Processes) -> Trained:
                     run.save(step, network=network, average=average, optimizer=optimizer)
                     made = {**provenance, "seed": a.seed, "steps": step}
                     save_network(run.checkpoint, average, made)
-                    check = validation(average, held_out, weights, device)
-                    run.validated(step, check)
-                    progress.write(f"{step}: " + " ".join(f"{k} {v:.4f}" for k, v in check.items()))
+                    if held_out:
+                        check = validation(average, held_out, weights, device)
+                        run.validated(step, check)
+                        figures = " ".join(f"{k} {v:.4f}" for k, v in check.items())
+                        progress.write(f"{step}: {figures}")
             if stop:
                 raise KeyboardInterrupt
         progress.close()
