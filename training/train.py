@@ -86,7 +86,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     g.add_argument("--ema", type=float, default=0.0, help="save an average that decays so")
     g = p.add_argument_group("data")
     g.add_argument("--augment", nargs="*", default=[], metavar="NAME", help=", ".join(ON))
-    g.add_argument("--by-level", action="store_true", help="a level of 3 is a third of an emotion")
+    g.add_argument("--by-level", action="store_true", help="level 1 is a third of an emotion")
     g.add_argument("--seed", type=int, default=1)
     g = p.add_argument_group("machine")
     g.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
