@@ -46,7 +46,8 @@ def test_from_tracks_to_the_papers_tables(
     assert "label given" in summary
     assert list(scores.glob("*.mp4")) and (scores / "overlay.png").stat().st_size > 10_000
 
-    command = ["--data", str(corpus), "--out", str(tmp_path / "rows"), "--rows", "kfusion",
-               "transformer", "--threads", "1", "--device", "cpu", "--", "--steps", "2"]  # fmt: skip
+    rows_out = str(tmp_path / "rows")
+    command = ["--data", str(corpus), "--out", rows_out, "--rows", "kfusion", "transformer",
+               "--threads", "1", "--device", "cpu", "--", "--steps", "2"]  # fmt: skip
     assert ablate.main(command) == 0
     assert "| KFusion (proposed) | " in capsys.readouterr().out
