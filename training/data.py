@@ -240,7 +240,22 @@ def loader(
         worker_init_fn=_quiet,
         pin_memory=pin,
     )
-    return batches
+    return batches if workers else _on_one_thread(batches)
+
+
+def _on_one_thread(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """A window is too little work to be shared among threads: waking them takes longer."""
+    waiting = iter(batches)
+    while True:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            batch = next(waiting, None)
+        finally:
+            torch.set_num_threads(threads)
+        if batch is None:
+            return
+        yield batch
 
 
 def _quiet(_: int) -> None:
