@@ -11,10 +11,18 @@ import torch
 
 from kfusion.emotion import displacement, vector
 from kfusion.errors import DataError
-from kfusion.landmarks import MIRROR, lip_gap
+from kfusion.landmarks import MIRROR, NEUTRAL, lip_gap
 from kfusion.torchaudio_python import torchaudio
 from tests.corpora import one_speaker, talking, write_corpus
-from training.augment import ON, PLAIN, Augmentation, augmentation, pitched, random_emotion
+from training.augment import (
+    ON,
+    PLAIN,
+    Augmentation,
+    another_face,
+    augmentation,
+    pitched,
+    random_emotion,
+)
 from training.corpus import Corpus
 from training.data import Batch, Windows, loader
 from training.losses import LossWeights, loss
@@ -198,6 +206,23 @@ def test_augmentation_is_asked_for_by_name() -> None:
     for wrong in ("reverb", "gain=loud", "noise=2", "gain_db=1"):
         with pytest.raises(DataError, match=f"augmentation '{wrong}'; wanted"):
             augmentation([wrong])
+
+
+def test_another_face_has_the_same_features_elsewhere() -> None:
+    rng = np.random.default_rng(0)
+    own = NEUTRAL.astype(np.float32)
+    faces = np.stack([another_face(rng, own) for _ in range(300)])
+    for first, last in ((0, 17), (17, 22), (36, 42), (48, 68)):
+        part = faces[:, first:last] - faces[:, first:last].mean(1, keepdims=True)
+        mine = own[first:last] - own[first:last].mean(0)
+        scale = (part * mine).sum((1, 2)) / np.square(mine).sum()
+        assert 0.75 < scale.min() < 0.95 and 1.05 < scale.max() < 1.3
+        # Stretched along x and y: what is left of it after that is nothing.
+        for axis in (0, 1):
+            fit = (part[..., axis] @ mine[:, axis]) / np.square(mine[:, axis]).sum()
+            rest = part[..., axis] - fit[:, None] * mine[:, axis]
+            assert np.abs(rest).max() < 0.25 * np.ptp(own[first:last])
+    assert np.ptp(faces, axis=0).min() > 1
 
 
 def test_random_emotions_are_vectors() -> None:
