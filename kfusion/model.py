@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +19,6 @@ from kfusion.emotion import EMOTIONS
 from kfusion.encoder import LogMel, RawStem, Stem, ToFrames
 from kfusion.kan import KAN
 from kfusion.wav2vec2 import Wav2Vec2, pretrained
-
-Layer = TypeVar("Layer", nn.Linear, TimeConv)
 
 FACE = 136  # F
 MOUTH = 40  # M
@@ -101,12 +98,11 @@ class ContentDomain(nn.Module):
         return ct, f, m
 
 
-def _zeroed(layer: Layer) -> Layer:
-    """The layer, answering zero until it is trained."""
+def _zero(layer: nn.Linear | TimeConv) -> None:
+    """Makes the layer answer zero until it is trained."""
     nn.init.zeros_(layer.weight)
     assert layer.bias is not None
     nn.init.zeros_(layer.bias)
-    return layer
 
 
 class Fusion(nn.Module):
@@ -126,7 +122,7 @@ class Fusion(nn.Module):
             ):
                 assert block.up.bias is not None
                 nn.init.ones_(block.up.bias)
-                _zeroed(linear)
+                _zero(linear)
 
     def forward(self, x_f: Tensor, x_m: Tensor) -> Tensor:
         y_m = self.mouth(x_m)  # x'_m = B(x_m): (B, C, M)
@@ -143,7 +139,7 @@ class Concatenation(nn.Module):
         super().__init__()
         self.mix = nn.Linear(face_inputs + mouth_inputs, FACE)
         if c.direct:
-            _zeroed(self.mix)
+            _zero(self.mix)
 
     def forward(self, x_f: Tensor, x_m: Tensor) -> Tensor:
         return self.mix(torch.cat([x_f, x_m], dim=-1))

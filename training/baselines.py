@@ -15,13 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kfusion.blocks import Encoder
-from kfusion.config import CROP_CENTRE, CROP_SCALE, FPS, FRAMES, ModelConfig
+from kfusion.config import CROP_CENTRE, CROP_SCALE, FPS, FRAMES, SAMPLE_RATE, ModelConfig
 from kfusion.emotion import EMOTIONS
 from kfusion.encoder import LogMel, Stem, ToFrames
 from kfusion.mel import FRAME, STRIDE
 from kfusion.model import FACE
-
-SAMPLE_RATE: Final = 16_000
 
 
 class Baseline(nn.Module):
