@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,8 +14,8 @@ from client.errors import OutputError
 from client.outputs import WholeFile
 from kfusion.audio import Samples
 from kfusion.config import FPS
-from kfusion.errors import MissingExtra
 from kfusion.landmarks import COUNT, Points, to_canonical
+from kfusion.mp4 import check, video_codec
 from kfusion.stream import sample_of
 
 if TYPE_CHECKING:
@@ -28,33 +27,12 @@ AAC_RATES: Final = (
 SIZE: Final = 512
 
 
-def check() -> None:
-    """Raises :class:`~kfusion.errors.MissingExtra` where a package for videos is missing."""
-    for module, package in (("av", "av"), ("PIL", "pillow")):
-        if find_spec(module) is None:
-            raise MissingExtra(
-                f"the {package} package is not installed; pip install 'kfusion[client]'"
-            )
-
-
 def draw_face(points: NDArray[Any], size: int = SIZE) -> Image.Image:
     """The face of (68, 2) canonical landmarks as an RGB picture, ``size`` x ``size``."""
     check()
     from client import drawing
 
     return drawing.draw_face(points, size)
-
-
-def video_codec() -> tuple[str, dict[str, str]]:
-    """The encoder at hand and its options: H.264, else MPEG-4 part 2."""
-    import av
-    from av.codec.codec import UnknownCodecError
-
-    try:
-        av.Codec("libx264", "w")
-    except UnknownCodecError:
-        return "mpeg4", {"flags": "+qscale", "global_quality": str(3 * 118)}  # 118: FF_QP2LAMBDA
-    return "libx264", {"crf": "20", "preset": "veryfast"}
 
 
 def write_video(

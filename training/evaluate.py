@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from kfusion import mp4
 from kfusion.config import FRAMES
 from kfusion.errors import DataError, KFusionError
 from kfusion.runtime import WEIGHTS, Animator
@@ -215,7 +216,7 @@ def run(a: argparse.Namespace) -> None:
         except OSError as error:
             raise DataError(f"{a.out}: cannot be made ({error})") from None
     if a.video:
-        side_by_side.check()
+        mp4.check()
         if a.video != "auto":
             task.find(a.video)
     phones = read_phones(a.phones) if a.phones else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kfusion.config import FPS, SAMPLE_RATE
-from kfusion.errors import DataError, MissingExtra
+from kfusion.errors import DataError
 from kfusion.landmarks import to_canonical
+from kfusion.mp4 import check, video_codec
 from training.clips import Clip
 from training.figures import PREDICTION, TRUTH, lines_of
 
@@ -24,15 +24,6 @@ SIZE: Final = 480
 VIEW: Final = (8.0, 4.0, 240.0)
 """Left, top and side of the square of canonical coordinates that is shown."""
 SUPERSAMPLING: Final = 2
-
-
-def check() -> None:
-    """Raises :class:`~kfusion.errors.MissingExtra` where a package for videos is missing."""
-    for module, package in (("av", "av"), ("PIL", "pillow")):
-        if find_spec(module) is None:
-            raise MissingExtra(
-                f"the {package} package is not installed; pip install 'kfusion[client]'"
-            )
 
 
 def draw_pair(truth: NDArray[Any], predicted: NDArray[Any], names: tuple[str, str]) -> Image.Image:
@@ -73,7 +64,7 @@ def write_side_by_side(path: Path, clip: Clip, predicted: NDArray[Any], method: 
     truth, said = forward.apply(clip.points[:count]), forward.apply(predicted[:count])
     names = (f"truth: {clip.name}", method)
     partial = path.with_name(f".{path.name}.part")
-    codec, options = _codec()
+    codec, options = video_codec()
     try:
         with av.open(str(partial), "w", format="mp4") as out:
             picture = out.add_stream(codec, rate=FPS, options=options)
@@ -101,15 +92,3 @@ def write_side_by_side(path: Path, clip: Clip, predicted: NDArray[Any], method: 
         raise DataError(f"{path}: cannot be written ({error})") from None
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _codec() -> tuple[str, dict[str, str]]:
-    """H.264 where PyAV has it, else MPEG-4 part 2."""
-    import av
-    from av.codec.codec import UnknownCodecError
-
-    try:
-        av.Codec("libx264", "w")
-    except UnknownCodecError:
-        return "mpeg4", {"flags": "+qscale", "global_quality": str(3 * 118)}  # 118: FF_QP2LAMBDA
-    return "libx264", {"crf": "20", "preset": "veryfast"}

@@ -1,0 +1,28 @@
+"""What every MP4 that is written here needs: its packages, and an encoder."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from kfusion.errors import MissingExtra
+
+
+def check() -> None:
+    """Raises :class:`~kfusion.errors.MissingExtra` where a package for videos is missing."""
+    for module, package in (("av", "av"), ("PIL", "pillow")):
+        if find_spec(module) is None:
+            raise MissingExtra(
+                f"the {package} package is not installed; pip install 'kfusion[client]'"
+            )
+
+
+def video_codec() -> tuple[str, dict[str, str]]:
+    """The encoder at hand and its options: H.264, else MPEG-4 part 2."""
+    import av
+    from av.codec.codec import UnknownCodecError
+
+    try:
+        av.Codec("libx264", "w")
+    except UnknownCodecError:
+        return "mpeg4", {"flags": "+qscale", "global_quality": str(3 * 118)}  # 118: FF_QP2LAMBDA
+    return "libx264", {"crf": "20", "preset": "veryfast"}
