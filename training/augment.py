@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final
@@ -15,6 +16,7 @@ from kfusion.config import FPS, SAMPLE_RATE, WINDOW
 from kfusion.errors import DataError
 from kfusion.landmarks import CROP, NEUTRAL, to_canonical
 from kfusion.torchaudio_python import torchaudio
+from training import sounds
 from training.corpus import Corpus, Entry
 
 Array = NDArray[np.float32]
@@ -24,7 +26,8 @@ Array = NDArray[np.float32]
 class Augmentation:
     """The chance of each, for a window; the ranges stand in :data:`ON` and in the code.
 
-    gain, noise, speed, pitch: of the sound; vtlp: range of the stretching of the mel axis.
+    gain, noise, speed, pitch: of the sound; noise may be music; channel: another room, microphone
+    or line; babble: other voices behind; vtlp: range of the stretching of the mel axis.
     mirror, face: the mirror image, and an identity of another shape.
     edges: windows that hang over a clip's ends; rest: sound that stops, or silence throughout.
     emotion: a neutral clip is given a random emotion and the displacement of
@@ -35,6 +38,8 @@ class Augmentation:
     noise: float = 0.0
     speed: float = 0.0
     pitch: float = 0.0
+    channel: float = 0.0
+    babble: float = 0.0
     vtlp: float = 0.0
     mirror: float = 0.0
     face: float = 0.0
@@ -42,8 +47,9 @@ class Augmentation:
     rest: float = 0.0
     emotion: float = 0.0
     gain_db: tuple[float, float] = (-22.0, 6.0)
-    noise_snr_db: tuple[float, float] = (12.0, 45.0)
-    speeds: tuple[float, ...] = (0.86, 0.93, 1.08, 1.17)
+    noise_snr_db: tuple[float, float] = (8.0, 45.0)
+    babble_snr_db: tuple[float, float] = (6.0, 25.0)
+    speeds: tuple[float, ...] = (0.8, 0.86, 0.93, 1.08, 1.17, 1.25)
     pitches: tuple[float, ...] = (0.8, 0.9, 1.1, 1.25)
 
 
@@ -53,7 +59,9 @@ ON: Final[dict[str, float]] = {
     "noise": 0.5,
     "speed": 0.8,
     "pitch": 0.1,  # it costs ten times what the others do
-    "vtlp": 0.12,
+    "channel": 0.4,
+    "babble": 0.15,
+    "vtlp": 0.15,
     "mirror": 0.5,
     "face": 0.6,
     "edges": 1.0,
@@ -84,7 +92,7 @@ def augmentation(names: list[str]) -> Augmentation:
 
 
 class Sound:
-    """Windows of a clip's sound at a speed, and what is done to them, through torchaudio."""
+    """Windows of a clip's sound at a speed, and what is done to them."""
 
     def __init__(self, a: Augmentation) -> None:
         self.a = a
@@ -94,39 +102,35 @@ class Sound:
         start = round(first * SAMPLE_RATE / FPS * speed)
         if speed == 1.0:
             return corpus.sound(entry, start, WINDOW)
-        # Around the window lies as much more as the resampling filter sees.
-        more = 160
-        source = corpus.sound(entry, start - more, round(WINDOW * speed) + 2 * more)
-        with torch.inference_mode():
-            taken = _resample(round(100 * speed), 100)(torch.from_numpy(source)).numpy()
-        skip = round(more / speed)
-        return taken[skip : skip + WINDOW]
+        kernel, hop = resampling(speed)
+        blocks = -(-WINDOW // kernel.shape[1])
+        reach = (len(kernel) - hop) // 2
+        source = corpus.sound(entry, start - reach, (blocks - 1) * hop + len(kernel))
+        return resampled(torch.from_numpy(source), speed).numpy()[:WINDOW]
 
     def augmented(self, rng: np.random.Generator, audio: Array) -> Array:
-        """Pitch, noise and gain, (16000,) -> (16000,)."""
+        """Pitch, channel, noise and gain, (16000,) -> (16000,)."""
         a = self.a
         if rng.random() < a.pitch:
-            with torch.inference_mode():
-                ratio = float(rng.choice(a.pitches))
-                audio = pitched(torch.from_numpy(audio), ratio).numpy()
+            ratio = a.pitches[rng.integers(len(a.pitches))]
+            audio = pitched(torch.from_numpy(audio), ratio).numpy()
+        if rng.random() < a.channel:
+            audio = sounds.through_a_channel(rng, audio)
         if rng.random() < a.noise:
-            noise = coloured_noise(rng, WINDOW)
-            snr = rng.uniform(*a.noise_snr_db)
-            # In silence there is nothing to be louder than: noise of -100 dB.
-            if float(np.square(audio).mean()) < 1e-10:
-                audio = (audio + 1e-5 * noise).astype(np.float32)
-            else:
-                audio = (
-                    _torchaudio()
-                    .functional.add_noise(
-                        torch.from_numpy(audio), torch.from_numpy(noise), torch.tensor(snr)
-                    )
-                    .numpy()
-                )
+            kind = sounds.music if rng.random() < 0.2 else sounds.coloured_noise
+            audio = mixed(audio, kind(rng, WINDOW), rng.uniform(*a.noise_snr_db))
         if rng.random() < a.gain:
             db = rng.uniform(*a.gain_db)
             audio = _torchaudio().functional.gain(torch.from_numpy(audio), db).numpy()
         return audio.astype(np.float32, copy=False)
+
+
+def mixed(audio: Array, other: Array, snr_db: float) -> Array:
+    """Both, ``other`` (of any power) so much quieter; behind silence it has -100 dB."""
+    power = float(audio @ audio) / len(audio)
+    wanted = power / 10 ** (snr_db / 10) if power >= 1e-10 else 1e-10
+    has = float(other @ other) / len(other)
+    return (audio + other * math.sqrt(wanted / max(has, 1e-12))).astype(np.float32, copy=False)
 
 
 @lru_cache(1)
@@ -135,41 +139,66 @@ def _torchaudio() -> Any:
 
 
 @lru_cache(32)
-def _resample(played: int, rate: int) -> Any:
-    """Resampling by a ratio of small numbers, its filter kept."""
-    return _torchaudio().transforms.Resample(played, rate)
+def resampling(speed: float) -> tuple[torch.Tensor, int]:
+    """torchaudio's filter for playing ``speed`` (in hundredths) times as fast, and its hop.
+
+    (taps, phases): each run of ``taps`` samples, ``hop`` after the last, makes ``phases`` new ones.
+    """
+    played = round(100 * speed)
+    kernel = _torchaudio().transforms.Resample(played, 100).kernel[:, 0].T.contiguous()
+    return kernel, played // math.gcd(played, 100)
+
+
+def resampled(samples: torch.Tensor, speed: float) -> torch.Tensor:
+    """(N,) -> about (N / speed,), as far as whole runs of the filter go.
+
+    The first is at sample ``(taps - hop) / 2``. As torchaudio's Resample, but as one matrix
+    product: its convolution takes three times as long for a second of sound.
+    """
+    kernel, hop = resampling(speed)
+    return (samples.unfold(0, len(kernel), hop) @ kernel).flatten()
 
 
 def pitched(audio: torch.Tensor, ratio: float) -> torch.Tensor:
-    """(N,) at the same speed and ``ratio`` times the pitch: a phase vocoder, then resampling.
+    """(N,) at the same speed and ``ratio`` times the pitch: slowed, then resampled.
 
     As torchaudio's pitch_shift, whose semitones want resampling filters of many thousand taps.
     """
+    kernel, hop = resampling(ratio)
+    reach = (len(kernel) - hop) // 2
+    longer = slowed(audio, ratio)
+    return resampled(torch.nn.functional.pad(longer, (reach, len(kernel))), ratio)[: len(audio)]
+
+
+def slowed(audio: torch.Tensor, ratio: float) -> torch.Tensor:
+    """(N,) -> (N * ratio,) of the same pitch: torchaudio's phase_vocoder, without angles.
+
+    From one new frame to the next each bin turns by as much as it did between the two frames
+    of the sound that lie there; a product of unit numbers costs a fifth of adding up angles.
+    """
     window = torch.hann_window(PITCH_FFT)
     hop = PITCH_FFT // 4
-    spectrum = torch.stft(audio, PITCH_FFT, hop, window=window, return_complex=True)
-    advance = torch.linspace(0, torch.pi * hop, spectrum.shape[0])[:, None]
-    slowed = _torchaudio().functional.phase_vocoder(spectrum, 1 / ratio, advance)
-    longer = torch.istft(slowed, PITCH_FFT, hop, window=window, length=round(len(audio) * ratio))
-    return _resample(round(100 * ratio), 100)(longer)[: len(audio)]
+    frames = torch.stft(audio, PITCH_FFT, hop, window=window, return_complex=True).T.contiguous()
+    frames = torch.nn.functional.pad(frames, (0, 0, 0, 1))
+    at = torch.arange(0, len(frames) - 1, 1 / ratio)
+    before = at.long()
+    units = torch.sgn(frames + 1e-9)  # of silence 1, for from 0 on the product stays 0
+    turns = (units[1:] * units[:-1].conj())[before[:-1]]
+    phases = torch.cat([units[:1], turns]).cumprod(0)
+    sizes = (frames * frames.conj()).real.sqrt()
+    sizes = torch.lerp(sizes[before], sizes[before + 1], (at - before)[:, None])
+    pieces = torch.fft.irfft(sizes * phases, PITCH_FFT) * window
+    whole = _overlapped(pieces, hop) / _overlapped((window**2).expand(pieces.shape), hop)
+    return whole[PITCH_FFT // 2 :][: round(len(audio) * ratio)]
 
 
-def coloured_noise(rng: np.random.Generator, count: int) -> Array:
-    """Noise of unit power whose spectrum falls by 0 to 6 dB an octave: a piece of a fixed bank."""
-    bank = _noise_bank()
-    start = int(rng.integers(bank.shape[1] - count))
-    noise = bank[rng.integers(len(bank)), start : start + count]
-    return noise / np.sqrt(np.mean(noise**2))
-
-
-@lru_cache(1)
-def _noise_bank() -> Array:
-    """Twenty seconds at each of five slopes, the same in every process."""
-    count = 20 * SAMPLE_RATE
-    spectrum = np.fft.rfft(np.random.default_rng(0).standard_normal(count, np.float32))
-    frequency = np.maximum(np.arange(len(spectrum)), count // 800)  # flat below 20 Hz
-    slopes = [0, 0.25, 0.5, 0.75, 1.0]
-    return np.stack([np.fft.irfft(spectrum * frequency**-s, count) for s in slopes]).astype("f4")
+def _overlapped(pieces: torch.Tensor, hop: int) -> torch.Tensor:
+    """The sum of pieces (K, L) that each begin ``hop``, a part of L, after the last."""
+    count, length = pieces.shape
+    out = torch.zeros(count + length // hop, hop)
+    for k in range(length // hop):
+        out[k : k + count] += pieces[:, k * hop : (k + 1) * hop]
+    return out.flatten()
 
 
 def random_emotion(rng: np.random.Generator) -> Array:
