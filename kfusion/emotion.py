@@ -62,12 +62,13 @@ Vector = NDArray[np.float32]
 # the other half is the mirror image.
 # fmt: off
 _ACTION_UNITS: Final[dict[int, dict[int, tuple[float, float]]]] = {
-    1: {19: (0, -1.6), 20: (0.2, -4.2), 21: (0.3, -5.6)},  # inner brow raiser
+    1: {19: (0, -1.6), 20: (0, -4.2), 21: (0, -5.6)},  # inner brow raiser
     2: {17: (0, -3.6), 18: (0, -5.0), 19: (0, -4.0), 20: (0, -1.6)},  # outer brow raiser
     4: {17: (0.2, 1.5), 18: (0.5, 2.5), 19: (0.9, 3.9), 20: (1.6, 5.1),
         21: (2.0, 5.6)},  # brow lowerer
     5: {37: (0, -1.7), 38: (0, -1.7)},  # upper lid raiser
-    6: {40: (0, -1.1), 41: (0, -1.2), 37: (0, 0.3), 38: (0, 0.3)},  # cheek raiser
+    6: {40: (0, -1.1), 41: (0, -1.2), 37: (0, 0.3), 38: (0, 0.3), 20: (0.3, 0),
+        21: (0.45, 0)},  # cheek raiser
     7: {37: (0, 0.6), 38: (0, 0.6), 40: (0, -0.9), 41: (0, -0.9)},  # lid tightener
     9: {19: (0.2, 1.0), 20: (0.5, 2.0), 21: (0.8, 2.6), 31: (-0.4, -1.6), 32: (0, -1.4),
         33: (0, -1.2)},  # nose wrinkler
@@ -92,18 +93,18 @@ _ACTION_UNITS: Final[dict[int, dict[int, tuple[float, float]]]] = {
 }
 # fmt: on
 
-# Each emotion as {action unit: strength}; contempt is one-sided (the left of the image).
+# Each emotion as {action unit: strength}; contempt's mouth is one-sided (the left of the image).
 _EMOTION_UNITS: Final[dict[str, dict[int, float]]] = {
-    "angry": {4: 1.0, 5: 0.3, 7: 0.8, 23: 0.8},
-    "contempt": {12: 0.55, 14: 0.7},
-    "disgusted": {4: 0.3, 7: 0.6, 9: 1.0, 10: 1.0, 15: 0.2, 20: 0.65},
-    "fear": {1: 0.8, 2: 0.6, 4: 0.2, 5: 0.8, 20: 0.6, 25: 0.5, 26: 0.15},
+    "angry": {4: 1.0, 6: 0.3, 7: 1.0, 23: 0.8},
+    "contempt": {1: 0.8, 2: 0.8, 7: 0.5, 12: 0.55, 14: 0.7},
+    "disgusted": {4: 0.3, 6: 0.3, 7: 0.9, 9: 1.0, 10: 1.0, 15: 0.2, 20: 0.65},
+    "fear": {1: 0.6, 2: 0.45, 5: 0.8, 20: 0.6, 25: 0.5, 26: 0.15},
     "happy": {6: 1.0, 12: 1.0},
     "neutral": {},
-    "sad": {1: 0.9, 4: 0.35, 15: 1.0, 17: 0.5},
+    "sad": {1: 0.7, 4: 0.5, 6: 0.5, 7: 1.0, 15: 1.0, 17: 0.5},
     "surprised": {1: 1.0, 2: 1.0, 5: 0.9, 25: 0.5, 26: 0.5},
 }
-_ONE_SIDED: Final = ("contempt",)
+_ONE_SIDED: Final[dict[str, tuple[int, ...]]] = {"contempt": (12, 14)}
 
 
 def _unit(number: int, *, both: bool = True) -> NDArray[np.float64]:
@@ -119,7 +120,7 @@ def _table() -> NDArray[np.float64]:
     table = np.zeros((len(EMOTIONS), COUNT, 2))
     for name, units in _EMOTION_UNITS.items():
         for number, strength in units.items():
-            move = _unit(number, both=name not in _ONE_SIDED)
+            move = _unit(number, both=number not in _ONE_SIDED.get(name, ()))
             table[EMOTIONS.index(name)] += strength * move
     table.setflags(write=False)
     return table
