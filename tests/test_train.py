@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,10 @@ from kfusion.errors import DataError
 from tests.corpora import one_speaker, talking, write_corpus
 from tests.test_model import PAPER, SMALL, TINY_WAV2VEC2, Wav2Vec2Model
 from training import train
+from training.clips import Clip
 from training.corpus import Corpus, fingerprint
+from training.phones import INDEX, STEP
+from training.splits import Split
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -68,8 +72,10 @@ def wait_for(file: Path, process: subprocess.Popen[str], lines: int) -> None:
         time.sleep(0.01)
 
 
-ALL_OF_IT = ("--ema", "0.9", "--warmup", "2", "--clip", "1", "--velocity", "1", "--mouth", "4",
-             "--augment", "gain", "noise", "speed", "pitch", "vtlp", "edges", "rest")  # fmt: skip
+ALL_OF_IT = ("--phones", "0.1", "--ema", "0.9", "--warmup", "2", "--clip", "1", "--velocity", "1",
+             "--mouth", "4", "--late", "2", "--swing", "0.3",
+             "--augment", "gain", "noise", "speed", "pitch", "channel",
+             "babble", "vtlp", "edges", "rest")  # fmt: skip
 
 
 @pytest.mark.usefixtures("small")
@@ -199,6 +205,33 @@ def test_training_learns_the_mouth_from_the_voice(corpus: Path, tmp_path: Path) 
     rows = (out / "validation.csv").read_text().splitlines()[1:]
     first, last = (float(row.split(",")[1]) for row in (rows[0], rows[-1]))
     assert last < 0.7 * first
+
+
+def spelled(clip: Clip) -> Clip:
+    """The clip with phones: an open vowel where it is loud, silence where it is not."""
+    power = np.square(clip.audio).reshape(-1, STEP).mean(1)
+    track = np.where(power > power.mean(), INDEX["AA"], INDEX["SIL"]).astype(np.uint8)
+    return replace(clip, phones=track)
+
+
+@pytest.mark.usefixtures("small")
+def test_phones_are_learned_beside_the_face_and_leave_no_trace_in_the_checkpoint(
+    corpus: Path, tmp_path: Path
+) -> None:
+    clips = [spelled(talking("a", 1)), talking("b", 2), talking("c", 3)]
+    sides: dict[str, Split] = {"a": "train", "b": "train", "c": "validation"}
+    known = write_corpus(tmp_path / "known", clips, sides)
+    more = ("--phones", "1", "--ema", "0.9", "--lr", "3e-3")
+    whole = run(known, tmp_path / "whole", 20, *more)
+    log = (tmp_path / "whole" / "log.csv").read_text().splitlines()
+    column = log[0].split(",").index("phones")
+    first, last = (float(row.split(",")[column]) for row in (log[1], log[-1]))
+    # Of 40 phones two occur, and one of the two train clips has none: less than log(40) / 2.
+    assert last < 0.5 * first
+    assert not [name for name in load_file(whole) if "phones" in name]
+    assert not same_bits(whole, run(known, tmp_path / "without", 20, *more[2:]))
+    with pytest.raises(DataError, match="--phones is for the Content Domain"):
+        run(known, tmp_path / "chen", 1, "--phones", "1", "--network", "chen")
 
 
 @pytest.mark.usefixtures("small")

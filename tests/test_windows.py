@@ -18,10 +18,14 @@ from training.augment import (
     ON,
     PLAIN,
     Augmentation,
+    Sound,
     another_face,
     augmentation,
     pitched,
     random_emotion,
+    resampled,
+    resampling,
+    slowed,
 )
 from training.corpus import Corpus
 from training.data import Batch, Windows, loader
@@ -78,7 +82,7 @@ def test_an_epoch_has_every_second_once_and_any_frame_can_be_first(corpus: Corpu
 def test_plain_windows_are_the_clip_itself(corpus: Corpus) -> None:
     windows = Windows([corpus], "train", PLAIN, 1)
     for index in range(8):
-        audio, identity, label, target, mask, stretch, _ = windows[index]
+        audio, identity, label, target, mask, stretch, _, _ = windows[index]
         name = windows.name_of(index).split(" ")[0]
         clip = next(c for c in corpus.clips() if c.name == name)
         begins = (clip.audio[round(f * 1600 / 3) :][:400] for f in range(46))
@@ -93,7 +97,7 @@ def test_what_hangs_over_a_clips_ends_is_silent_and_not_scored(corpus: Corpus) -
     windows = Windows([corpus], "train", replace(PLAIN, edges=1.0), 1)
     before = after = 0
     for index in range(200):
-        audio, *_, target, mask, _, _ = windows[index]
+        audio, *_, target, mask, _, _, _ = windows[index]
         known = np.flatnonzero(mask)
         assert len(known) >= 6 and np.all(np.diff(known) == 1)
         heard = np.flatnonzero(np.abs(audio) > 1e-4)
@@ -107,19 +111,63 @@ def test_a_clip_shorter_than_a_window_is_padded(tmp_path: Path) -> None:
     folder = write_corpus(tmp_path / "c", [talking("short", 1, 0.6)], {"short": "train"})
     windows = Windows([Corpus(folder)], "train", PLAIN, 1)
     assert len(windows) == 1
-    audio, _, _, _, mask, _, _ = windows[0]
+    audio, _, _, _, mask, _, _, _ = windows[0]
     assert mask.sum() == 18 and np.abs(audio[:9600]).max() > 0.01 and not audio[9600:].any()
 
 
 def test_a_faster_window_says_more_of_the_clip_with_its_face(corpus: Corpus) -> None:
     windows = Windows([corpus], "train", replace(PLAIN, speed=1.0, speeds=(1.17,)), 1)
     for index in range(6):
-        audio, *_, target, _, _, _ = windows[index]
+        audio, *_, target, _, _, _, _ = windows[index]
         # The mouth opens with loudness: it must still, after both were sped up.
         loud = np.sqrt(np.convolve(audio**2, np.ones(800) / 800, "same"))
         at = (np.arange(30) * 1600 / 3).astype(int)
         gap = lip_gap(target)
         assert np.corrcoef(loud[at][1:-1], gap[1:-1])[0, 1] > 0.97
+
+
+@pytest.mark.parametrize("speed", [*PLAIN.speeds, *PLAIN.pitches])
+def test_resampling_is_torchaudios(speed: float) -> None:
+    sound = torch.randn(18_000, generator=torch.Generator().manual_seed(0))
+    wanted = torchaudio().transforms.Resample(round(100 * speed), 100)(sound)
+    kernel, hop = resampling(speed)
+    reach = (len(kernel) - hop) // 2
+    padded = torch.nn.functional.pad(sound, (reach, reach + hop))
+    torch.testing.assert_close(resampled(padded, speed)[: len(wanted)], wanted)
+
+
+def test_a_faster_window_is_the_clip_resampled(corpus: Corpus) -> None:
+    a = replace(PLAIN, speed=1.0, speeds=(0.93,))
+    whole = torch.from_numpy(corpus.sound(corpus.entries[0], 0, corpus.entries[0].audio[1]))
+    wanted = torchaudio().transforms.Resample(93, 100)(whole).numpy()
+    for first in (-24, 0, 31, 77):  # also over the clip's ends
+        start = round(first * 1600 / 3)
+        got = Sound(a).window(corpus, corpus.entries[0], first, 0.93)
+        assert got.shape == (16_000,)
+        low, high = max(start, 0), min(start + 16_000, len(wanted))
+        # A clip's sample is the first: up to half of one beside the exact time.
+        offset = round(first * 1600 / 3 * 0.93) / 0.93 - start
+        spectrum = np.fft.rfft(wanted)
+        turn = np.exp(2j * np.pi * np.arange(len(spectrum)) * offset / len(wanted))
+        moved = np.fft.irfft(spectrum * turn, len(wanted))
+        inner = slice(low + 100, high - 100)
+        error = got[low + 100 - start : high - 100 - start] - moved[inner]
+        assert np.abs(error).max() < 0.01 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("ratio", PLAIN.pitches)
+def test_slowing_is_torchaudios_phase_vocoder(corpus: Corpus, ratio: float) -> None:
+    sound = torch.from_numpy(corpus.sound(corpus.entries[0], -3000, 16_000))  # begins in silence
+    window = torch.hann_window(512)
+    spectrum = torch.stft(sound, 512, 128, window=window, return_complex=True)
+    advance = torch.linspace(0, torch.pi * 128, 257)[:, None]
+    other = torchaudio().functional.phase_vocoder(spectrum, 1 / ratio, advance)
+    wanted = torch.istft(other, 512, 128, window=window, length=round(16_000 * ratio))
+    torch.testing.assert_close(slowed(sound, ratio), wanted, atol=2e-3, rtol=0)
+
+
+def test_silence_stays_silence_at_any_pitch() -> None:
+    assert not pitched(torch.zeros(16_000), 1.25).any()
 
 
 def test_pitch_moves_and_time_does_not() -> None:
@@ -144,6 +192,10 @@ def test_noise_and_gain_are_of_the_size_asked_for(corpus: Corpus) -> None:
         audio = plain[index][0]
         np.testing.assert_allclose(loud[index][0], np.clip(audio * 10**0.3, -1, 1), rtol=1e-4)
         noise = noisy[index][0] - audio
+        wanted = torchaudio().functional.add_noise(
+            torch.from_numpy(audio), torch.from_numpy(noise), torch.tensor(20.0)
+        )
+        np.testing.assert_allclose(noisy[index][0], wanted.numpy(), atol=1e-4)
         snr = 10 * np.log10(np.square(audio).mean() / np.square(noise).mean())
         assert abs(snr - 20) < 0.1
 
@@ -152,12 +204,12 @@ def test_in_silence_the_face_is_at_rest(corpus: Corpus) -> None:
     windows = Windows([corpus], "train", replace(PLAIN, rest=1.0), 1)
     silent = stopped = 0
     for index in range(60):
-        audio, *_, target, mask, _, _ = windows[index]
+        audio, *_, target, mask, _, _, _ = windows[index]
         heard = np.flatnonzero(audio)
         assert mask.all()
         if not target.any():
             silent += 1
-            assert np.abs(audio).max() < 0.02
+            assert np.sqrt(np.mean(np.square(audio))) < 0.2  # noise, a hum or music
         else:
             stopped += 1
             rest = int(heard[-1] / 16_000 * 30 + 0.2 * 30) + 2

@@ -38,7 +38,8 @@ def face_at_rest(points: Points) -> Points:
 class Clip:
     """``audio`` (N,) at 16 kHz in -1..1; ``points`` (T, 68, 2) at 30 fps in pixels of a 256 x 256
     crop; ``emotion`` is one of :data:`kfusion.emotion.EMOTIONS`, or None where it is not known;
-    ``rest`` (68, 2), the face at rest as found in the source's own frames, where that is known.
+    ``rest`` (68, 2), the face at rest as found in the source's own frames, and ``phones`` [steps],
+    a track of :mod:`training.phones`, where they are known.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Clip:
     emotion: str | None = None
     level: int | None = None
     rest: Points | None = None
+    phones: NDArray[np.uint8] | None = None
 
     @cached_property
     def identity(self) -> Points:
@@ -93,25 +95,39 @@ def sound_of(track: Path) -> Path:
     return sound
 
 
-def read_track(track: Path) -> Clip:
-    """One ready-made track by the path of its .npz, resampled to 30 fps and 16 kHz mono."""
-    sound = sound_of(track)
+def read_points(track: Path) -> tuple[Points, float]:
+    """The faces of a ready-made track (T, 68, 2) in pixels, at the source's own rate, and it."""
     try:
         with np.load(track, allow_pickle=False) as file:
             points = file["points_q64"].astype(np.float64) / 64
             fps = float(file["fps"])
-        audio, rate = soundfile.read(sound, dtype="float32", always_2d=True)
-    except (OSError, KeyError, ValueError, soundfile.SoundFileError) as error:
+    except (OSError, KeyError, ValueError) as error:
         raise DataError(f"{track}: cannot be read ({error})") from None
     if points.ndim != 3 or points.shape[1:] != (68, 2) or len(points) < 2:
         raise DataError(f"{track}: points are {points.shape}; wanted (T, 68, 2)")
     if not 1 <= fps <= 1000:
         raise DataError(f"{track}: fps is {fps}; wanted 1 to 1000")
+    return points, fps
+
+
+def read_sound(path: Path) -> Samples:
+    """A sound file as 16 kHz mono in -1..1, or :class:`DataError`."""
+    try:
+        audio, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (OSError, soundfile.SoundFileError) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from None
     mono = audio.mean(axis=1)
     if rate != SAMPLE_RATE:
         mono = soxr.resample(mono, rate, SAMPLE_RATE).astype(np.float32)
+    return mono
+
+
+def read_track(track: Path) -> Clip:
+    """One ready-made track by the path of its .npz, resampled to 30 fps and 16 kHz mono."""
+    points, fps = read_points(track)
     times = np.arange(len(points)) / fps
-    return Clip(track.stem, mono, at_30fps(points, times), rest=face_at_rest(points))
+    sound = read_sound(sound_of(track))
+    return Clip(track.stem, sound, at_30fps(points, times), rest=face_at_rest(points))
 
 
 def read_folder(folder: Path, split: str = "all") -> list[Clip]:

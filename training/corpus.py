@@ -1,10 +1,11 @@
-"""A prepared corpus: four files that are mapped into memory, never read whole.
+"""A prepared corpus: files that are mapped into memory, never read whole.
 
     corpus.json     what it was made from and how it was split; written last
     clips.jsonl     one line a clip, in the order of the data (:class:`Entry`)
     audio.i16       16 kHz mono, int16 little-endian, clip after clip
     points.i16      [frames, 68, 2] at 30 fps, int16 little-endian, 1/64 pixel of a 256 x 256 crop;
                     before the frames of a clip its face at rest
+    phones.u8       of the clips whose phones are known: one for every 10 ms (training/phones.py)
     skipped.jsonl   clips that could not be used, each with the reason
 
 An hour takes 115 MB of sound and 29 MB of points, so that forty hours fit in 6 GB of disk. A clip
@@ -38,11 +39,11 @@ Which = Literal["train", "validation", "all"]
 T = TypeVar("T")
 
 
-class Entry(msgspec.Struct, frozen=True):
-    """A clip's line. ``audio`` and ``points`` are (first, count) in samples and frames of their
-    files, and the frame before the first is the face at rest; ``fps`` and ``tracked`` say what
-    the source had: frames a second, and the share of them in which a face was found (the rest is
-    interpolated).
+class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A clip's line. ``audio``, ``points`` and ``phones`` are (first, count) in samples, frames and
+    steps of their files, and the frame before the first is the face at rest; ``fps`` and
+    ``tracked`` say what the source had: frames a second, and the share of them in which a face was
+    found (the rest is interpolated).
     """
 
     name: str
@@ -55,6 +56,7 @@ class Entry(msgspec.Struct, frozen=True):
     sha256: str
     fps: float
     tracked: float
+    phones: tuple[int, int] | None = None
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -119,6 +121,8 @@ class CorpusWriter:
             self._frames = _frames(self.entries)
             self._audio = self._open("audio.i16", self._samples * 2)
             self._points = self._open("points.i16", self._frames * FRAME_BYTES)
+            self._steps = _steps(self.entries)
+            self._phones = self._open("phones.u8", self._steps)
             self._index = self._open("clips.jsonl", _size(self.entries))
             self._skips = self._open("skipped.jsonl", _size(self.skipped))
         except OSError as error:
@@ -150,6 +154,7 @@ class CorpusWriter:
         sound = np.clip(np.round(clip.audio * 32768.0), -32768, 32767).astype("<i2").tobytes()
         frames = np.concatenate([clip.identity[None], clip.points])
         track = np.clip(np.round(frames * 64), -32768, 32767).astype("<i2").tobytes()
+        spoken = b"" if clip.phones is None else clip.phones.astype(np.uint8).tobytes()
         digest = hashlib.sha256(sound + track).hexdigest()
         twin = self._recordings.get(digest)
         if twin is not None and twin.split != split:
@@ -167,13 +172,17 @@ class CorpusWriter:
             sha256=digest,
             fps=fps,
             tracked=round(tracked, 4),
+            phones=(self._steps, len(spoken)) if spoken else None,
         )
         line = msgspec.json.encode(entry) + b"\n"
-        self._write((self._audio, sound), (self._points, track), (self._index, line))
+        self._write(
+            (self._audio, sound), (self._points, track), (self._phones, spoken), (self._index, line)
+        )
         self.entries.append(entry)
         self._recordings[digest] = entry
         self._samples += len(clip.audio)
         self._frames += len(frames)
+        self._steps += len(spoken)
         return entry
 
     def skip(self, name: str, reason: str) -> None:
@@ -216,13 +225,18 @@ class CorpusWriter:
     def __exit__(
         self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
     ) -> None:
-        for file in (self._audio, self._points, self._index, self._skips):
+        for file in (self._audio, self._points, self._phones, self._index, self._skips):
             file.close()
 
 
 def _frames(entries: Sequence[Entry]) -> int:
     """In points.i16: those of the clips, and a face at rest for each."""
     return sum(e.points[1] + 1 for e in entries)
+
+
+def _steps(entries: Sequence[Entry]) -> int:
+    """In phones.u8."""
+    return sum(e.phones[1] for e in entries if e.phones)
 
 
 def _size(entries: Sequence[msgspec.Struct]) -> int:
@@ -253,6 +267,7 @@ class Corpus:
         self.audio = self._mapped("audio.i16", (-1,), sum(e.audio[1] for e in self.entries) * 2)
         size = _frames(self.entries) * FRAME_BYTES
         self.points = self._mapped("points.i16", (-1, 68, 2), size)
+        self._phones = self._spoken()
         check_splits([self])
 
     def _mapped(self, name: str, shape: tuple[int, ...], size: int) -> NDArray[np.int16]:
@@ -265,6 +280,15 @@ class Corpus:
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error})") from None
         return mapped.reshape(shape)
+
+    def _spoken(self) -> NDArray[np.uint8]:
+        path, size = self.folder / "phones.u8", _steps(self.entries)
+        if not size:
+            return np.zeros(0, np.uint8)
+        try:
+            return np.memmap(path, np.uint8, "r", shape=(size,))
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: cannot be read ({error}); wanted {size} bytes") from None
 
     def of(self, split: Which) -> list[Entry]:
         """The entries of one side; DataError where there is none."""
@@ -286,6 +310,13 @@ class Corpus:
         start, count = entry.points
         return self.points[start : start + count] / 64.0
 
+    def phones(self, entry: Entry) -> NDArray[np.uint8] | None:
+        """The clip's phones of every 10 ms, where they are known."""
+        if entry.phones is None:
+            return None
+        start, count = entry.phones
+        return self._phones[start : start + count]
+
     def clip(self, entry: Entry) -> Clip:
         return Clip(
             entry.name,
@@ -295,6 +326,7 @@ class Corpus:
             entry.emotion,
             entry.level,
             self.clip_identity(entry),
+            self.phones(entry),
         )
 
     def clip_identity(self, entry: Entry) -> NDArray[np.float64]:

@@ -7,6 +7,7 @@ memory; what is kept of a clip is its face at rest.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final
@@ -20,11 +21,14 @@ from kfusion import emotion
 from kfusion.config import FPS, FRAMES, SAMPLE_RATE, WINDOW
 from kfusion.errors import DataError
 from kfusion.landmarks import MIRROR, align, mirrored, to_canonical
-from training.augment import Augmentation, Sound, another_face, random_emotion
+from training import phones, sounds
+from training.augment import Augmentation, Sound, another_face, mixed, random_emotion
 from training.clips import at_times
 from training.corpus import Corpus, Entry, Which
 
 Array = NDArray[np.float32]
+STEPS: Final = np.arange(50) / 50
+"""Seconds of a window at which phones are asked for: the encoder's steps."""
 SETTLE_S: Final = 0.2
 """Seconds that a face takes to come to rest after sound stops."""
 
@@ -33,7 +37,8 @@ SETTLE_S: Final = 0.2
 class Batch:
     """``audio`` (B, 16000); ``identity`` (B, 68, 2) canonical; ``emotion`` (B, 8); ``target``
     (B, 30, 68, 2) displacements in canonical pixels; ``mask`` (B, 30), 0 where the truth is
-    unknown; ``stretch`` (B,), a factor of the mel axis; ``index`` (B,), the samples' numbers.
+    unknown; ``stretch`` (B,), a factor of the mel axis; ``phones`` (B, 50) of every 20 ms, 255
+    where they are not known; ``index`` (B,), the samples' numbers.
     """
 
     audio: torch.Tensor
@@ -42,17 +47,18 @@ class Batch:
     target: torch.Tensor
     mask: torch.Tensor
     stretch: torch.Tensor
+    phones: torch.Tensor
     index: torch.Tensor
 
     @classmethod
     def of(cls, rows: Sequence[tuple[Any, ...]]) -> Batch:
         columns = [np.stack(column) for column in zip(*rows, strict=True)]
-        *parts, index = columns
+        *parts, spoken, index = columns
         audio, identity, label, target, mask, stretch = (
             torch.from_numpy(np.asarray(p, np.float32)) for p in parts
         )
-        numbers = torch.from_numpy(index)
-        return cls(audio, identity, label, target, mask, stretch, numbers)
+        names, numbers = torch.from_numpy(spoken).long(), torch.from_numpy(index)
+        return cls(audio, identity, label, target, mask, stretch, names, numbers)
 
     def to(self, device: str) -> Batch:
         return Batch(*(getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)))
@@ -123,7 +129,7 @@ class Windows(Dataset[tuple[Any, ...]]):
         rng = np.random.default_rng([self.seed, epoch, sample])
         clip = self.clips[self._owner[sample]]
         a = self.augmentation
-        speed = float(rng.choice(a.speeds)) if rng.random() < a.speed else 1.0
+        speed = a.speeds[rng.integers(len(a.speeds))] if rng.random() < a.speed else 1.0
 
         # Where: of a clip's T frames any may be the first whose second is whole; with `edges` a
         # window may also hang over either end, as it does live.
@@ -138,14 +144,18 @@ class Windows(Dataset[tuple[Any, ...]]):
         end = min(clip.entry.audio[1] / SAMPLE_RATE / speed, (frames - 1) / FPS)
         mask = ((times >= 0) & (times <= end + 1e-9)).astype(np.float32)
         target = self._target(clip, times * speed)
+        spoken = self._phones(clip, (first / FPS + STEPS) * speed)
         if rng.random() < a.rest:
-            audio, target, mask = _to_rest(rng, audio, target, mask, times, end)
+            audio, target, mask, spoken = _to_rest(rng, audio, target, mask, spoken, times, end)
+        if rng.random() < a.babble:
+            audio = mixed(audio, self._babble(rng), rng.uniform(*a.babble_snr_db))
         audio = self._sound.augmented(rng, audio)
 
         identity = clip.at_rest
         if rng.random() < a.mirror:
             identity = mirrored(identity)
-            target = target[:, MIRROR, :] * np.array([-1, 1])
+            target = target.take(MIRROR, axis=1)
+            target[..., 0] *= -1
         if rng.random() < a.face:
             identity = another_face(rng, identity)
         label = self._label(clip.entry)
@@ -153,20 +163,35 @@ class Windows(Dataset[tuple[Any, ...]]):
             label = random_emotion(rng)
             target = target + emotion.displacement(label)
         stretch = 1 + a.vtlp * rng.uniform(-1, 1)
-        return audio, identity, label, target, mask, stretch, index
+        return audio, identity, label, target, mask, stretch, spoken, index
 
     def _target(self, clip: _Known, seconds: NDArray[np.float64]) -> NDArray[np.float64]:
         """Displacements from the face at rest at times of the clip (s), canonical (30, 68, 2)."""
         start, count = clip.entry.points
-        low = int(np.clip(np.floor(seconds[0] * FPS) - 1, 0, count - 2))
-        high = int(np.clip(np.ceil(seconds[-1] * FPS) + 2, low + 2, count))
+        low = min(max(math.floor(seconds[0] * FPS) - 1, 0), count - 2)
+        high = min(max(math.ceil(seconds[-1] * FPS) + 2, low + 2), count)
         track = align(clip.corpus.points[start + low : start + high] / 64.0, clip.at_rest)
         track -= clip.at_rest
         at = seconds * FPS - low
         whole = np.round(at).astype(int)
         if np.abs(at - whole).max() < 1e-6:
-            return track[np.clip(whole, 0, len(track) - 1)]
+            return track.take(whole, axis=0, mode="clip")
         return at_times(track, np.arange(len(track)) / FPS, at / FPS)
+
+    def _phones(self, clip: _Known, seconds: NDArray[np.float64]) -> phones.Track:
+        track = clip.corpus.phones(clip.entry)
+        if track is None:
+            return np.full(len(seconds), phones.UNKNOWN, np.uint8)
+        return phones.at(track, seconds)
+
+    def _babble(self, rng: np.random.Generator) -> Array:
+        """Three to six of the clips at once, (16000,)."""
+        voices = np.zeros(WINDOW, np.float32)
+        for k in rng.integers(len(self.clips), size=rng.integers(3, 7)):
+            other = self.clips[k]
+            first = int(rng.integers(max(1, other.entry.audio[1] - WINDOW)))
+            voices += other.corpus.sound(other.entry, first, WINDOW)
+        return voices
 
     def _label(self, entry: Entry) -> Array:
         if entry.emotion in (None, "neutral"):
@@ -187,20 +212,25 @@ def _to_rest(
     audio: Array,
     target: NDArray[np.float64],
     mask: Array,
+    spoken: phones.Track,
     times: NDArray[np.float64],
     end: float,
-) -> tuple[Array, NDArray[np.float64], Array]:
-    """Sound that stops within the window, or was never there: the face comes to rest."""
-    if rng.random() < 0.25:
+) -> tuple[Array, NDArray[np.float64], Array, phones.Track]:
+    """Sound that stops within the window, or holds no speech at all: the face comes to rest."""
+    if rng.random() < 0.4:
+        kind = rng.random()
         audio = np.zeros_like(audio)
-        if rng.random() < 0.5:
+        if kind < 0.4:
             audio = rng.normal(0, 10 ** rng.uniform(-4.5, -2.6), WINDOW).astype(np.float32)
-        return audio, np.zeros_like(target), np.ones_like(mask)
+        elif kind < 0.9:
+            audio = sounds.no_speech(rng, WINDOW)
+        return audio, np.zeros_like(target), np.ones_like(mask), np.zeros_like(spoken)
     end = min(end, times[0] + rng.uniform(0.1, 0.95))
     audio = audio.copy()
     audio[max(0, round((end - times[0]) * SAMPLE_RATE)) :] = 0
     fading = np.clip(1 - (times - end) / SETTLE_S, 0, 1)[:, None, None]
-    return audio, target * fading, (times >= 0).astype(np.float32)
+    spoken = np.where(times[0] + STEPS < end, spoken, 0).astype(np.uint8)
+    return audio, target * fading, (times >= 0).astype(np.float32), spoken
 
 
 class _Steps(Sampler[list[int]]):

@@ -8,11 +8,17 @@ loss of their batches together.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from kfusion.landmarks import INNER_LOWER, INNER_UPPER
+from training.phones import UNKNOWN
+
+LATE: Final = 18
+"""The first of the frames that a live stream can show: with look-ahead 6 and hop 6, frame 18."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,8 @@ class LossWeights:
     velocity: float = 0.0
     gap: float = 0.0  # of the inner lips
     width: float = 0.0  # of the mouth
+    late: float = 1.0  # of each of the frames from LATE on against those before
+    swing: float = 0.0  # of how far the inner-lip gap swings in a window
 
 
 def loss(
@@ -32,22 +40,51 @@ def loss(
     points = torch.ones(68, 1, device=predicted.device)
     points[48:] = weights.mouth
     points = points / points.mean()
+    frames = torch.ones(predicted.shape[1], device=predicted.device)
+    frames[LATE:] = weights.late
+    points = points * (frames / frames.mean())[:, None, None]
 
     error = (predicted - target) * mask[:, :, None, None]
     both = (mask[:, 1:] * mask[:, :-1])[:, :, None, None]
     change = (error[:, 1:] - error[:, :-1]) * both
-    gap = error[:, :, list(INNER_LOWER), 1].mean(-1) - error[:, :, list(INNER_UPPER), 1].mean(-1)
+    gap = _gap(error)
     width = error[:, :, 54, 0] - error[:, :, 48, 0]
     terms = {
         "position": (error.square() * points).mean(),
-        "velocity": (change.square() * points).mean(),
+        "velocity": (change.square() * points[1:]).mean(),
         "gap": gap.square().mean(),
         "width": width.square().mean(),
+        "swing": (_swing(predicted, mask) - _swing(target, mask)).square().mean(),
     }
     total = (
         terms["position"]
         + weights.velocity * terms["velocity"]
         + weights.gap * terms["gap"]
         + weights.width * terms["width"]
+        + weights.swing * terms["swing"]
     )
     return {"total": total, **terms}
+
+
+def _gap(points: Tensor) -> Tensor:
+    """(..., 68, 2) -> height of the inner lips' opening (...)."""
+    lower, upper = points[..., list(INNER_LOWER), 1], points[..., list(INNER_UPPER), 1]
+    return lower.mean(-1) - upper.mean(-1)
+
+
+def _swing(points: Tensor, mask: Tensor) -> Tensor:
+    """Standard deviation of the inner-lip gap over a window's known frames, (B,)."""
+    gap, count = _gap(points) * mask, mask.sum(1).clamp(min=1)
+    mean = gap.sum(1) / count
+    spread = ((gap - mean[:, None]) * mask).square().sum(1) / count
+    return (spread + 1e-4).sqrt()
+
+
+def phone_loss(logits: Tensor, phones: Tensor) -> Tensor:
+    """Cross entropy of (B, S, 40) against phones (B, S), those unknown (255) left out; divided
+    by what a full batch has.
+    """
+    per_step = F.cross_entropy(
+        logits.float().transpose(1, 2), phones, ignore_index=UNKNOWN, reduction="sum"
+    )
+    return per_step / phones.numel()

@@ -14,8 +14,8 @@ import argparse
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from kfusion.errors import DataError, KFusionError
 from training.corpus import Corpus, CorpusWriter, Header
 from training.layouts import LAYOUTS, Found, find
 from training.making import Made, MakeTracker, results
+from training.phones import Track, read_phones
 from training.splits import LeakError, Split, split_of_clip, split_of_speakers
 from training.track import FaceAlignmentTracker
 
@@ -106,10 +107,12 @@ def prepare(
     *,
     processes: int = 1,
     progress: bool = False,
+    phones: Mapping[str, Track] | None = None,
 ) -> Corpus:
     """Writes what is planned, going on from what is written, and gives the corpus.
 
-    ``make_tracker`` is None for ready-made tracks. Raises :class:`~kfusion.errors.DataError`
+    ``make_tracker`` is None for ready-made tracks; ``phones`` are written with the clips of these
+    names. Raises :class:`~kfusion.errors.DataError`
     for a full disk, a folder begun otherwise and a corpus without a usable clip.
     """
     with CorpusWriter(out, planned.header) as corpus:
@@ -125,7 +128,8 @@ def prepare(
         made = results(todo, make_tracker, max(1, min(processes, len(todo))))
         try:
             for source, result in zip(todo, made, strict=True):
-                _write(corpus, source.name, result, planned.splits[source.name])
+                spoken = (phones or {}).get(source.name)
+                _write(corpus, source.name, result, planned.splits[source.name], spoken)
                 bar.update()
         finally:
             made.close()
@@ -134,10 +138,13 @@ def prepare(
     return Corpus(out)
 
 
-def _write(corpus: CorpusWriter, name: str, result: Made | str, side: Split) -> None:
+def _write(
+    corpus: CorpusWriter, name: str, result: Made | str, side: Split, spoken: Track | None
+) -> None:
     if isinstance(result, Made):
+        clip = replace(result.clip, phones=spoken)
         try:
-            corpus.add(result.clip, side, fps=result.fps, tracked=result.tracked)
+            corpus.add(clip, side, fps=result.fps, tracked=result.tracked)
         except LeakError as error:
             corpus.skip(name, str(error))
     else:
@@ -174,6 +181,9 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "level for a clip's relative path without suffix",
     )
     p.add_argument("--speaker", help="for plain folders and tracks: who speaks in all of them")
+    p.add_argument(
+        "--phones", type=Path, help="table of the clips' phones: clip, start_s, end_s, phone"
+    )
     p.add_argument("--held-out", nargs="+", default=[], metavar="SPEAKER", help="by name")
     p.add_argument("--seed", type=int, default=0, help="of the split")
     p.add_argument("--share", type=float, default=0.1, help="of the speakers that is held out")
@@ -225,11 +235,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             share=a.share,
         )
         print(planned.describe(), flush=True)
+        phones = read_phones(a.phones) if a.phones else None
         if planned.found.layout == "tracks":
             make_tracker, processes = None, a.processes or os.cpu_count() or 1
         else:
             make_tracker, processes = tracker_factory(a.device, a.batch, a.processes)
-        corpus = prepare(planned, a.out, make_tracker, processes=processes, progress=True)
+        corpus = prepare(
+            planned, a.out, make_tracker, processes=processes, progress=True, phones=phones
+        )
     except KFusionError as error:
         print(f"kfusion-prepare: {error}", file=sys.stderr)
         return 2

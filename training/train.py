@@ -29,14 +29,16 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from kfusion.config import PRESETS
-from kfusion.errors import KFusionError
+from kfusion.errors import DataError, KFusionError
 from kfusion.kan import KAN
+from kfusion.model import KFusion
 from training.augment import ON, PLAIN, augmentation
 from training.baselines import Baseline
 from training.corpus import fingerprint, open_corpora
 from training.data import Batch, Windows, loader
-from training.losses import LossWeights, loss
+from training.losses import LossWeights, loss, phone_loss
 from training.networks import ABLATIONS, BASELINES, CHOICES, Network, build, save_network
+from training.phones import PHONES
 from training.processes import Processes
 from training.run import Run
 
@@ -75,6 +77,9 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     g.add_argument("--velocity", type=float, default=0.0, help="weight of frame-to-frame change")
     g.add_argument("--gap", type=float, default=0.0, help="weight of the inner-lip gap")
     g.add_argument("--width", type=float, default=0.0, help="weight of the mouth's width")
+    g.add_argument("--late", type=float, default=1.0, help="weight of a frame from the 19th on")
+    g.add_argument("--swing", type=float, default=0.0, help="weight of the gap's deviation")
+    g.add_argument("--phones", type=float, default=0.0, help="weight of hearing phones as well")
     g = p.add_argument_group("optimisation")
     g.add_argument("--epochs", type=int, default=200)
     g.add_argument("--steps", type=int, help="end after as many, instead of --epochs")
@@ -113,15 +118,29 @@ def learning_rate(step: int, steps: int, a: argparse.Namespace) -> float:
     return LEAST_RATE + (a.lr - LEAST_RATE) * (1 + math.cos(math.pi * min(1.0, share))) / 2
 
 
-class Displacement(nn.Module):
-    """The network as data-parallel training wants it: a forward of the whole batch."""
+class Student(nn.Module):
+    """The network as data-parallel training wants it: a forward of the whole batch, to
+    displacements and, where it learns to name phones too, to their logits (B, S, 40).
 
-    def __init__(self, network: Network) -> None:
+    What names them is a linear layer on the Content Domain's script; it is not kept afterwards.
+    """
+
+    def __init__(self, network: Network, *, phones: bool) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.phones = network, None
+        if phones:
+            if not isinstance(network, KFusion) or network.config.content != "mel":
+                raise DataError("--phones is for the Content Domain of a preset without wav2vec2")
+            self.phones = nn.Linear(network.config.width, len(PHONES))
+            network.content_domain.script.register_forward_hook(self._keep)
+        self._script: list[Tensor] = []
 
-    def forward(self, b: Batch) -> Tensor:
-        return self.network.displacement(b.audio, b.identity, b.emotion, b.stretch)
+    def _keep(self, _: nn.Module, __: object, script: Tensor) -> None:
+        self._script[:] = [script]
+
+    def forward(self, b: Batch) -> tuple[Tensor, Tensor | None]:
+        y = self.network.displacement(b.audio, b.identity, b.emotion, b.stretch)
+        return y, None if self.phones is None else self.phones(self._script.pop())
 
 
 @dataclass(frozen=True)
@@ -176,8 +195,9 @@ def _train(a: argparse.Namespace, processes: Processes) -> Trained:
         some = torch.cat([windows.batch(32, step).target for step in range(16)])
         network.fit(some.flatten(2).flatten(0, 1).to(device) / unit)
     average = build_like(network).to(device) if a.ema else network
+    student: nn.Module = Student(network, phones=a.phones > 0).to(device)
     optimizer = torch.optim.AdamW(
-        [p for p in network.parameters() if p.requires_grad],
+        [p for p in student.parameters() if p.requires_grad],
         lr=a.lr,
         weight_decay=a.weight_decay,  # 0: plain Adam
     )
@@ -185,14 +205,13 @@ def _train(a: argparse.Namespace, processes: Processes) -> Trained:
     kan = network.head if hasattr(network, "head") else None
     if isinstance(kan, KAN):
         kan.register_forward_pre_hook(lambda _, given: fused.__setitem__(slice(None), given))
-    parallel: nn.Module = Displacement(network)
-    if processes.world > 1:
-        parallel = DistributedDataParallel(parallel)
-    weights = LossWeights(a.mouth, a.velocity, a.gap, a.width)
+    parallel = DistributedDataParallel(student) if processes.world > 1 else student
+    weights = LossWeights(a.mouth, a.velocity, a.gap, a.width, a.late, a.swing)
 
     # Where it was
     run = Run(a.out, settings, device, writes=processes.rank == 0)
-    first = run.restore(network=network, average=average, optimizer=optimizer)
+    parts = {"student": student, "average": average, "optimizer": optimizer}
+    first = run.restore(**parts)
     if processes.rank == 0:
         print(
             f"{len(windows.clips)} clips, {len(windows)} windows an epoch to train on, "
@@ -223,8 +242,11 @@ def _train(a: argparse.Namespace, processes: Processes) -> Trained:
 
             parallel.train()
             with torch.autocast(device.split(":")[0], torch.bfloat16, enabled=a.bf16):
-                y = parallel(b)
+                y, logits = parallel(b)
             terms = loss(y / unit, b.target / unit, b.mask, weights)
+            if logits is not None:
+                terms["phones"] = phone_loss(logits, b.phones)
+                terms["total"] = terms["total"] + a.phones * terms["phones"]
             if a.kan_l1 and isinstance(kan, KAN):
                 sparse = kan.regularisation(fused[0].float().flatten(0, 1)[::8])
                 terms["total"] = terms["total"] + a.kan_l1 * sparse
@@ -257,7 +279,7 @@ def _train(a: argparse.Namespace, processes: Processes) -> Trained:
                     windows_per_s=speed, loader=waited / seconds,
                 )  # fmt: skip
                 if stop or step % a.save_every == 0 or step == steps:
-                    run.save(step, network=network, average=average, optimizer=optimizer)
+                    run.save(step, **parts)
                     made = {**provenance, "seed": a.seed, "steps": step}
                     save_network(run.checkpoint, average, made)
                     if held_out:

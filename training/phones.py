@@ -1,0 +1,217 @@
+"""ARPAbet phones in time: read from a table, or found in sound whose words are known.
+
+    python -m training.phones --source SPEECH --words words.tsv --out phones.tsv
+
+A track of phones is uint8 [steps], an index of :data:`PHONES` for every 10 ms. Alignment is
+pocketsphinx's, with the English models and dictionary of its package. The words' table has the
+columns clip and words; with --recognise, clips that it lacks, or whose words are not in the
+dictionary, are recognised first: of clear speech enough is right for the lips.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from kfusion.config import SAMPLE_RATE
+from kfusion.errors import DataError, KFusionError
+from training.clips import SOUNDS, Samples, read_sound
+
+Track = NDArray[np.uint8]
+
+SILENCE: Final = "SIL"
+# fmt: off
+PHONES: Final = (
+    SILENCE,
+    "AA", "AE", "AH", "AO", "AW", "AY", "B", "CH", "D", "DH", "EH", "ER", "EY", "F", "G", "HH",
+    "IH", "IY", "JH", "K", "L", "M", "N", "NG", "OW", "OY", "P", "R", "S", "SH", "T", "TH", "UH",
+    "UW", "V", "W", "Y", "Z", "ZH",
+)
+# fmt: on
+INDEX: Final = {name: k for k, name in enumerate(PHONES)}
+STEP_S: Final = 0.01
+STEP: Final = SAMPLE_RATE // 100
+"""Samples of a step."""
+UNKNOWN: Final = 255
+
+
+class Unaligned(DataError):
+    """These words were not found in this sound."""
+
+
+class Aligner:
+    """Finds when each phone of known words is spoken; with ``recognise``, the words too."""
+
+    def __init__(self, *, recognise: bool = False) -> None:
+        try:
+            from pocketsphinx import Decoder
+        except ImportError:
+            raise DataError("alignment needs pocketsphinx: pip install kfusion[training]") from None
+        quiet: dict[str, Any] = {"samprate": SAMPLE_RATE, "loglevel": "FATAL"}
+        # The best path through the lattice may begin with a word of no length, which the second
+        # pass cannot align.
+        self._aligner: Any = Decoder(lm=None, bestpath=False, **quiet)
+        self._recogniser: Any = Decoder(**quiet) if recognise else None
+
+    def align(self, samples: Samples, words: str) -> Track:
+        """16 kHz samples of -1..1 and their words -> phones, [len // 160]; about 30 ms a second.
+
+        Raises :class:`Unaligned` where a word is not in the dictionary or the words do not fit.
+        """
+        spoken = words.lower().split()
+        absent = [w for w in spoken if self._aligner.lookup_word(w) is None]
+        if absent or not spoken:
+            raise Unaligned(f"words {' '.join(absent) or '(none)'} are not in the dictionary")
+        pcm = _pcm(samples)
+        try:
+            self._aligner.set_align_text(" ".join(spoken))
+            _hear(self._aligner, pcm)
+            self._aligner.set_alignment()  # what the first pass found, now phone by phone
+            _hear(self._aligner, pcm)
+        except RuntimeError as error:
+            raise Unaligned(f"{words!r} does not fit the sound ({error})") from None
+        track = np.zeros(len(samples) // STEP, np.uint8)
+        for word in self._aligner.get_alignment() or ():
+            for phone in word:
+                track[phone.start : phone.start + phone.duration] = INDEX.get(phone.name, 0)
+        return track
+
+    def recognise(self, samples: Samples) -> str:
+        """The words of 16 kHz samples, as understood."""
+        _hear(self._recogniser, _pcm(samples))
+        found = self._recogniser.hyp()
+        return found.hypstr if found else ""
+
+
+def _pcm(samples: Samples) -> bytes:
+    return (np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
+
+
+def _hear(decoder: Any, pcm: bytes) -> None:
+    decoder.start_utt()
+    decoder.process_raw(pcm, full_utt=True)
+    decoder.end_utt()
+
+
+@lru_cache(1)
+def _aligner(recognise: bool) -> Aligner:
+    return Aligner(recognise=recognise)
+
+
+def _track_of(job: tuple[Path, str | None, bool]) -> Track | str:
+    """A clip's track, or why there is none."""
+    path, words, recognise = job
+    try:
+        samples = read_sound(path)
+        aligner = _aligner(recognise)
+        try:
+            return aligner.align(samples, words or "")
+        except Unaligned:
+            if not recognise:
+                raise
+            return aligner.align(samples, aligner.recognise(samples))
+    except DataError as error:
+        return str(error)
+
+
+def tracks_of(
+    sounds: Iterable[Path], words: Mapping[str, str], *, recognise: bool, processes: int
+) -> Iterator[tuple[str, Track | str]]:
+    """(name, track or the reason for none) of each sound file, in order."""
+    jobs = [(path, words.get(path.stem), recognise) for path in sounds]
+    with ProcessPoolExecutor(processes) as pool:
+        names = (path.stem for path, _, _ in jobs)
+        yield from zip(names, pool.map(_track_of, jobs, chunksize=4), strict=True)
+
+
+def read_phones(path: Path) -> dict[str, Track]:
+    """A table of clip, start_s, end_s, phone (tab-separated) -> each clip's track."""
+    spans: dict[str, list[tuple[float, float, int]]] = {}
+    try:
+        with path.open(newline="") as file:
+            for line in csv.DictReader(file, delimiter="\t"):
+                span = float(line["start_s"]), float(line["end_s"]), INDEX[line["phone"]]
+                spans.setdefault(line["clip"], []).append(span)
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        wanted = "clip, start_s, end_s and an ARPAbet phone, separated by tabs"
+        raise DataError(f"{path}: {error!r}; wanted lines of {wanted}") from None
+    tracks: dict[str, Track] = {}
+    for clip, each in spans.items():
+        track = np.zeros(round(max(end for _, end, _ in each) / STEP_S), np.uint8)
+        for start, end, phone in each:
+            track[round(start / STEP_S) : round(end / STEP_S)] = phone
+        tracks[clip] = track
+    return tracks
+
+
+def spans(track: Track) -> Iterator[tuple[int, int, str]]:
+    """(first step, step after the last, phone) of a track, in order."""
+    edges = np.flatnonzero(np.diff(track)) + 1
+    for start, end in zip([0, *edges], [*edges, len(track)], strict=True):
+        yield int(start), int(end), PHONES[track[start]]
+
+
+def at(track: Track, seconds: NDArray[Any]) -> Track:
+    """The phone at times (s); :data:`UNKNOWN` outside the track."""
+    step = np.floor(seconds / STEP_S + 1e-6).astype(np.int64)
+    inside = (step >= 0) & (step < len(track))
+    return np.where(inside, track[np.clip(step, 0, len(track) - 1)], UNKNOWN).astype(np.uint8)
+
+
+def read_words(path: Path) -> dict[str, str]:
+    """A table with the columns clip and words (tab-separated) -> words by clip."""
+    try:
+        with path.open(newline="") as file:
+            return {line["clip"]: line["words"] for line in csv.DictReader(file, delimiter="\t")}
+    except (OSError, KeyError) as error:
+        raise DataError(f"{path}: {error!r}; wanted columns clip and words, by tabs") from None
+
+
+def main() -> int:
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument("--source", type=Path, required=True, help="folder of sound files")
+    p.add_argument("--words", type=Path, required=True, help="table of clip, words")
+    p.add_argument("--out", type=Path, required=True, help="table of clip, start_s, end_s, phone")
+    p.add_argument("--recognise", action="store_true", help="clips whose words are not known too")
+    p.add_argument("--processes", type=int, default=os.cpu_count())
+    a = p.parse_args()
+    try:
+        words = read_words(a.words)
+        sounds = sorted(f for f in a.source.iterdir() if f.suffix in SOUNDS)
+        sounds = [f for f in sounds if a.recognise or f.stem in words]
+        if not sounds:
+            raise DataError(f"{a.source}: no sound that {a.words} has words for")
+        without = 0
+        with a.out.open("w", newline="") as file:
+            table = csv.writer(file, delimiter="\t", lineterminator="\n")
+            table.writerow(["clip", "start_s", "end_s", "phone"])
+            found = tracks_of(sounds, words, recognise=a.recognise, processes=a.processes)
+            for name, track in tqdm(found, total=len(sounds), unit="clip", mininterval=5):
+                if isinstance(track, str):
+                    without += 1
+                    print(f"{name}: {track}", file=sys.stderr)
+                    continue
+                for start, end, phone in spans(track):
+                    table.writerow([name, f"{start * STEP_S:.2f}", f"{end * STEP_S:.2f}", phone])
+    except (KFusionError, OSError) as error:
+        print(f"training.phones: {error}", file=sys.stderr)
+        return 2
+    print(f"{a.out}: {len(sounds) - without} clips, without phones: {without}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
