@@ -1,0 +1,155 @@
+"""The same speech in other voices: pitch, intonation and vocal tract changed, lips' timing kept.
+
+    python -m training.voices --data CORPUS --out CORPUS --each 3
+
+WORLD (Morise, Yokomori & Ozawa 2016) takes sound apart into pitch, spectral envelope and
+aperiodicity and puts it together again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from kfusion.config import SAMPLE_RATE
+from kfusion.errors import DataError, KFusionError
+from training.clips import Clip, Samples
+from training.corpus import Corpus, CorpusWriter
+
+
+@dataclass(frozen=True)
+class Voice:
+    """``pitch``: factor of the fundamental frequency; ``intonation``: of its rise and fall, in
+    octaves around its median; ``tract``: of every formant's frequency (a vocal tract so much
+    shorter); ``breath``: aperiodicity added, 0 to 1; ``tilt`` of the spectrum in dB an octave
+    around 1 kHz.
+    """
+
+    pitch: float = 1.0
+    intonation: float = 1.0
+    tract: float = 1.0
+    breath: float = 0.0
+    tilt: float = 0.0
+
+
+def random_voice(rng: np.random.Generator) -> Voice:
+    """For a man's voice: from a deeper man to a child, pitch and tract going together."""
+    size = rng.uniform(-0.35, 1.0)  # 0: this man, 1: a child
+    return Voice(
+        pitch=float(2 ** (1.1 * size + rng.normal(0, 0.12))),
+        intonation=float(rng.uniform(0.6, 1.8)),
+        tract=float(np.clip(1 + 0.24 * size + rng.normal(0, 0.03), 0.84, 1.32)),
+        breath=float(rng.uniform(0, 0.35)) if rng.random() < 0.5 else 0.0,
+        tilt=float(rng.normal(0, 1.5)),
+    )
+
+
+class Speech:
+    """Sound taken apart; :meth:`say` puts it together in a voice. About 0.2 s a second."""
+
+    def __init__(self, samples: Samples) -> None:
+        world = _world()
+        sound = samples.astype(np.float64)
+        # Without a whisper of noise silence has no spectrum.
+        sound = sound + np.random.default_rng(0).normal(0, 1e-5, len(sound))
+        pitch, times = world.dio(sound, SAMPLE_RATE, f0_floor=60.0, f0_ceil=500.0)
+        self.pitch: NDArray[np.float64] = world.stonemask(sound, pitch, times, SAMPLE_RATE)
+        self.envelope: NDArray[np.float64] = world.cheaptrick(sound, self.pitch, times, SAMPLE_RATE)
+        self.aperiodicity: NDArray[np.float64] = world.d4c(sound, self.pitch, times, SAMPLE_RATE)
+        self.count, self.rms = len(samples), float(np.sqrt(np.mean(sound**2)))
+
+    def say(self, voice: Voice) -> Samples:
+        """As many samples as there were, as loud."""
+        voiced = self.pitch > 0
+        pitch = self.pitch.copy()
+        if voiced.any():
+            middle = np.median(pitch[voiced])
+            pitch[voiced] = (pitch[voiced] / middle) ** voice.intonation * middle * voice.pitch
+        pitch = np.where(voiced, np.clip(pitch, 50.0, 600.0), 0.0)
+        bins = np.arange(self.envelope.shape[1])
+        octaves = np.log2(np.maximum(bins, 1) / (1000 / (SAMPLE_RATE / 2) * (len(bins) - 1)))
+        slope = 10 ** (voice.tilt * np.clip(octaves, -3, 3) / 10)
+        envelope = np.exp(_warped(np.log(self.envelope), voice.tract)) * slope
+        noisy = _warped(self.aperiodicity, voice.tract)
+        noisy = np.clip(noisy + voice.breath * (1 - noisy) * (bins / bins[-1]), 0, 1)
+        sound = _world().synthesize(
+            pitch, np.ascontiguousarray(envelope), np.ascontiguousarray(noisy), SAMPLE_RATE
+        )[: self.count]
+        sound = np.pad(sound, (0, self.count - len(sound)))
+        sound *= self.rms / max(1e-9, float(np.sqrt(np.mean(sound**2))))
+        return np.clip(sound, -1, 1).astype(np.float32)
+
+
+def _warped(rows: NDArray[np.float64], factor: float) -> NDArray[np.float64]:
+    """Each row's value at bin k moved to bin k x factor, the last one held."""
+    at = np.clip(np.arange(rows.shape[1]) / factor, 0, rows.shape[1] - 1)
+    low = np.floor(at).astype(int)
+    high, share = np.minimum(low + 1, rows.shape[1] - 1), at - low
+    return rows[:, low] * (1 - share) + rows[:, high] * share
+
+
+def _world() -> Any:
+    try:
+        import pyworld
+    except ImportError:
+        raise DataError("other voices need WORLD: pip install kfusion[training]") from None
+    return pyworld
+
+
+def _others(given: tuple[Clip, int, int]) -> list[Clip]:
+    clip, number, each = given
+    speech = Speech(clip.audio)
+    made: list[Clip] = []
+    for k in range(each):
+        voice = random_voice(np.random.default_rng([number, k]))
+        made.append(replace(clip, name=f"{clip.name}-{k + 1}", audio=speech.say(voice)))
+    return made
+
+
+def other_voices(corpus: Corpus, each: int, processes: int) -> Iterator[Clip]:
+    """Every train clip of a corpus in ``each`` random voices, seeded by its number."""
+    jobs = ((corpus.clip(e), k, each) for k, e in enumerate(corpus.of("train")))
+    with ProcessPoolExecutor(processes) as pool:
+        for made in pool.map(_others, jobs, chunksize=4):
+            yield from made
+
+
+def main() -> int:
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument("--data", type=Path, required=True)
+    p.add_argument("--out", type=Path, required=True)
+    p.add_argument("--each", type=int, default=3, help="voices for each clip")
+    p.add_argument("--processes", type=int, default=os.cpu_count())
+    a = p.parse_args()
+    try:
+        corpus = Corpus(a.data)
+        header = msgspec.structs.replace(
+            corpus.header, source=f"{corpus.header.source} in other voices"
+        )
+        with CorpusWriter(a.out, header) as writer:
+            total = a.each * len(corpus.of("train"))
+            for clip in tqdm(other_voices(corpus, a.each, a.processes), total=total, unit="clip"):
+                if clip.name not in writer.done:
+                    writer.add(clip, "train")
+            writer.finish()
+    except KFusionError as error:
+        print(f"training.voices: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
