@@ -254,6 +254,18 @@ def test_the_kans_grids_are_fitted_and_its_edges_thinned_on_request(
     assert not torch.equal(plain["head.inner.coef"], thinned["head.inner.coef"])
 
 
+@pytest.mark.usefixtures("small")
+def test_a_run_may_begin_from_a_checkpoint(corpus: Path, tmp_path: Path) -> None:
+    first = run(corpus, tmp_path / "first", 6, "--lr", "1e-2")
+    second = run(corpus, tmp_path / "second", 1, "--init", str(first), "--lr", "1e-12")
+    one, other = load_file(first), load_file(second)
+    assert all(torch.allclose(one[k], other[k], atol=1e-6) for k in one)
+    third = load_file(run(corpus, tmp_path / "third", 3, "--init", str(first), "--lr", "1e-2"))
+    assert not torch.allclose(third["head.outer.coef"], one["head.outer.coef"], atol=1e-6)
+    with pytest.raises(DataError, match="was begun with init"):
+        run(corpus, tmp_path / "third", 3, "--init", str(second), "--lr", "1e-2")
+
+
 def test_the_paper_preset_trains_from_a_local_wav2vec2(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

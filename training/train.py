@@ -32,12 +32,21 @@ from kfusion.config import PRESETS
 from kfusion.errors import DataError, KFusionError
 from kfusion.kan import KAN
 from kfusion.model import KFusion
+from kfusion.runtime import file_sha256
 from training.augment import ON, PLAIN, augmentation
 from training.baselines import Baseline
 from training.corpus import fingerprint, open_corpora
 from training.data import Batch, Windows, loader
 from training.losses import LossWeights, loss, phone_loss
-from training.networks import ABLATIONS, BASELINES, CHOICES, Network, build, save_network
+from training.networks import (
+    ABLATIONS,
+    BASELINES,
+    CHOICES,
+    Network,
+    build,
+    load_network,
+    save_network,
+)
 from training.phones import PHONES
 from training.processes import Processes
 from training.run import Run
@@ -68,6 +77,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     g.add_argument("--network", choices=[*ABLATIONS, *CHOICES, *BASELINES], default="kfusion")
     g.add_argument("--preset", choices=sorted(PRESETS), default="compact")
     g.add_argument("--wav2vec2", default="facebook/wav2vec2-base", help="hub name or local folder")
+    g.add_argument("--init", type=Path, help="a checkpoint to begin from, with its network")
     g.add_argument("--finetune", action="store_true", help="train wav2vec2 too")
     g.add_argument("--dropout", type=float, help="instead of the preset's")
     g.add_argument("--kan-l1", type=float, default=0.0, help="weight of the KAN's sparsification")
@@ -181,17 +191,25 @@ def _train(a: argparse.Namespace, processes: Processes) -> Trained:
         "split": [f"{c.folder.name}: by {c.header.split_by}" for c in corpora],
         "licence": a.licence,
     }
-    settings = {k: v for k, v in vars(a).items() if k not in MACHINE}
+    settings: dict[str, Any] = {k: v for k, v in vars(a).items() if k not in MACHINE}
+    settings["init"] = file_sha256(a.init) if a.init else None
     settings |= {"rows": rows, "sha256": provenance["sha256"]}
 
     # Network
     torch.manual_seed(a.seed)
-    config = replace(PRESETS[a.preset], freeze_wav2vec2=not a.finetune)
+    begun = load_network(a.init)[0] if a.init else None
+    config = begun.config if begun else PRESETS[a.preset]
+    config = replace(config, freeze_wav2vec2=not a.finetune)
     if a.dropout is not None:
         config = replace(config, dropout=a.dropout)
-    network = build(a.network, config, a.wav2vec2).to(device)
+    if begun:
+        network = type(begun)(config)
+        network.load_state_dict(begun.state_dict())
+    else:
+        network = build(a.network, config, a.wav2vec2)
+    network.to(device)
     unit = network.config.unit_px
-    if isinstance(network, Baseline):
+    if isinstance(network, Baseline) and not a.init:
         some = torch.cat([windows.batch(32, step).target for step in range(16)])
         network.fit(some.flatten(2).flatten(0, 1).to(device) / unit)
     average = build_like(network).to(device) if a.ema else network
