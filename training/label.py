@@ -22,15 +22,22 @@ from training import teacher
 from training.clips import SOUNDS, Clip, read_sound
 from training.corpus import Corpus, CorpusWriter, Header
 from training.phones import STEP, read_phones
-from training.splits import split_of_clip
+from training.splits import LeakError, split_of_clip
 
 
 def label(source: Path, phones: Path, speaker: str, model: teacher.Teacher, out: Path) -> Corpus:
     """Every sound of a folder that the table has phones for; ``speaker`` is a regular expression
-    whose first group is the speaker in a clip's name.
+    whose first group is the speaker in a clip's name. What was written is gone on from, so that
+    another teacher or table needs another ``out``.
 
     Raises :class:`~kfusion.errors.DataError`.
     """
+    try:
+        pattern = re.compile(speaker)
+    except re.error as error:
+        raise DataError(f"--speaker {speaker!r}: {error}") from None
+    if not pattern.groups:
+        raise DataError(f"--speaker {speaker!r}: wanted a group, as in '^(\\d+)-'")
     tracks = read_phones(phones)
     sounds = sorted(f for f in source.iterdir() if f.suffix in SOUNDS and f.stem in tracks)
     if not sounds:
@@ -42,8 +49,8 @@ def label(source: Path, phones: Path, speaker: str, model: teacher.Teacher, out:
         for sound in tqdm(sounds, unit="clip", mininterval=5):
             if sound.stem in done:
                 continue
-            who = re.search(speaker, sound.stem)
-            if who is None:
+            who = pattern.search(sound.stem)
+            if who is None or who[1] is None:
                 raise DataError(f"{sound.stem}: --speaker {speaker!r} does not match")
             samples, spoken = read_sound(sound), tracks[sound.stem]
             spoken = spoken[: len(samples) // STEP]
@@ -54,7 +61,10 @@ def label(source: Path, phones: Path, speaker: str, model: teacher.Teacher, out:
             clip = Clip(
                 sound.stem, samples, frames.astype(float), who[1], rest=face.points, phones=spoken
             )
-            corpus.add(clip, split_of_clip(who[1]))
+            try:
+                corpus.add(clip, split_of_clip(who[1]))
+            except LeakError as error:
+                corpus.skip(sound.stem, str(error))
         corpus.finish()
     return Corpus(out)
 
@@ -66,12 +76,14 @@ def main() -> int:
     p.add_argument("--teacher", type=Path, required=True)
     p.add_argument("--source", type=Path, required=True, help="folder of sound files")
     p.add_argument("--phones", type=Path, required=True, help="from python -m training.phones")
-    p.add_argument("--speaker", required=True, help="regular expression for a clip's name")
+    p.add_argument(
+        "--speaker", required=True, help="regular expression with a group, for a clip's name"
+    )
     p.add_argument("--out", type=Path, required=True)
     a = p.parse_args()
     try:
         corpus = label(a.source, a.phones, a.speaker, teacher.load(a.teacher), a.out)
-    except KFusionError as error:
+    except (KFusionError, OSError) as error:
         print(f"training.label: {error}", file=sys.stderr)
         return 2
     print(f"{a.out}: {len(corpus.entries)} clips")

@@ -44,6 +44,8 @@ STEP_S: Final = 0.01
 STEP: Final = SAMPLE_RATE // 100
 """Samples of a step."""
 UNKNOWN: Final = 255
+LONGEST: Final = 24 * 3600 * 100
+"""Steps of a day: no clip is longer."""
 
 
 class Unaligned(DataError):
@@ -71,8 +73,12 @@ class Aligner:
         """
         spoken = words.lower().split()
         absent = [w for w in spoken if self._aligner.lookup_word(w) is None]
-        if absent or not spoken:
-            raise Unaligned(f"words {' '.join(absent) or '(none)'} are not in the dictionary")
+        if not spoken:
+            raise Unaligned("no words are known of this sound")
+        if absent:
+            raise Unaligned(f"words {', '.join(absent)} are not in the dictionary")
+        if len(samples) < STEP:
+            raise Unaligned(f"{len(samples)} samples of sound hold no phone")
         pcm = _pcm(samples)
         try:
             self._aligner.set_align_text(" ".join(spoken))
@@ -88,7 +94,9 @@ class Aligner:
         return track
 
     def recognise(self, samples: Samples) -> str:
-        """The words of 16 kHz samples, as understood."""
+        """The words of 16 kHz samples, as understood; of an aligner made with ``recognise``."""
+        if len(samples) < STEP:
+            return ""
         _hear(self._recogniser, _pcm(samples))
         found = self._recogniser.hyp()
         return found.hypstr if found else ""
@@ -99,9 +107,12 @@ def _pcm(samples: Samples) -> bytes:
 
 
 def _hear(decoder: Any, pcm: bytes) -> None:
+    decoder.reinit_feat()  # else what is heard depends a little on the sound before it
     decoder.start_utt()
-    decoder.process_raw(pcm, full_utt=True)
-    decoder.end_utt()
+    try:
+        decoder.process_raw(pcm, full_utt=True)
+    finally:
+        decoder.end_utt()
 
 
 @lru_cache(1)
@@ -136,34 +147,46 @@ def tracks_of(
 
 
 def read_phones(path: Path) -> dict[str, Track]:
-    """A table of clip, start_s, end_s, phone (tab-separated) -> each clip's track."""
-    spans: dict[str, list[tuple[float, float, int]]] = {}
+    """A table of clip, start_s, end_s, phone (tab-separated) -> each clip's track, up to the end
+    of its last phone. What no line names is silence.
+
+    Raises :class:`~kfusion.errors.DataError`.
+    """
+    found: dict[str, list[tuple[int, int, int]]] = {}
+    number = 1
     try:
         with path.open(newline="") as file:
             for line in csv.DictReader(file, delimiter="\t"):
-                span = float(line["start_s"]), float(line["end_s"]), INDEX[line["phone"]]
-                spans.setdefault(line["clip"], []).append(span)
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        wanted = "clip, start_s, end_s and an ARPAbet phone, separated by tabs"
-        raise DataError(f"{path}: {error!r}; wanted lines of {wanted}") from None
+                number += 1
+                start, end = (round(float(line[name]) / STEP_S) for name in ("start_s", "end_s"))
+                if not 0 <= start <= end <= LONGEST:
+                    raise ValueError(f"from {line['start_s']} to {line['end_s']} s")
+                found.setdefault(line["clip"], []).append((start, end, INDEX[line["phone"]]))
+    except (OSError, KeyError, TypeError, ValueError, OverflowError, csv.Error) as error:
+        wanted = "clip, start_s, end_s and an ARPAbet phone without stress, separated by tabs"
+        raise DataError(f"{path}, line {number}: {error!r}; wanted lines of {wanted}") from None
     tracks: dict[str, Track] = {}
-    for clip, each in spans.items():
-        track = np.zeros(round(max(end for _, end, _ in each) / STEP_S), np.uint8)
+    for clip, each in found.items():
+        track = np.zeros(max(end for _, end, _ in each), np.uint8)
         for start, end, phone in each:
-            track[round(start / STEP_S) : round(end / STEP_S)] = phone
+            track[start:end] = phone
         tracks[clip] = track
     return tracks
 
 
 def spans(track: Track) -> Iterator[tuple[int, int, str]]:
-    """(first step, step after the last, phone) of a track, in order."""
+    """(first step, step after the last, phone) of a track without :data:`UNKNOWN`, in order."""
+    if not len(track):
+        return
     edges = np.flatnonzero(np.diff(track)) + 1
     for start, end in zip([0, *edges], [*edges, len(track)], strict=True):
         yield int(start), int(end), PHONES[track[start]]
 
 
 def at(track: Track, seconds: NDArray[Any]) -> Track:
-    """The phone at times (s); :data:`UNKNOWN` outside the track."""
+    """The phone at times (s), of the same shape; :data:`UNKNOWN` outside the track."""
+    if not len(track):
+        return np.full(seconds.shape, UNKNOWN, np.uint8)
     step = np.floor(seconds / STEP_S + 1e-6).astype(np.int64)
     inside = (step >= 0) & (step < len(track))
     return np.where(inside, track[np.clip(step, 0, len(track) - 1)], UNKNOWN).astype(np.uint8)
@@ -173,8 +196,9 @@ def read_words(path: Path) -> dict[str, str]:
     """A table with the columns clip and words (tab-separated) -> words by clip."""
     try:
         with path.open(newline="") as file:
-            return {line["clip"]: line["words"] for line in csv.DictReader(file, delimiter="\t")}
-    except (OSError, KeyError) as error:
+            lines = csv.DictReader(file, delimiter="\t")
+            return {line["clip"]: line["words"] or "" for line in lines}
+    except (OSError, KeyError, ValueError, csv.Error) as error:
         raise DataError(f"{path}: {error!r}; wanted columns clip and words, by tabs") from None
 
 
@@ -194,6 +218,7 @@ def main() -> int:
         sounds = [f for f in sounds if a.recognise or f.stem in words]
         if not sounds:
             raise DataError(f"{a.source}: no sound that {a.words} has words for")
+        Aligner()  # says at once where pocketsphinx is not there
         without = 0
         with a.out.open("w", newline="") as file:
             table = csv.writer(file, delimiter="\t", lineterminator="\n")

@@ -2,9 +2,9 @@
 
 A small convolutional network learns, from tracked clips whose phones are known, how one speaker's
 face moves with phones. Given any voice's phones it then says how that speaker would
-have moved. Phones that its clips lack borrow their nearest visible neighbour's mouth.
+have moved. Phones that GRID's clips lack borrow their nearest visible neighbour's mouth.
 
-    python -m training.teacher --data CORPUS --out teacher.pt
+    python -m training.teacher --data CORPUS --out teacher.safetensors
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ from training.scoring import evaluate
 
 UNIT_PX: Final = 4.0
 ALIKE: Final = ("PBM", "FV", "TDN", "KG", "SZ", "CH JH SH ZH", "TH DH")
-"""Phones that look alike: each stands in for the others while the teacher learns."""
+"""Phones that look alike, one letter each or apart by spaces: each stands in for the others while
+the teacher learns."""
 NEAREST: Final = {
     "ER": ("R",),
     "NG": ("G",),
@@ -44,12 +45,14 @@ NEAREST: Final = {
     "UH": ("UW",),
     "ZH": ("JH",),
 }
-"""Phones that a corpus may lack, and what they look like, in halves where two are named."""
+"""Phones that GRID's fifty-one words lack, and what they look like, in halves where two are
+named."""
 
 
 class Teacher(nn.Module):
     """Phones (B, T) of every 10 ms -> displacements (B, C, 68, 2), canonical
-    pixels, at the frames' ``times`` (C,) in steps. ``rest`` (68, 2) is the face that it knows.
+    pixels, at the frames' ``times`` (C,) in steps. ``rest`` (68, 2) is the face that it knows,
+    canonical.
     """
 
     rest: Tensor
@@ -82,6 +85,8 @@ class Teacher(nn.Module):
 
 @dataclass(frozen=True)
 class _Known:
+    """A clip's phones, displacements (T, 68, 2) and face at rest (68, 2), canonical."""
+
     spoken: Track
     target: NDArray[np.float64]
     rest: NDArray[np.float64]
@@ -90,8 +95,9 @@ class _Known:
 def _known(corpus: Corpus, split: str) -> list[_Known]:
     found: list[_Known] = []
     for e in corpus.entries:
-        clip = corpus.clip(e)
-        if clip.phones is not None and e.split == split:
+        if e.phones is not None and e.split == split:
+            clip = corpus.clip(e)
+            assert clip.phones is not None
             rest = to_canonical(clip.identity).apply(clip.identity)
             moved = align(clip.points, rest) - rest
             found.append(_Known(clip.phones, moved, rest))
@@ -121,15 +127,14 @@ def _batch(known: Sequence[_Known], rng: np.random.Generator, rows: int, alike: 
     return words, torch.from_numpy(np.stack(target)).float()
 
 
-def _alike(known: Sequence[_Known]) -> Tensor:
-    """(40, 40) bool: row p marks the phones that may stand in for p; only those that occur."""
-    there = np.bincount(np.concatenate([k.spoken for k in known]), minlength=len(PHONES)) > 0
+def _alike() -> Tensor:
+    """(40, 40) bool: row p marks the phones that may stand in for p, itself among them."""
     table = torch.eye(len(PHONES), dtype=torch.bool)
     for group in ALIKE:
         names = group.split() if " " in group else list(group)
         for a in names:
             for b in names:
-                table[INDEX[a], INDEX[b]] |= bool(there[INDEX[a]] or there[INDEX[b]])
+                table[INDEX[a], INDEX[b]] = True
     return table
 
 
@@ -145,7 +150,7 @@ def train(corpora: Sequence[Corpus], steps: int = 1500, seed: int = 1) -> Teache
         raise DataError("no train clip has phones; wanted a corpus prepared with --phones")
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
-    teacher, alike = Teacher(), _alike(known)
+    teacher, alike = Teacher(), _alike()
     teacher.rest.copy_(torch.from_numpy(np.mean([k.rest for k in known], axis=0)))
     optimizer = torch.optim.AdamW(teacher.parameters(), lr=2e-3, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, steps)
@@ -170,8 +175,12 @@ def train(corpora: Sequence[Corpus], steps: int = 1500, seed: int = 1) -> Teache
 
 @torch.inference_mode()
 def speak(teacher: Teacher, spoken: Track) -> NDArray[np.float32]:
-    """A clip's phones [steps] -> displacements (frames, 68, 2), canonical."""
-    frames = int(len(spoken) * STEP_S * FPS)
+    """A clip's phones [steps] -> displacements (frames, 68, 2), canonical; a frame for each whole
+    1/30 s.
+    """
+    frames = len(spoken) * FPS // 100
+    if not frames:
+        return np.zeros((0, 68, 2), np.float32)
     visible = torch.from_numpy(borrowed(spoken)).long()[None]
     return teacher(visible, frame_times(frames))[0].numpy()
 
@@ -229,13 +238,17 @@ def main() -> int:
         corpora = open_corpora(a.data)
         teacher = train(corpora, a.steps, a.seed)
         save(teacher, a.out)
-        clips = [clip for c in corpora for clip in c.clips("validation") if clip.phones is not None]
+        held_out = [(c, e) for c in corpora for e in c.entries if e.split == "validation"]
+        clips = [c.clip(e) for c, e in held_out if e.phones is not None]
+        if not clips:
+            print(f"{a.out}: no clip with phones is held out to measure it on")
+            return 0
         row, _ = evaluate(clips, partial(frames_of, teacher))
         print(
             f"{a.out}: on {len(clips)} clips held out M-LD {row['m_ld']:.3f} px, M-LVD "
             f"{row['m_lvd']:.3f}, lip correlation {row['correlation']:.3f}, gain {row['gain']:.2f}"
         )
-    except KFusionError as error:
+    except (KFusionError, OSError) as error:
         print(f"training.teacher: {error}", file=sys.stderr)
         return 2
     return 0

@@ -218,6 +218,7 @@ def _train(a: argparse.Namespace, processes: Processes) -> Trained:
         [p for p in student.parameters() if p.requires_grad],
         lr=a.lr,
         weight_decay=a.weight_decay,  # 0: plain Adam
+        fused=True,
     )
     fused: list[Tensor] = []  # what the KAN was given in the last step, (B, 30, 136)
     kan = network.head if hasattr(network, "head") else None

@@ -11,9 +11,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ class Speech:
         self.count, self.rms = len(samples), float(np.sqrt(np.mean(sound**2)))
 
     def say(self, voice: Voice) -> Samples:
-        """As many samples as there were, as loud."""
+        """As many samples as there were; as loud, but for what would leave -1..1."""
         voiced = self.pitch > 0
         pitch = self.pitch.copy()
         if voiced.any():
@@ -92,7 +93,7 @@ class Speech:
 
 
 def _warped(rows: NDArray[np.float64], factor: float) -> NDArray[np.float64]:
-    """Each row's value at bin k moved to bin k x factor, the last one held."""
+    """Each row's value at bin k moved to bin k x factor; beyond the last, the last is held."""
     at = np.clip(np.arange(rows.shape[1]) / factor, 0, rows.shape[1] - 1)
     low = np.floor(at).astype(int)
     high, share = np.minimum(low + 1, rows.shape[1] - 1), at - low
@@ -107,19 +108,36 @@ def _world() -> Any:
     return pyworld
 
 
-def _others(given: tuple[Clip, int, int]) -> list[Clip]:
-    clip, number, each = given
+_corpus = lru_cache(1)(Corpus)
+
+
+def _others(given: tuple[Path, int, list[int]]) -> list[Clip]:
+    folder, number, voices = given
+    corpus = _corpus(folder)
+    clip = corpus.clip(corpus.of("train")[number])
     speech = Speech(clip.audio)
     made: list[Clip] = []
-    for k in range(each):
+    for k in voices:
         voice = random_voice(np.random.default_rng([number, k]))
-        made.append(replace(clip, name=f"{clip.name}-{k + 1}", audio=speech.say(voice)))
+        made.append(replace(clip, name=_named(clip.name, k), audio=speech.say(voice)))
     return made
 
 
-def other_voices(corpus: Corpus, each: int, processes: int) -> Iterator[Clip]:
-    """Every train clip of a corpus in ``each`` random voices, seeded by its number."""
-    jobs = ((corpus.clip(e), k, each) for k, e in enumerate(corpus.of("train")))
+def _named(clip: str, voice: int) -> str:
+    return f"{clip}-{voice + 1}"
+
+
+def other_voices(
+    corpus: Corpus, each: int, processes: int, done: Collection[str] = ()
+) -> Iterator[Clip]:
+    """Every train clip of a corpus in ``each`` random voices, seeded by the clip's number among
+    them and the voice's; those ``done``, by their new names, are left out.
+    """
+    jobs: list[tuple[Path, int, list[int]]] = []
+    for number, entry in enumerate(corpus.of("train")):
+        voices = [k for k in range(each) if _named(entry.name, k) not in done]
+        if voices:
+            jobs.append((corpus.folder, number, voices))
     with ProcessPoolExecutor(processes) as pool:
         for made in pool.map(_others, jobs, chunksize=4):
             yield from made
@@ -140,10 +158,11 @@ def main() -> int:
             corpus.header, source=f"{corpus.header.source} in other voices"
         )
         with CorpusWriter(a.out, header) as writer:
+            done = writer.done
             total = a.each * len(corpus.of("train"))
-            for clip in tqdm(other_voices(corpus, a.each, a.processes), total=total, unit="clip"):
-                if clip.name not in writer.done:
-                    writer.add(clip, "train")
+            made = other_voices(corpus, a.each, a.processes, done)
+            for clip in tqdm(made, initial=len(done), total=total, unit="clip"):
+                writer.add(clip, "train")
             writer.finish()
     except KFusionError as error:
         print(f"training.voices: {error}", file=sys.stderr)
