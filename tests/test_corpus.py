@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,48 @@ def test_what_goes_in_comes_out(tmp_path: Path) -> None:
     assert [c.name for c in corpus.clips("train")] == ["a"]
 
 
+def with_phones(name: str, seed: int, steps: int | None) -> Clip:
+    """``steps`` random phones; None where they are not known."""
+    rng = np.random.default_rng(seed)
+    spoken = None if steps is None else rng.integers(0, 40, steps).astype(np.uint8)
+    return replace(talking(name, seed), phones=spoken)
+
+
+def test_phones_come_out_of_the_clips_that_have_them(tmp_path: Path) -> None:
+    clips = [with_phones("a", 0, 200), with_phones("b", 1, None), with_phones("c", 2, 133)]
+    corpus = Corpus(write_corpus(tmp_path / "c", clips))
+    for clip, entry in zip(clips, corpus.entries, strict=True):
+        for found in (corpus.phones(entry), corpus.clip(entry).phones):
+            if clip.phones is None:
+                assert found is None and entry.phones is None
+            else:
+                assert found is not None and np.array_equal(found, clip.phones)
+    assert (tmp_path / "c" / "phones.u8").stat().st_size == 333
+
+
+def test_a_corpus_from_before_phones_is_read_and_gone_on_with(tmp_path: Path) -> None:
+    folder = one_speaker(tmp_path / "c")
+    (folder / "phones.u8").unlink()
+    corpus = Corpus(folder)
+    assert b"phones" not in (folder / "clips.jsonl").read_bytes()
+    assert all(corpus.phones(e) is None for e in corpus.entries)
+    with CorpusWriter(folder, corpus.header) as writer:
+        writer.add(with_phones("new", 9, 50), "train")
+        writer.finish()
+    again = Corpus(folder)
+    assert [again.phones(e) is None for e in again.entries] == [True] * 4 + [False]
+
+
+def test_phones_that_are_cut_off_are_named(tmp_path: Path) -> None:
+    folder = write_corpus(tmp_path / "c", [with_phones("a", 0, 200)])
+    (folder / "phones.u8").write_bytes(b"\0" * 199)
+    with pytest.raises(DataError, match=r"phones\.u8: .*wanted 200 bytes"):
+        Corpus(folder)
+    (folder / "phones.u8").unlink()
+    with pytest.raises(DataError, match=r"phones\.u8: .*wanted 200 bytes"):
+        Corpus(folder)
+
+
 def test_a_piece_of_sound_is_padded_with_silence(tmp_path: Path) -> None:
     corpus = Corpus(one_speaker(tmp_path / "c"))
     entry = corpus.entries[1]
@@ -46,7 +89,7 @@ def test_a_piece_of_sound_is_padded_with_silence(tmp_path: Path) -> None:
 
 
 def test_writing_goes_on_after_the_last_whole_clip(tmp_path: Path) -> None:
-    clips = [talking(f"c{k}", k) for k in range(4)]
+    clips = [with_phones(f"c{k}", k, None if k == 2 else 200) for k in range(4)]
     for name, torn in (("whole", False), ("torn", True)):
         folder = tmp_path / name
         with CorpusWriter(folder, HEADER) as corpus:
@@ -54,7 +97,7 @@ def test_writing_goes_on_after_the_last_whole_clip(tmp_path: Path) -> None:
                 corpus.add(clip, "train")
             corpus.skip("bad", "no face")
         if torn:  # as a killed writer leaves it: data without a line, and half a line
-            for file in ("audio.i16", "points.i16"):
+            for file in ("audio.i16", "points.i16", "phones.u8"):
                 with (folder / file).open("ab") as more:
                     more.write(b"half a clip")
             with (folder / "clips.jsonl").open("ab") as more:

@@ -21,11 +21,15 @@ from tests.conftest import folder_of, voice
 from tests.drawn_video import MarkTracker, click_time, opening_time, write_clip, write_sound
 from training.clips import read_track
 from training.corpus import Corpus
+from training.phones import INDEX
 from training.prepare import main, plan, prepare
 from training.track import TrackerError
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = ("begun.json", "corpus.json", "clips.jsonl", "skipped.jsonl", "audio.i16", "points.i16")
+FILES = (
+    "begun.json", "corpus.json", "clips.jsonl", "skipped.jsonl",
+    "audio.i16", "points.i16", "phones.u8",
+)  # fmt: skip
 HALF_A_FRAME = 1 / 60
 
 
@@ -215,6 +219,30 @@ def test_tracks_are_taken_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixt
         for s in ("p0", "p1", "p2", "p3")
         if not any(e.speaker == s and e.emotion == "neutral" for e in corpus.entries)
     }
+
+
+def test_phones_of_a_table_go_with_the_clips_that_it_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, table = tracks(tmp_path / "tracks", 8), tmp_path / "phones.tsv"
+    lines = "p0/000_neutral\t0.00\t0.40\tSIL\np0/000_neutral\t0.40\t1.00\tAA\n"
+    more = "p2/006_neutral\t0.20\t0.90\tB\nnobody\t0.00\t1.00\tS\n"
+    table.write_text(f"clip\tstart_s\tend_s\tphone\n{lines}{more}")
+    arguments = ["--source", str(source), "--out", str(tmp_path / "out"), "--held-out", "p2",
+                 "--processes", "1", "--phones", str(table)]  # fmt: skip
+    assert main(arguments) == 0
+    corpus = Corpus(tmp_path / "out")
+    found = {clip.name: clip.phones for clip in corpus.clips() if clip.phones is not None}
+    assert found.keys() == {"p0/000_neutral", "p2/006_neutral"}
+    assert len(corpus.entries) == 7
+    one, two = found["p0/000_neutral"], found["p2/006_neutral"]
+    assert one.tolist() == [INDEX["SIL"]] * 40 + [INDEX["AA"]] * 60
+    assert two.tolist() == [INDEX["SIL"]] * 20 + [INDEX["B"]] * 70
+    table.write_text("clip\tstart_s\tend_s\tphone\nx\t0.00\t0.40\tAH0\n")
+    capsys.readouterr()
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"kfusion-prepare: {table}") and "wanted lines of clip" in said
 
 
 def test_one_speaker_is_split_by_clip_and_that_is_said(

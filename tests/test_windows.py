@@ -27,9 +27,10 @@ from training.augment import (
     resampling,
     slowed,
 )
-from training.corpus import Corpus
+from training.corpus import Corpus, Entry
 from training.data import Batch, Windows, loader
 from training.losses import LossWeights, loss
+from training.phones import INDEX, UNKNOWN
 
 EVERYTHING = augmentation(list(ON))
 
@@ -215,6 +216,124 @@ def test_in_silence_the_face_is_at_rest(corpus: Corpus) -> None:
             rest = int(heard[-1] / 16_000 * 30 + 0.2 * 30) + 2
             assert np.abs(target[rest:]).max(initial=0) < 1e-9
     assert silent > 5 and stopped > 20
+
+
+@pytest.fixture(scope="module")
+def spoken_corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """Clips with phones, never silence, another every 10 ms; the last lacks them."""
+    clips = [talking(f"clip{k:03d}", k, 2.5) for k in range(4)]
+    known = [replace(c, phones=(1 + (np.arange(250) + 7 * k) % 39).astype(np.uint8))
+             for k, c in enumerate(clips[:3])]  # fmt: skip
+    sides = {c.name: "train" for c in clips}
+    folder = tmp_path_factory.mktemp("data") / "c"
+    return Corpus(write_corpus(folder, [*known, clips[3]], sides))  # pyright: ignore[reportArgumentType]
+
+
+def owner(windows: Windows, index: int) -> tuple[Corpus, Entry]:
+    name = windows.name_of(index).split(" ")[0]
+    clip = next(k for k in windows.clips if k.entry.name == name)
+    return clip.corpus, clip.entry
+
+
+@pytest.mark.parametrize("speed", [1.0, 0.8, 1.25])
+def test_phones_are_those_of_the_sound(spoken_corpus: Corpus, speed: float) -> None:
+    chance = replace(PLAIN, speed=float(speed != 1), speeds=(speed,))
+    windows = Windows([spoken_corpus], "train", chance, 1)
+    batch = windows.batch(8, 0)
+    assert batch.phones.shape == (8, 50) and batch.phones.dtype == torch.int64
+    seen = 0
+    for index in range(8):
+        corpus, entry = owner(windows, index)
+        track, found = corpus.phones(entry), batch.phones[index].numpy()
+        if track is None:
+            assert (found == UNKNOWN).all()
+            continue
+        seen += 1
+        heard = (Sound(PLAIN).window(corpus, entry, f, speed) for f in range(70))
+        first = next(f for f, s in enumerate(heard) if np.array_equal(s, batch.audio[index]))
+        steps = np.floor((first / 30 + np.arange(50) / 50) * speed * 100 + 1e-6).astype(int)
+        assert np.array_equal(found, track[steps])
+    assert seen > 3
+
+
+def test_phones_outside_a_clip_are_not_known(spoken_corpus: Corpus) -> None:
+    windows = Windows([spoken_corpus], "train", replace(PLAIN, edges=1.0), 1)
+    before = after = 0
+    for index in range(60):
+        *_, mask, _, spoken, _ = windows[index]
+        if spoken_corpus.phones(owner(windows, index)[1]) is None:
+            continue
+        known = np.flatnonzero(spoken != UNKNOWN) / 50
+        inside = np.flatnonzero(mask) / 30
+        assert abs(known[0] - inside[0]) <= 1 / 30 and abs(known[-1] - inside[-1]) <= 2 / 30
+        assert np.diff(known).max() < 0.03
+        before, after = before + (known[0] > 0.02), after + (known[-1] < 0.96)
+    assert before > 5 and after > 5
+
+
+def test_where_the_face_is_at_rest_the_phones_are_silence(spoken_corpus: Corpus) -> None:
+    windows = Windows([spoken_corpus], "train", replace(PLAIN, rest=1.0), 1)
+    plain = Windows([spoken_corpus], "train", PLAIN, 1)
+    levels: list[float] = []
+    stopped = 0
+    for index in range(80):
+        audio, _, _, target, mask, _, spoken, _ = windows[index]
+        assert mask.all()
+        if not target.any():
+            assert (spoken == INDEX["SIL"]).all()
+            levels.append(float(np.sqrt(np.mean(np.square(audio)))))
+            continue
+        stopped += 1
+        ends = (np.flatnonzero(audio)[-1] + 1) / 16_000
+        at = np.arange(50) / 50
+        assert (spoken[at > ends + 0.002] == INDEX["SIL"]).all()
+        until = at < ends - 0.002
+        assert np.array_equal(spoken[until], plain[index][6][until])
+        assert (spoken[until] != INDEX["SIL"]).all()
+    assert stopped > 30 and len(levels) > 15
+    # Nothing at all, faint noise, and what is no speech, at most as loud as a voice.
+    assert min(levels) == 0 and 0.02 < max(levels) < 10**-0.89
+
+
+@pytest.mark.parametrize("name", ["babble", "channel"])
+def test_babble_and_channels_are_of_seed_epoch_and_sample(spoken_corpus: Corpus, name: str) -> None:
+    chance = augmentation([f"{name}=1"])
+    windows = Windows([spoken_corpus], "train", chance, 3)
+    here = [windows[k][0] for k in range(12)]
+    assert all(np.isfinite(audio).all() for audio in here)
+    elsewhere = Windows([spoken_corpus], "train", chance, 3)
+    there = {k: elsewhere[k][0] for k in reversed(range(12))}
+    assert all(np.array_equal(here[k], there[k]) for k in range(12))
+    # The same second in another epoch, and with another seed, sounds otherwise.
+    other = Windows([spoken_corpus], "train", chance, 4)
+    assert not any(np.array_equal(here[k], other[k][0]) for k in range(12))
+    assert not any(np.array_equal(here[k], windows[12 + k][0]) for k in range(len(windows)))
+
+
+def test_other_voices_are_behind_the_speaker_and_leave_the_face_alone(
+    spoken_corpus: Corpus,
+) -> None:
+    plain = Windows([spoken_corpus], "train", PLAIN, 1)
+    babble = Windows([spoken_corpus], "train", augmentation(["babble=1"]), 1)
+    ratios: list[float] = []
+    for index in range(16):
+        own, heard = plain[index], babble[index]
+        assert np.array_equal(own[3], heard[3]) and np.array_equal(own[6], heard[6])
+        behind = heard[0] - own[0]
+        ratios.append(10 * np.log10(np.mean(np.square(own[0])) / np.mean(np.square(behind))))
+        spectrum = np.square(np.abs(np.fft.rfft(behind)))
+        assert spectrum[80:4000].sum() > 0.8 * spectrum.sum()  # voices, not hiss
+    assert 5.99 < min(ratios) < 12 and 18 < max(ratios) < 25.01
+
+
+def test_a_channel_changes_the_sound_alone_and_not_its_power(spoken_corpus: Corpus) -> None:
+    plain = Windows([spoken_corpus], "train", PLAIN, 1)
+    channel = Windows([spoken_corpus], "train", augmentation(["channel=1"]), 1)
+    for index in range(8):
+        own, heard = plain[index], channel[index]
+        assert np.array_equal(own[3], heard[3]) and np.array_equal(own[6], heard[6])
+        assert np.abs(heard[0] - own[0]).max() > 0.01
+        assert heard[0] @ heard[0] == pytest.approx(own[0] @ own[0], rel=1e-3)
 
 
 def test_labelled_rows_carry_the_emotions_displacement(corpus: Corpus) -> None:

@@ -29,7 +29,8 @@ class Augmentation:
     gain, noise, speed, pitch: of the sound; noise may be music; channel: another room, microphone
     or line; babble: other voices behind; vtlp: range of the stretching of the mel axis.
     mirror, face: the mirror image, and an identity of another shape.
-    edges: windows that hang over a clip's ends; rest: sound that stops, or silence throughout.
+    edges: windows that hang over a clip's ends; rest: sound that stops, or nobody who speaks in
+    silence, noise, a hum or music.
     emotion: a neutral clip is given a random emotion and the displacement of
     :mod:`kfusion.emotion` for it.
     """
@@ -120,8 +121,7 @@ class Sound:
             kind = sounds.music if rng.random() < 0.2 else sounds.coloured_noise
             audio = mixed(audio, kind(rng, WINDOW), rng.uniform(*a.noise_snr_db))
         if rng.random() < a.gain:
-            db = rng.uniform(*a.gain_db)
-            audio = _torchaudio().functional.gain(torch.from_numpy(audio), db).numpy()
+            audio = audio * np.float32(10 ** (rng.uniform(*a.gain_db) / 20))
         return audio.astype(np.float32, copy=False)
 
 

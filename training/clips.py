@@ -64,20 +64,21 @@ def at_times(track: NDArray[Any], times: NDArray[Any], wanted: NDArray[Any]) -> 
     """
     if len(track) == 1:
         return np.repeat(track, len(wanted), axis=0)
-    at = np.clip(wanted, times[0], times[-1])
-    i = np.clip(np.searchsorted(times, at, side="right") - 1, 0, len(track) - 2)
-    before, after = np.maximum(i - 1, 0), np.minimum(i + 2, len(track) - 1)
+    last = len(track) - 1
+    at = np.minimum(np.maximum(wanted, times[0]), times[-1])
+    i = np.minimum(np.searchsorted(times[1:], at, side="right"), last - 1)
+    before, after = np.maximum(i - 1, 0), np.minimum(i + 2, last)
     step = times[i + 1] - times[i]
     u = (at - times[i]) / step
     # A tangent is the slope from neighbour to neighbour; at an end, from the end's own frame.
-    left = (u**3 - 2 * u**2 + u) * step / (times[i + 1] - times[before])
-    right = (u**3 - u**2) * step / (times[after] - times[i])
-    rise = 3 * u**2 - 2 * u**3
-    column = (-1, *[1] * (track.ndim - 1))
-    out = track[i] * (1 - rise - right).reshape(column)
+    left = u * (u - 1) ** 2 * step / (times[i + 1] - times[before])
+    right = u**2 * (u - 1) * step / (times[after] - times[i])
+    rise = u**2 * (3 - 2 * u)
+    rows = track.reshape(len(track), -1)
+    out = rows.take(i, 0) * (1 - rise - right)[:, None]
     for k, weights in ((before, -left), (i + 1, rise + left), (after, right)):
-        out += track[k] * weights.reshape(column)
-    return out
+        out += rows.take(k, 0) * weights[:, None]
+    return out.reshape(len(wanted), *track.shape[1:])
 
 
 def at_30fps(track: NDArray[Any], times: NDArray[Any]) -> NDArray[Any]:

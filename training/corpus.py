@@ -60,7 +60,9 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Header(msgspec.Struct, frozen=True):
-    """corpus.json. ``split_by`` is "speaker", or "clip" where there is one speaker."""
+    """corpus.json. ``split_by`` is "speaker", or "clip" where there is one speaker; ``files`` are
+    the sha256 of the table of phones and of the teacher that it was made with.
+    """
 
     source: str
     layout: str
@@ -69,6 +71,7 @@ class Header(msgspec.Struct, frozen=True):
     share: float
     held_out: list[str]
     format: str = FORMAT
+    files: dict[str, str] = {}
 
 
 class Skipped(msgspec.Struct, frozen=True):

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from kfusion.errors import DataError, KFusionError
 from kfusion.landmarks import Identity
+from kfusion.runtime import file_sha256
 from training import teacher
 from training.clips import SOUNDS, Clip, read_sound
 from training.corpus import Corpus, CorpusWriter, Header
@@ -25,10 +26,10 @@ from training.phones import STEP, read_phones
 from training.splits import LeakError, split_of_clip
 
 
-def label(source: Path, phones: Path, speaker: str, model: teacher.Teacher, out: Path) -> Corpus:
+def label(source: Path, phones: Path, speaker: str, taught_by: Path, out: Path) -> Corpus:
     """Every sound of a folder that the table has phones for; ``speaker`` is a regular expression
-    whose first group is the speaker in a clip's name. What was written is gone on from, so that
-    another teacher or table needs another ``out``.
+    whose first group is the speaker in a clip's name, ``taught_by`` a teacher's file. What was
+    written with the same is gone on from.
 
     Raises :class:`~kfusion.errors.DataError`.
     """
@@ -38,12 +39,13 @@ def label(source: Path, phones: Path, speaker: str, model: teacher.Teacher, out:
         raise DataError(f"--speaker {speaker!r}: {error}") from None
     if not pattern.groups:
         raise DataError(f"--speaker {speaker!r}: wanted a group, as in '^(\\d+)-'")
-    tracks = read_phones(phones)
+    tracks, model = read_phones(phones), teacher.load(taught_by)
     sounds = sorted(f for f in source.iterdir() if f.suffix in SOUNDS and f.stem in tracks)
     if not sounds:
         raise DataError(f"{source}: no sound that {phones} has phones for")
     face = Identity.from_points(model.rest.numpy())
-    header = Header(source.resolve().name, "labelled", "speaker", 0, 0.1, [])
+    files = {"phones": file_sha256(phones), "teacher": file_sha256(taught_by)}
+    header = Header(source.resolve().name, "labelled", "speaker", 0, 0.1, [], files=files)
     with CorpusWriter(out, header) as corpus:
         done = corpus.done
         for sound in tqdm(sounds, unit="clip", mininterval=5):
@@ -82,7 +84,7 @@ def main() -> int:
     p.add_argument("--out", type=Path, required=True)
     a = p.parse_args()
     try:
-        corpus = label(a.source, a.phones, a.speaker, teacher.load(a.teacher), a.out)
+        corpus = label(a.source, a.phones, a.speaker, a.teacher, a.out)
     except (KFusionError, OSError) as error:
         print(f"training.label: {error}", file=sys.stderr)
         return 2

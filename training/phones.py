@@ -5,7 +5,8 @@
 A track of phones is uint8 [steps], an index of :data:`PHONES` for every 10 ms. Alignment is
 pocketsphinx's, with the English models and dictionary of its package. The words' table has the
 columns clip and words; with --recognise, clips that it lacks, or whose words are not in the
-dictionary, are recognised first: of clear speech enough is right for the lips.
+dictionary, are recognised first, which is rough: of seven clips of read speech 46 to 93 % of the
+steps got the phone that the true words give.
 """
 
 from __future__ import annotations

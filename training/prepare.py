@@ -19,10 +19,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import msgspec
 from tqdm import tqdm
 
 from kfusion.config import SAMPLE_RATE
 from kfusion.errors import DataError, KFusionError
+from kfusion.runtime import file_sha256
 from training.corpus import Corpus, CorpusWriter, Header
 from training.layouts import LAYOUTS, Found, find
 from training.making import Made, MakeTracker, results
@@ -235,7 +237,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             share=a.share,
         )
         print(planned.describe(), flush=True)
-        phones = read_phones(a.phones) if a.phones else None
+        phones = read_phones(a.phones) if a.phones else {}
+        if a.phones:
+            if not phones.keys() & planned.splits.keys():
+                raise DataError(f"{a.phones}: names no clip of {a.source}; wanted some of theirs")
+            files = {"phones": file_sha256(a.phones)}
+            planned = replace(planned, header=msgspec.structs.replace(planned.header, files=files))
         if planned.found.layout == "tracks":
             make_tracker, processes = None, a.processes or os.cpu_count() or 1
         else:

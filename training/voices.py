@@ -161,8 +161,10 @@ def main() -> int:
             done = writer.done
             total = a.each * len(corpus.of("train"))
             made = other_voices(corpus, a.each, a.processes, done)
+            of = {_named(e.name, k): e for e in corpus.of("train") for k in range(a.each)}
             for clip in tqdm(made, initial=len(done), total=total, unit="clip"):
-                writer.add(clip, "train")
+                entry = of[clip.name]
+                writer.add(clip, "train", fps=entry.fps, tracked=entry.tracked)
             writer.finish()
     except KFusionError as error:
         print(f"training.voices: {error}", file=sys.stderr)
