@@ -218,3 +218,12 @@ def test_what_is_missing_is_named(
     assert "kfusion-trial:" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         trial.main([str(WEIGHTS), "--data", str(data), "--only", "taste"])
+
+
+def test_videos_are_of_the_same_clips_every_time(subject: Subject, tmp_path: Path) -> None:
+    trial.write_videos(subject, tmp_path / "v")
+    wanted = [c.name for c in (*subject.some(5), *subject.clips("grid_others"),
+                               *subject.clips("speakers")[:3])]  # fmt: skip
+    assert {f.name for f in (tmp_path / "v").iterdir()} == {f"{name}.mp4" for name in wanted}
+    for file in (tmp_path / "v").iterdir():
+        assert b"ftyp" in file.read_bytes()[:16]

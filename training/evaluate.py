@@ -44,7 +44,7 @@ from training.scoring import (
     mean_displacement,
     predict_offline,
     predict_streamed,
-    read_phones,
+    read_closures,
     references,
     score_all,
 )
@@ -219,7 +219,7 @@ def run(a: argparse.Namespace) -> None:
         mp4.check()
         if a.video != "auto":
             task.find(a.video)
-    phones = read_phones(a.phones) if a.phones else None
+    phones = read_closures(a.phones) if a.phones else None
     rows = {**task.models, **references(task.constant())}
     clips = tqdm(task.clips(), total=task.count, unit="clip", disable=None)
     results = score_all(clips, rows, phones, a.legacy_batch)

@@ -5,7 +5,6 @@ Clips come one at a time and only their figures are kept, so that a corpus need 
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,6 +23,7 @@ from kfusion.stream import Slider, Stitcher, Window
 from training.clips import Clip, Samples
 from training.legacy import AUTHORS_BATCH, Legacy
 from training.metrics import Scores, score
+from training.phones import STEP_S, read_phones, spans
 
 Row = dict[str, float]
 """Means over clips by the names of :attr:`training.metrics.Scores.figures`; ``closure`` is the
@@ -33,6 +33,7 @@ Predict = Callable[[Clip], NDArray[Any]]
 Phones = Mapping[str, list[tuple[float, float]]]
 """Spans (s) of p, b and m by clip."""
 
+CLOSED: Final = ("P", "B", "M")
 CHUNK: Final = SAMPLE_RATE // 50
 """Samples of 20 ms, what a microphone sends at once."""
 
@@ -194,18 +195,11 @@ def references(constant: NDArray[np.float64] | None) -> dict[str, Predict]:
     return {**rows, "floor": floor}
 
 
-def read_phones(path: Path) -> dict[str, list[tuple[float, float]]]:
-    """Spans (s) of P, B and M by clip, from a table of clip, start_s, end_s, phone."""
-    spans: dict[str, list[tuple[float, float]]] = {}
-    try:
-        with path.open(newline="") as file:
-            for row in csv.DictReader(file, delimiter="\t"):
-                if row["phone"] in ("P", "B", "M"):
-                    span = (float(row["start_s"]), float(row["end_s"]))
-                    spans.setdefault(row["clip"], []).append(span)
-    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
-        raise DataError(
-            f"{path}: no table of phones ({error!r}); wanted tab-separated columns clip, "
-            "start_s, end_s, phone"
-        ) from None
-    return spans
+def read_closures(path: Path) -> dict[str, list[tuple[float, float]]]:
+    """Spans (s) of P, B and M by clip, from a table of phones."""
+    return {
+        clip: [
+            (start * STEP_S, end * STEP_S) for start, end, name in spans(track) if name in CLOSED
+        ]
+        for clip, track in read_phones(path).items()
+    }

@@ -15,7 +15,7 @@ from kfusion.config import SAMPLE_RATE
 from kfusion.runtime import Animator, Engine, OnnxEngine
 from training.clips import Clip, read_folder
 from training.networks import engine_of
-from training.scoring import Phones, read_phones
+from training.scoring import Phones, read_closures
 
 HOP: Final = 3
 LOOKAHEAD: Final = 3
@@ -50,7 +50,7 @@ class Subject:
 
     @cached_property
     def phones(self) -> Phones:
-        return read_phones(self.data / "grid_s1_phones.tsv")
+        return read_closures(self.data / "grid_s1_phones.tsv")
 
     def said(
         self,

@@ -31,6 +31,7 @@ from training.export import inputs
 from training.findings import Lines, Section
 from training.following import voices
 from training.quiet import silence
+from training.side_by_side import write_side_by_side
 from training.subject import Subject, open_engine
 from training.timing import in_turns
 
@@ -73,6 +74,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     p.add_argument("--out", type=Path, metavar="FOLDER")
     p.add_argument("--only", nargs="+", choices=list(SECTIONS), metavar="SECTION",
                    help=f"of {', '.join(SECTIONS)}")  # fmt: skip
+    p.add_argument("--videos", type=Path, metavar="FOLDER", help="truth beside prediction, MP4")
     p.add_argument("--threads", type=int, default=1)
     a = p.parse_args(argv)
     if a.threads < 1:
@@ -101,9 +103,23 @@ def run(a: argparse.Namespace) -> None:
         print(f"\n{section.markdown}", flush=True)
     total = f"\n{summary(sections)}"
     print(total)
+    if a.videos:
+        write_videos(subject, a.videos)
     if a.out:
         told = "\n\n".join([head, *(s.markdown for s in sections)])
         write(a.out, f"{told}\n{total}\n", {**about, "sections": [s.json for s in sections]})
+
+
+def write_videos(subject: Subject, folder: Path) -> None:
+    """Five validation clips of grid_s1, every one of grid_others and three of speakers, with
+    sound, at hop 3, look-ahead 3.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    name = subject.animator.engine.name
+    clips = [*subject.some(5), *subject.clips("grid_others"), *subject.clips("speakers")[:3]]
+    for clip in clips:
+        said = subject.said(clip.audio, clip.identity)
+        write_side_by_side(folder / f"{clip.name}.mp4", clip, said, name)
 
 
 def summary(sections: Sequence[Section]) -> str:

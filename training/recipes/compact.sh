@@ -1,0 +1,41 @@
+#!/bin/sh
+# Makes the bundled model:  training/recipes/compact.sh DATA OUT
+#
+# DATA holds grid_s1/ and grid_s1_phones.tsv (tracked clips of one speaker and their phones), and
+# speechocean/ and librispeech/, sound of many voices, each with a table of words. flite is needed.
+# Every step goes on where it was stopped; on two cores all of it takes about two hours.
+set -eu
+data=$1 out=$2
+mkdir -p "$out"
+
+# One man's mouth, and the same in voices that are not his.
+python -m training.prepare --source "$data/grid_s1" --phones "$data/grid_s1_phones.tsv" \
+    --out "$out/grid_s1"
+python -m training.voices --data "$out/grid_s1" --each 3 --out "$out/grid_s1_voices"
+
+# A teacher: how that mouth moves with phones.
+[ -e "$out/teacher.safetensors" ] ||
+    python -m training.teacher --data "$out/grid_s1" --steps 1000 --out "$out/teacher.safetensors"
+
+# What it says of 250 readers, of books read aloud, and of flite's voices.
+labelled() { # NAME SOUNDS WORDS SPEAKER OPTION...
+    name=$1 sounds=$2 words=$3 speaker=$4
+    shift 4
+    [ -e "$out/$name.tsv" ] || {
+        python -m training.phones --source "$sounds" --words "$words" --out "$out/$name.part" "$@"
+        mv "$out/$name.part" "$out/$name.tsv"
+    }
+    python -m training.label --teacher "$out/teacher.safetensors" --source "$sounds" \
+        --phones "$out/$name.tsv" --speaker "$speaker" --out "$out/$name"
+}
+labelled speechocean "$data/speechocean" "$data/speechocean.tsv" '^\d(\d{4})' --recognise
+labelled librispeech "$data/librispeech" "$data/librispeech.tsv" '^(\d+)-'
+python -m training.synthesise --words "$data/librispeech.tsv" "$data/speechocean.tsv" \
+    --count 1000 --out "$out/flite"
+labelled synth "$out/flite" "$out/flite/words.tsv" '^([a-z]+)-'
+python -m training.voices --data "$out/synth" --each 1 --out "$out/synth_voices"
+
+python -m training.train @training/recipes/compact.args --threads 1 --out "$out/run" \
+    --licence "GRID speaker 1 and LibriSpeech: CC BY 4.0; speechocean762: free for commercial use" \
+    --data "$out/grid_s1" "$out/grid_s1_voices" "$out/speechocean" "$out/librispeech" \
+    "$out/synth" "$out/synth_voices"
