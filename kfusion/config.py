@@ -91,7 +91,7 @@ class ModelConfig:
 
 
 PRESETS: Final[dict[str, ModelConfig]] = {
-    "compact": ModelConfig(direct=True, cell="gru", lstm_width=256),
+    "compact": ModelConfig(direct=True, cell="gru", lstm_width=192, global_layers=1),
     "paper": ModelConfig(
         preset="paper",
         direct=True,

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from kfusion import config
 from kfusion.checkpoint import load_model
-from kfusion.errors import DataError
+from kfusion.errors import CheckpointError, DataError
 from tests.corpora import one_speaker, talking, write_corpus
 from tests.test_model import PAPER, SMALL, TINY_WAV2VEC2, Wav2Vec2Model
 from training import train
@@ -111,17 +111,8 @@ def test_ctrl_c_saves_and_the_run_goes_on_from_there(corpus: Path, tmp_path: Pat
 @pytest.mark.usefixtures("small")
 def test_two_processes_follow_one_with_the_doubled_batch(corpus: Path, tmp_path: Path) -> None:
     """Over 50 steps without dropout, within 1e-4 relative (sums are taken in another order)."""
-    more = (
-        "--dropout",
-        "0",
-        "--augment",
-        "edges",
-        "noise",
-        "--velocity",
-        "1",
-        "--save-every",
-        "50",
-    )
+    more = ("--set", "dropout=0", "--augment", "edges", "noise", "--velocity", "1",
+            "--save-every", "50")  # fmt: skip
     one = load_file(run(corpus, tmp_path / "one", 50, *more, "--batch", "8"))
     arguments = options(corpus, tmp_path / "two", 50, *more, "--batch", "4")
     done = subprocess.run(
@@ -317,6 +308,15 @@ def test_without_a_held_out_side_it_trains_all_the_same(tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "c", [talking("only", 1)], {"only": "train"})
     out = tmp_path / "out"
     assert run(corpus, out, 3).exists() and not (out / "validation.csv").exists()
+
+
+def test_fields_of_the_network_may_be_set() -> None:
+    config = train.configured(SMALL, ["dropout=0", "lstm_width=24", "cell=gru", "direct=true"])
+    assert (config.dropout, config.lstm_width, config.cell, config.direct) == (0, 24, "gru", True)
+    assert train.configured(SMALL, []) == SMALL
+    for wrong in ("depth=3", "lstm_width=wide", "cell=rnn", "lstm_width"):
+        with pytest.raises(CheckpointError, match=f"model config: .*{wrong.partition('=')[0]}"):
+            train.configured(SMALL, [wrong])
 
 
 def test_options_may_stand_in_a_file(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ when started again with the same --out. Options may stand in a file, one a line:
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import shlex
 import signal
@@ -28,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from kfusion.config import PRESETS
+from kfusion.config import PRESETS, ModelConfig
 from kfusion.errors import DataError, KFusionError
 from kfusion.kan import KAN
 from kfusion.model import KFusion
@@ -71,7 +72,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         prog="kfusion-train", description=__doc__, fromfile_prefix_chars="@",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    p.add_argument("--data", type=Path, nargs="+", required=True, help="prepared corpora")
+    p.add_argument("--data", type=Path, nargs="+", required=True,
+                   help="prepared corpora; one named twice counts twice")  # fmt: skip
     p.add_argument("--out", type=Path, required=True, help="folder of the run")
     g = p.add_argument_group("network")
     g.add_argument("--network", choices=[*ABLATIONS, *CHOICES, *BASELINES], default="kfusion")
@@ -79,7 +81,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     g.add_argument("--wav2vec2", default="facebook/wav2vec2-base", help="hub name or local folder")
     g.add_argument("--init", type=Path, help="a checkpoint to begin from, with its network")
     g.add_argument("--finetune", action="store_true", help="train wav2vec2 too")
-    g.add_argument("--dropout", type=float, help="instead of the preset's")
+    g.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE",
+                   help="of kfusion.config.ModelConfig, instead of the preset's")  # fmt: skip
     g.add_argument("--kan-l1", type=float, default=0.0, help="weight of the KAN's sparsification")
     g.add_argument("--kan-grid-at", type=int, default=0, help="step that fits its grids to data")
     g = p.add_argument_group("loss")
@@ -114,6 +117,22 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     given = sys.argv[1:] if argv is None else argv
     a.command = shlex.join(["python", "-m", "training.train", *given])
     return a
+
+
+def configured(config: ModelConfig, fields: list[str]) -> ModelConfig:
+    """The configuration with ["dropout=0", "lstm_width=192", ...] set, values in JSON or as they
+    stand.
+
+    Raises :class:`~kfusion.errors.CheckpointError` for an unknown field or a wrong type.
+    """
+    values = config.to_dict()
+    for field in fields:
+        name, _, text = field.partition("=")
+        try:
+            values[name] = json.loads(text)
+        except ValueError:
+            values[name] = text
+    return ModelConfig.from_dict(values)
 
 
 MACHINE: Final = ("out", "device", "threads", "workers", "save_every", "licence", "data", "command")
@@ -199,9 +218,7 @@ def _train(a: argparse.Namespace, processes: Processes) -> Trained:
     torch.manual_seed(a.seed)
     begun = load_network(a.init)[0] if a.init else None
     config = begun.config if begun else PRESETS[a.preset]
-    config = replace(config, freeze_wav2vec2=not a.finetune)
-    if a.dropout is not None:
-        config = replace(config, dropout=a.dropout)
+    config = configured(replace(config, freeze_wav2vec2=not a.finetune), a.set)
     if begun:
         network = type(begun)(config)
         network.load_state_dict(begun.state_dict())

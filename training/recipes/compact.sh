@@ -37,5 +37,5 @@ python -m training.voices --data "$out/synth" --each 1 --out "$out/synth_voices"
 
 python -m training.train @training/recipes/compact.args --threads 1 --out "$out/run" \
     --licence "GRID speaker 1 and LibriSpeech: CC BY 4.0; speechocean762: free for commercial use" \
-    --data "$out/grid_s1" "$out/grid_s1_voices" "$out/speechocean" "$out/librispeech" \
+    --data "$out/grid_s1" "$out/grid_s1" "$out/grid_s1_voices" "$out/speechocean" "$out/librispeech" \
     "$out/synth" "$out/synth_voices"
