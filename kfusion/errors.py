@@ -50,6 +50,10 @@ class MicrophoneError(KFusionError):
     """There is no such input device, or it cannot be opened."""
 
 
+class BadOptions(KFusionError):
+    """Options that a program cannot run with, alone or together."""
+
+
 class WireError(KFusionError):
     """An error that the server tells a client, by the protocol's code.
 

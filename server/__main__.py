@@ -57,6 +57,17 @@ def parser() -> argparse.ArgumentParser:
         default=os.environ.get("KFUSION_TOKEN"),
         help="clients must show it (default: the environment's KFUSION_TOKEN, if any)",
     )
+    p.add_argument("--insecure", action="store_true", help="let other machines in without a token")
+    p.add_argument(
+        "--origin",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="pages from here may open streams too, as https://example.org; null for files "
+        "(those of this server and of this machine always may)",
+    )
+    p.add_argument("--tls-cert", type=Path, metavar="PEM", help="chain for wss:// and https://")
+    p.add_argument("--tls-key", type=Path, metavar="PEM", help="its private key")
     p.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     return p
 
@@ -66,6 +77,10 @@ def config_of(a: argparse.Namespace) -> ServerConfig:
         host=a.host,
         port=a.port,
         token=a.token,
+        insecure=a.insecure,
+        origins=tuple(origin.rstrip("/") for origin in a.origin),
+        tls_cert=a.tls_cert,
+        tls_key=a.tls_key,
         engine=a.engine,
         checkpoint=a.checkpoint,
         device=a.device,
@@ -87,7 +102,8 @@ async def serve(app: App) -> None:
     async with app.serving() as server:
         port = next(iter(server.sockets)).getsockname()[1]
         host = f"[{app.config.host}]" if ":" in app.config.host else app.config.host
-        print(f"KFusion ({app.model.name}) is ready: open http://{host}:{port}/", flush=True)
+        scheme = "https" if app.tls else "http"
+        print(f"KFusion ({app.model.name}) is ready: open {scheme}://{host}:{port}/", flush=True)
         await stop.wait()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import importlib.util
 import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -11,7 +10,7 @@ from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final, cast
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
@@ -22,6 +21,7 @@ from websockets.typing import Subprotocol
 from kfusion import wire
 from kfusion.errors import Busy, Unauthorized
 from kfusion.runtime import make_engine
+from server.access import authorized, check_exposure, origin_allowed, tls
 from server.config import ServerConfig
 from server.engine import EngineThread
 from server.identities import Identities
@@ -52,7 +52,9 @@ class App:
     """Everything of one server that outlives a connection."""
 
     def __init__(self, config: ServerConfig) -> None:
+        check_exposure(config)
         self.config = config
+        self.tls = tls(config.tls_cert, config.tls_key)
         self.metrics = Metrics()
         engine = make_engine(config.engine, config.checkpoint, config.device, config.threads)
         self.model = wire.Model(engine.name, engine.sha256)
@@ -71,7 +73,9 @@ class App:
         except ValueError:
             return _answer(404, b"not found\n")
         if path == wire.PATH:
-            return None
+            if origin_allowed(request, self.config):
+                return None
+            return _answer(403, b"streams are not for pages of this origin; see --origin\n")
         pages: dict[str, Callable[[], Response]] = {
             "/health": self._health,
             "/ready": self._ready,
@@ -136,20 +140,11 @@ class App:
             self.metrics.streams.dec()
 
     def _refusal(self, request: Request) -> Unauthorized | Busy | None:
-        if not self._authorized(request):
+        if not authorized(request, self.config.token):
             return Unauthorized("the token is missing or wrong")
         if not self._free():
             return Busy(f"all {self.config.max_sessions} streams are taken", RETRY_S)
         return None
-
-    def _authorized(self, request: Request) -> bool:
-        if self.config.token is None:
-            return True
-        header = request.headers.get("Authorization", "")
-        given = header.removeprefix("Bearer ") if header.startswith("Bearer ") else ""
-        if not given:
-            given = next(iter(parse_qs(urlsplit(request.path).query).get("token", [])), "")
-        return hmac.compare_digest(given.encode(), self.config.token.encode())
 
     @asynccontextmanager
     async def serving(self) -> AsyncGenerator[Server]:
@@ -161,6 +156,7 @@ class App:
                 self.stream,
                 self.config.host,
                 self.config.port,
+                ssl=self.tls,
                 process_request=self.http,
                 select_subprotocol=self.subprotocol,
                 subprotocols=[Subprotocol(wire.SUBPROTOCOL)],

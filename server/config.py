@@ -14,6 +14,10 @@ class ServerConfig:
     host: str = "127.0.0.1"
     port: int = 8765
     token: str | None = None
+    insecure: bool = False  # listen for other machines without a token
+    origins: tuple[str, ...] = ()  # of pages served elsewhere that may open streams
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
     engine: EngineName = "auto"
     checkpoint: Path | None = None
     device: str = "auto"

@@ -91,7 +91,7 @@ def start_server(*arguments: str) -> RunningServer:
     try:
         for line in process.stdout:
             lines.append(line)
-            found = re.search(r"is ready: open http://[^:]+:(\d+)/", line)
+            found = re.search(r"is ready: open https?://[^:]+:(\d+)/", line)
             if found:
                 rest = threading.Thread(target=lines.extend, args=(process.stdout,), daemon=True)
                 rest.start()
