@@ -86,7 +86,7 @@ class PretendServer:
     is paced or dropped.
     """
 
-    LIMITS: Final = wire.Limits()
+    LIMITS: Final = wire.Limits(resume_s=0)
 
     def __init__(self) -> None:
         self.engine = SyntheticEngine()
@@ -141,7 +141,7 @@ class PretendServer:
         self.slider = Slider(start.audio.rate, start.hop, start.lookahead)
         self.stitcher = Stitcher(start.hop, start.lookahead)
         return wire.encode(
-            wire.first_ready(
+            wire.ready(
                 start,
                 session="memory",
                 resume="",

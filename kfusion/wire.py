@@ -132,7 +132,7 @@ class Limits(Struct, frozen=True):
     held_s: float = 60.0
     idle_s: float = 300.0
     session_s: float = 86_400.0
-    resume_s: float = 0.0
+    resume_s: float = 30.0
     identities: int = 64
 
 
@@ -212,17 +212,19 @@ Reply = EmotionSet | IdentitySet | MarkReached | ResetDone | Answer
 ServerMessage = Ready | Frame | Reply | Dropped | Error | End
 
 
-def first_ready(
+def ready(
     start: Start,
     *,
     session: str,
     resume: str,
+    audio_position: int = 0,
+    n: int = 0,
     model: Model,
     emotion: dict[str, float],
     identity: str | None,
     limits: Limits,
 ) -> Ready:
-    """The answer to a ``start`` that opens a session at its beginning, points alone offered."""
+    """The answer to a ``start``, points alone offered; by default at a session's beginning."""
     return Ready(
         protocol=PROTOCOL,
         session=session,
@@ -233,8 +235,8 @@ def first_ready(
         lookahead=start.lookahead,
         outputs={"points": [f"{axis}{i}" for i in range(COUNT) for axis in "xy"]},
         latency_ms=latency_ms(start.audio.rate, start.hop, start.lookahead),
-        audio_position=0,
-        n=0,
+        audio_position=audio_position,
+        n=n,
         model=model,
         emotions=list(EMOTIONS),
         emotion=emotion,

@@ -14,22 +14,25 @@ from urllib.parse import urlsplit
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
-from websockets.exceptions import NegotiationError
+from websockets.exceptions import ConnectionClosed, NegotiationError
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from kfusion import wire
-from kfusion.errors import Busy, Unauthorized
+from kfusion.errors import Busy, Unauthorized, UnknownSession, WireError
 from kfusion.runtime import make_engine
 from server.access import authorized, check_exposure, origin_allowed, tls
 from server.config import ServerConfig
+from server.driver import Driver
 from server.engine import EngineThread
 from server.identities import Identities
+from server.kept import Kept
 from server.metrics import Metrics
 from server.session import Session
 from server.websocket import Connection
 
 RETRY_S: Final = 5
+HALF_OPEN_S: Final = 1.0  # for a newcomer without a place to say which place is its own
 _TYPES: Final = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -59,7 +62,8 @@ class App:
         engine = make_engine(config.engine, config.checkpoint, config.device, config.threads)
         self.model = wire.Model(engine.name, engine.sha256)
         self.engine = EngineThread(engine, config.max_batch, self.metrics)
-        self.connections = 0
+        self.seated: set[Connection] = set()  # those that take one of the places
+        self.kept: Kept[Driver] = Kept(config.max_sessions)
         self.identities = Identities(config.limits.identities)  # of the token's holders
         self.viewer = viewer_folder()
         self.schema = wire.json_schema()
@@ -107,7 +111,7 @@ class App:
         return _answer(404, b"not found\n")
 
     def _free(self) -> bool:
-        return self.engine.alive and self.connections < self.config.max_sessions
+        return self.engine.alive and len(self.seated) < self.config.max_sessions
 
     # Streams
 
@@ -125,26 +129,65 @@ class App:
         now = asyncio.get_running_loop().time()
         identities = self.identities if self.config.token else None
         session = Session(self.model, self.config.limits, now, identities)
-        connection = Connection(ws, session, self.engine, self.metrics)
-        refusal = self._refusal(cast(Request, ws.request))
-        if refusal is not None:
-            session.fail(refusal, now)
-            await connection.run()
-            return
-        self.connections += 1
-        self.metrics.streams.inc()
+        driver = Driver(session, self.engine, self.metrics, self.kept)
+        connection = Connection(ws, driver, self._resume)
+        first = None
+        if not authorized(cast(Request, ws.request), self.config.token):
+            session.fail(Unauthorized("the token is missing or wrong"), now)
+        elif self._free():
+            self._seat(connection)
+        else:
+            first = await self._half_open(ws)
+            if first is None:
+                session.fail(self._busy(), now)
         try:
-            await connection.run()
+            await connection.run(first)
         finally:
-            self.connections -= 1
-            self.metrics.streams.dec()
+            self._unseat(connection)
 
-    def _refusal(self, request: Request) -> Unauthorized | Busy | None:
-        if not authorized(request, self.config.token):
-            return Unauthorized("the token is missing or wrong")
-        if not self._free():
-            return Busy(f"all {self.config.max_sessions} streams are taken", RETRY_S)
-        return None
+    def _seat(self, connection: Connection) -> None:
+        self.seated.add(connection)
+        self.metrics.streams.set(len(self.seated))
+
+    def _unseat(self, connection: Connection) -> None:
+        self.seated.discard(connection)
+        self.metrics.streams.set(len(self.seated))
+
+    def _busy(self) -> Busy:
+        return Busy(f"all {self.config.max_sessions} streams are taken", RETRY_S)
+
+    async def _half_open(self, ws: ServerConnection) -> str | None:
+        """The first message of a client whose session holds a place by its old connection."""
+        try:
+            async with asyncio.timeout(HALF_OPEN_S):
+                message = await ws.recv()
+            asked = wire.parse_client(message) if isinstance(message, str) else None
+        except (TimeoutError, ConnectionClosed, WireError):
+            return None
+        if not isinstance(asked, wire.Start) or asked.resume is wire.UNSET:
+            return None
+        driver = self.kept.find(asked.resume.token)
+        return wire.encode(asked) if driver is not None and driver.link is not None else None
+
+    def _resume(self, connection: Connection, wanted: wire.ResumeFrom) -> Driver:
+        """Gives a connection the session that its client had.
+
+        Raises :class:`~kfusion.errors.UnknownSession`, :class:`~kfusion.errors.BadMessage` for a
+        wrong ``next``, and :class:`~kfusion.errors.Busy`; the session is kept as it was.
+        """
+        driver = self.kept.find(wanted.token)
+        if driver is None:
+            raise UnknownSession(
+                "start.resume.token is of no session that is kept (each token serves once, and "
+                f"lost sessions are kept {self.config.limits.resume_s:g} s); wanted a new start"
+            )
+        if connection not in self.seated and driver.link is None:
+            raise self._busy()
+        before = driver.resumed(connection, wanted)
+        if isinstance(before, Connection):
+            self._unseat(before)
+        self._seat(connection)
+        return driver
 
     @asynccontextmanager
     async def serving(self) -> AsyncGenerator[Server]:

@@ -13,6 +13,10 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         self.streams = Gauge("kfusion_streams", "Open streams", registry=registry)
+        self.kept = Gauge(
+            "kfusion_sessions_kept", "Sessions without a connection, to resume", registry=registry
+        )
+        self.resumed = Counter("kfusion_sessions_resumed", "Sessions resumed", registry=registry)
         self.frames = Counter("kfusion_frames_sent", "Frames sent", registry=registry)
         self.dropped = Counter(
             "kfusion_frames_dropped", "Frames announced as dropped", ["reason"], registry=registry

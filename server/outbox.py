@@ -1,7 +1,12 @@
-"""What is still to be sent to one client, in order, with every frame counted once."""
+"""What is still to be sent to one client, in order, with every frame counted once.
+
+What was sent lately is remembered, so that a client whose connection was lost can be given again
+what it did not get.
+"""
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import deque
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -11,6 +16,11 @@ from numpy.typing import NDArray
 
 from kfusion import wire
 from kfusion.config import FPS
+from kfusion.errors import BadMessage
+
+HISTORY: Final = 900  # sent frames that are remembered, and unsent ones kept for a lost client
+MAX_HISTORY: Final = 2 * HISTORY  # blocks of frames and replies remembered
+MAX_RANGES: Final = 1000  # separate ranges of dropped frames told apart
 
 
 @dataclass
@@ -24,6 +34,10 @@ class Frames:
     def __len__(self) -> int:
         return len(self.points)
 
+    @property
+    def end(self) -> int:
+        return self.first + len(self.points)
+
     def split(self, count: int) -> tuple[Frames, Frames]:
         return (
             Frames(self.first, self.points[:count], self.displacement[:count]),
@@ -31,11 +45,40 @@ class Frames:
         )
 
 
+class DroppedFrames:
+    """The numbers of all frames given up, as merged ranges; counts them by reason, each once."""
+
+    def __init__(self) -> None:
+        self.by_reason: dict[str, int] = {}
+        self.firsts: list[int] = []
+        self.ends: list[int] = []
+
+    def add(self, first: int, end: int, reason: str) -> int:
+        """Counts frames ``first`` .. ``end`` - 1; gives how many were not dropped before."""
+        new = end - first - self.within(first, end)
+        self.by_reason[reason] = self.by_reason.get(reason, 0) + new
+        low, high = bisect_left(self.ends, first), bisect_right(self.firsts, end)
+        if low < high:
+            first, end = min(first, self.firsts[low]), max(end, self.ends[high - 1])
+        self.firsts[low:high], self.ends[low:high] = [first], [end]
+        if len(self.firsts) > MAX_RANGES:  # the oldest gap is no longer told from what was dropped
+            del self.firsts[1], self.ends[0]
+        return new
+
+    def within(self, first: int, end: int) -> int:
+        """How many of the frames ``first`` .. ``end`` - 1 were dropped."""
+        low, high = bisect_right(self.ends, first), bisect_left(self.firsts, end)
+        return sum(min(end, self.ends[k]) - max(first, self.firsts[k]) for k in range(low, high))
+
+
 class Outbox:
     """Frames and messages in wire order.
 
     ``waiting`` frames are unsent; ``sent + dropped + waiting`` is every frame ever put here or
-    announced. ``last_sent`` is the displacement (68, 2) that the client saw last.
+    announced. ``last_sent`` is the displacement (68, 2) that the client saw last. ``reached`` is
+    one past the last frame sent or announced; everything below ``forgotten`` cannot be sent again,
+    the rest is in ``history``. ``owed`` of the waiting frames are those that ``rewind`` put back.
+    ``written`` counts frames as often as they were sent.
     """
 
     MAX_BLOCK: Final = 30  # frames a binary message
@@ -43,10 +86,25 @@ class Outbox:
     def __init__(self, encoding: Literal["json", "binary"]) -> None:
         self.encoding = encoding
         self.items: deque[Frames | wire.ServerMessage] = deque()
+        self.history: deque[Frames | wire.ServerMessage] = deque()
+        self.remembered = 0  # frames in the history
         self.waiting = 0
+        self.owed = 0
         self.sent = 0
-        self.dropped: dict[str, int] = {}
+        self.written = 0
+        self.reached = 0
+        self.forgotten = 0
+        self.given_up = DroppedFrames()
         self.last_sent: NDArray[np.float32] | None = None
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Frames given up, by reason."""
+        return self.given_up.by_reason
+
+    @property
+    def total_dropped(self) -> int:
+        return sum(self.dropped.values())
 
     def put(self, message: wire.ServerMessage) -> None:
         self.items.append(message)
@@ -66,8 +124,8 @@ class Outbox:
                 continue
             gone, rest = item.split(min(count, len(item)))
             count -= len(gone)
-            self.waiting -= len(gone)
-            self._count_dropped(len(gone), reason)
+            self._taken(len(gone))
+            self.given_up.add(gone.first, gone.end, reason)
             before = kept[-1] if kept else None
             if (
                 isinstance(before, wire.Dropped)
@@ -91,19 +149,18 @@ class Outbox:
             if isinstance(item, Frames):
                 place, first = k, item.first
                 break
-        kept = [item for item in self.items if not isinstance(item, Frames)]
-        self.waiting = 0
+        before, after = list(self.items)[:place], list(self.items)[place:]
+        self.items = deque(before)
         if until > first:
-            self._count_dropped(until - first, reason)
-            kept.insert(place, wire.Dropped(first, until - first, reason))
-        self.items = deque(kept)
+            self.given_up.add(first, until, reason)
+            self.items.append(wire.Dropped(first, until - first, reason))
+        # What was dropped among these frames, and is to be announced again, is part of the whole.
+        self.items.extend(item for item in after if not isinstance(item, (Frames, wire.Dropped)))
+        self.waiting = self.owed = 0
 
-    def _count_dropped(self, count: int, reason: wire.DropReason) -> None:
-        self.dropped[reason] = self.dropped.get(reason, 0) + count
-
-    @property
-    def total_dropped(self) -> int:
-        return sum(self.dropped.values())
+    def _taken(self, count: int) -> None:
+        self.waiting -= count
+        self.owed = max(0, self.owed - count)
 
     def pop(self, clock_us: int) -> str | bytes | None:
         """The next message to send, encoded at this time; None when there is none."""
@@ -111,7 +168,7 @@ class Outbox:
             return None
         item = self.items[0]
         if not isinstance(item, Frames):
-            self.items.popleft()
+            self._remember(self.items.popleft())
             if isinstance(item, wire.End):  # counted when it leaves, so that it is the truth
                 item = wire.End(self.sent, self.total_dropped, item.seconds)
             return wire.encode(item)
@@ -121,11 +178,95 @@ class Outbox:
             self.items[0] = later
         else:
             self.items.popleft()
-        self.waiting -= count
+        self._taken(count)
         self.sent += count
+        self.written += count
         self.last_sent = now.displacement[-1]
+        self._remember(now)
         if self.encoding == "json":
             points: list[Any] = now.points[0].ravel().tolist()
             return wire.encode(wire.Frame(now.first, now.first / FPS, points))
         values = now.points.reshape(count, -1)
         return wire.encode_frames(wire.FrameBlock("points", now.first, clock_us, values))
+
+    # A lost connection
+
+    def _remember(self, item: Frames | wire.ServerMessage) -> None:
+        if isinstance(item, (wire.Ready, wire.Error)):
+            return
+        self.history.append(item)
+        if isinstance(item, (Frames, wire.Dropped)):
+            self.reached = _end(item)
+        if isinstance(item, Frames):
+            self.remembered += len(item)
+        while self.remembered > HISTORY or len(self.history) > MAX_HISTORY:
+            oldest = self.history.popleft()
+            if not isinstance(oldest, (Frames, wire.Dropped)):
+                continue
+            if isinstance(oldest, Frames):
+                excess = max(1, self.remembered - HISTORY)
+                gone, rest = oldest.split(min(excess, len(oldest)))
+                self.remembered -= len(gone)
+                if len(rest):
+                    self.history.appendleft(rest)
+                oldest = gone
+            self.forgotten = _end(oldest)
+
+    def rewind(self, wanted: int) -> None:
+        """Puts back, in its order, what a client did not get that has all frames below it.
+
+        What of it is forgotten is announced as dropped, reason ``resume``. Replies come again if
+        the frame that they name is at or after ``wanted``. Raises
+        :class:`~kfusion.errors.BadMessage`, and changes nothing, for one beyond what was sent.
+        """
+        if wanted > self.reached:
+            raise BadMessage(
+                f"resume.next is {wanted}; wanted at most {self.reached}, the first frame not sent"
+            )
+        again: list[Frames | wire.ServerMessage] = []
+        gap_end = max(wanted, min(self.forgotten, self.reached))
+        if gap_end > wanted:
+            self.sent -= self.given_up.add(wanted, gap_end, "resume")
+            again.append(wire.Dropped(wanted, gap_end - wanted, "resume"))
+        history, self.history = self.history, deque()
+        for item in history:
+            before, after = _split(item, gap_end if isinstance(item, wire.Dropped) else wanted)
+            if before is not None:
+                self.history.append(before)
+            if after is not None:
+                again.append(after)
+        frames = [item for item in again if isinstance(item, Frames)]
+        put_back = sum(map(len, frames))
+        self.remembered -= put_back
+        self.waiting += put_back
+        self.sent -= put_back
+        self.owed = put_back
+        self.reached = wanted
+        seen = [item for item in self.history if isinstance(item, Frames)]
+        if seen:
+            self.last_sent = seen[-1].displacement[-1]
+        unsent = [item for item in self.items if not isinstance(item, wire.Ready)]
+        self.items = deque([*again, *unsent])
+
+
+def _end(item: Frames | wire.Dropped) -> int:
+    return item.end if isinstance(item, Frames) else item.first + item.count
+
+
+def _split(
+    item: Frames | wire.ServerMessage, frame: int
+) -> tuple[Frames | wire.ServerMessage | None, Frames | wire.ServerMessage | None]:
+    """What of an item lies before frame ``frame``, and what at or after it."""
+    if isinstance(item, Frames):
+        before, after = item.split(min(len(item), max(0, frame - item.first)))
+        return before if len(before) else None, after if len(after) else None
+    if isinstance(item, wire.Dropped):
+        kept = min(item.count, max(0, frame - item.first))
+        parts = (
+            wire.Dropped(item.first, kept, item.reason),
+            wire.Dropped(item.first + kept, item.count - kept, item.reason),
+        )
+        return parts[0] if kept else None, parts[1] if kept < item.count else None
+    if isinstance(item, (wire.EmotionSet, wire.IdentitySet, wire.MarkReached, wire.ResetDone)):
+        return (item, None) if item.n < frame else (None, item)
+    return None, item

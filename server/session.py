@@ -5,22 +5,28 @@ No socket, no clock, no thread: a shell (websocket.py) moves bytes and tells the
 ::
 
                  start                  end                all frames sent
-      NEW  ----------------->  OPEN  ---------->  ENDING  ----------------->  CLOSED
-       |  10 s, or an error     |  fatal error      |  fatal error               ^
-       +------------------------+-------------------+----------------------------+
+      NEW  ----------------->  OPEN  ---------->  ENDING  ----------------->  ENDED
+       |  10 s, or an error     |  fatal error      |  fatal error               |  `end` was got
+       +------------------------+-------------------+------------------------> CLOSED
 
 ======================  =================  =============  ===========
 message                 NEW                OPEN           ENDING
 ======================  =================  =============  ===========
 start                   ready              bad_message    bad_message
+start with resume       wanted is set      bad_message    bad_message
 binary, silence         not_started        time moves     bad_message
 emotion, identity       not_started, F     takes effect   bad_message
 mark, reset             not_started, F     takes effect   bad_message
-end                     not_started, F     ENDING         bad_message
+end                     not_started, F     ENDING         bad_message, R
 anything unreadable     bad_message, F     bad_message    bad_message
 ======================  =================  =============  ===========
 
 F: fatal, for it answers the first message. Errors leave the session as it was.
+R: ignored once the session was resumed, for the client cannot know what of it had arrived.
+
+OPEN, ENDING and ENDED outlive a connection: ``lost`` says that there is none, ``resumed`` that
+there is another; in between the session computes what it was given, and is CLOSED ``resume_s``
+later. A NEW session never does more than ask for another one by its ``wanted``.
 """
 
 from __future__ import annotations
@@ -51,7 +57,7 @@ from kfusion.errors import (
 from kfusion.landmarks import Identity
 from kfusion.stream import Slider, Stitcher, Window, sample_of
 from server.identities import Identities
-from server.outbox import Frames, Outbox
+from server.outbox import HISTORY, Frames, Outbox
 from server.pacer import PlayoutClock
 
 START_S: Final = 10.0  # to the first message
@@ -70,8 +76,9 @@ ERRORS_S: Final = 10.0  # ... within this time end a session
 class State(Enum):
     NEW = "new"
     OPEN = "open"
-    ENDING = "ending"
-    CLOSED = "closed"
+    ENDING = "ending"  # no more audio
+    ENDED = "ended"  # all is computed; how to close is told once it is sent
+    CLOSED = "closed"  # for good
 
 
 @dataclass(frozen=True)
@@ -120,6 +127,13 @@ class Session:
         self.next_frame = 0  # the next to be put into the outbox
         self.marks: deque[tuple[int, str]] = deque()
         self.live = True
+        self.token = ""  # with which a lost connection is resumed, once
+        self.wanted: wire.ResumeFrom | None = (
+            None  # another session, asked for by the first message
+        )
+        self.lost_at: float | None = None  # without a connection since
+        self.resumptions = 0
+        self.most_unsent = MAX_UNSENT
         self._handlers: dict[type[Any], Callable[[Any, float], None]] = {
             wire.Start: self._second_start,
             wire.Silence: self._silence,
@@ -135,14 +149,14 @@ class Session:
 
     def receive(self, message: str | bytes, now: float) -> None:
         """One message of the client, at this time."""
-        if self.state is State.CLOSED:
+        if self.state in (State.ENDED, State.CLOSED):
             return
         self.heard = now
         try:
             self._receive(message, now)
         except WireError as error:
             self._tell(error, now)
-        if len(self.outbox.items) > MAX_UNSENT and self.closing is None:
+        if len(self.outbox.items) > self.most_unsent and self.closing is None:
             unread = BadMessage(f"{MAX_UNSENT} replies were not read; wanted them read")
             self._tell(unread, now, fatal=True)
 
@@ -167,12 +181,15 @@ class Session:
             self._tell(error, now, fatal=not isinstance(parsed, wire.Silence))
             return
         if self.state is State.ENDING:
+            if self.resumptions and isinstance(parsed, wire.EndOfAudio):
+                return
             raise BadMessage("a message after end; wanted nothing more")
         self._handlers[type(parsed)](parsed, now)
 
     def _start(self, start: wire.Start, now: float) -> None:
         if start.resume is not wire.UNSET:
-            raise BadMessage("start.resume: this server keeps no lost sessions; start anew")
+            self.wanted = start.resume
+            return
         if start.media == "webrtc":
             raise BadMessage("start.media: this server has no webrtc; wanted socket")
         if start.outputs != ("points",):
@@ -185,7 +202,7 @@ class Session:
         else:
             identity, name = self.identities[start.identity], start.identity
         self.start = start
-        self.identity = identity
+        self.identity, self.identity_id = identity, name
         self.emotion = EmotionTrack(vector)
         self.slider = Slider(start.audio.rate, start.hop, start.lookahead)
         self.stitcher = Stitcher(start.hop, start.lookahead)
@@ -194,16 +211,21 @@ class Session:
         self.outbox.encoding = start.encoding
         self.state = State.OPEN
         self.first_ready = now
-        self.outbox.put(
-            wire.first_ready(
-                start,
-                session=self.name,
-                resume=secrets.token_urlsafe(16),
-                model=self.model,
-                emotion=emotions.named(vector),
-                identity=name,
-                limits=self.limits,
-            )
+        self.outbox.put(self._ready(0))
+
+    def _ready(self, n: int) -> wire.Ready:
+        """What a client is told that has all frames below ``n``; with a new token."""
+        self.token = secrets.token_urlsafe(16)
+        return wire.ready(
+            self.start,
+            session=self.name,
+            resume=self.token,
+            audio_position=self.slider.received,
+            n=n,
+            model=self.model,
+            emotion=emotions.named(self.emotion.target),
+            identity=self.identity_id,
+            limits=self.limits,
         )
 
     def _second_start(self, _: wire.Start, now: float) -> None:
@@ -245,7 +267,7 @@ class Session:
             raise BadMessage("identity.image: this server finds no faces; wanted points")
         if message.points is not wire.UNSET:
             self.identities.put(message.id, Identity.from_points(message.points))
-        self.identity = self.identities[message.id]
+        self.identity, self.identity_id = self.identities[message.id], message.id
         n = max(self.next_frame, self.slider.next_first)
         self.outbox.put(wire.IdentitySet(message.id, n, self.identity.pairs))
 
@@ -318,21 +340,29 @@ class Session:
             self.outbox.put_frames(part)
             self.next_frame += len(part)
             self._echo_marks()
-        if self.live and self.outbox.waiting > LIVE_BACKLOG:
-            self.outbox.drop_oldest(self.outbox.waiting - LIVE_BACKLOG, "slow_reader")
+        self._bound_backlog()
         self._finish_if_done()
+
+    def _bound_backlog(self) -> None:
+        if not self.live:  # take_window bounds it
+            return
+        outbox = self.outbox
+        if self.lost_at is not None:
+            outbox.drop_oldest(max(0, outbox.waiting - HISTORY), "resume")
+        else:  # What was asked for again comes at once; the reader is not slow for that.
+            outbox.drop_oldest(max(0, outbox.waiting - LIVE_BACKLOG - outbox.owed), "slow_reader")
 
     def _finish_if_done(self) -> None:
         if self.state is State.ENDING and self.next_frame >= self.slider.total:
             self._echo_marks()
             self.outbox.put(wire.End(0, 0, self.slider.received / self.slider.rate))
-            self._close(Close(1000, "end"))
+            self.state, self.closing = State.ENDED, Close(1000, "end")
 
     # Ends
 
     def fail(self, error: WireError, now: float) -> None:
         """A fatal error from outside the session: busy, unauthorized, internal."""
-        if self.state is not State.CLOSED:
+        if self.state not in (State.ENDED, State.CLOSED):
             self._tell(error, now, fatal=True)
 
     def _tell(self, error: WireError, now: float, *, fatal: bool | None = None) -> None:
@@ -347,15 +377,35 @@ class Session:
         self.outbox.put(wire.Error(error.code, str(error), fatal, retry))
         if fatal:
             reason = str(error.retry_after_s) if isinstance(error, Busy) else error.code
-            self._close(Close(error.close_code, reason))
+            self.state, self.closing = State.CLOSED, Close(error.close_code, reason)
 
-    def _close(self, how: Close) -> None:
-        self.state = State.CLOSED
-        self.closing = how
+    def lost(self, now: float) -> None:
+        """There is no connection; what can be resumed waits for another one."""
+        if self.state is State.NEW or self.limits.resume_s <= 0:
+            self.state = State.CLOSED
+        if self.state is not State.CLOSED:
+            self.lost_at = now
+            self._bound_backlog()
+
+    def resumed(self, wanted: wire.ResumeFrom, now: float) -> None:
+        """Another connection goes on: answers it ``ready``, then all that it has not got.
+
+        Raises :class:`~kfusion.errors.BadMessage`, and changes nothing, if frames were not sent
+        that the client says it has.
+        """
+        self.outbox.rewind(wanted.next)
+        self.outbox.items.appendleft(self._ready(wanted.next))
+        self.lost_at = None
+        self.heard = now
+        self.resumptions += 1
+        self.most_unsent = MAX_UNSENT + len(self.outbox.items)
 
     def tick(self, now: float) -> None:
         """Ends what has waited too long."""
-        if self.state is State.NEW and now >= self.began + START_S:
+        if self.lost_at is not None:
+            if now >= self.lost_at + self.limits.resume_s:
+                self.state = State.CLOSED
+        elif self.state is State.NEW and now >= self.began + START_S:
             self.fail(NotStarted(f"no start within {START_S:.0f} s; wanted start first"), now)
         elif self.state is State.OPEN and not self.wants_input:
             self.heard = now  # nothing can be heard from a client that is not read from
@@ -375,7 +425,12 @@ class Session:
             return self.began + START_S
         if self.state is State.CLOSED:
             return float("inf")
-        at = min(self._idle_at(), self.began + self.limits.session_s)
+        if self.lost_at is not None:
+            at = self.lost_at + self.limits.resume_s
+        elif self.state is State.ENDED:
+            return float("inf")
+        else:
+            at = min(self._idle_at(), self.began + self.limits.session_s)
         if self.live and self.slider.ready and self.in_flight < MAX_IN_FLIGHT:
             at = min(at, self._due() - AHEAD_S)
         return at

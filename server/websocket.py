@@ -1,120 +1,136 @@
-"""The shell around a session: moves its messages over a WebSocket and tells it the time."""
+"""One WebSocket: moves the messages of a session and tells it when they came."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import socket
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
-from numpy.typing import NDArray
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from server.engine import EngineThread
-from server.metrics import Metrics
-from server.session import Job, Session, State, internal
+from kfusion import wire
+from kfusion.errors import WireError
+from server.driver import Driver
+from server.session import State, internal
 
 log = logging.getLogger("kfusion.websocket")
 
 PING_S: Final = 20.0
 CLOSE_S: Final = 10.0  # for a client to take what it is still owed
+REPLACED: Final = 4409  # another connection has resumed the session
 SEND_BUFFER: Final = 1 << 16
 """Kernel send buffer: a slow reader is noticed after seconds, not minutes."""
 
 
 class Connection:
-    """One WebSocket and its session: a reader, a writer and a timer."""
+    """One WebSocket: a reader, a writer and pings, for the session that its driver moves.
+
+    ``find`` gives the driver of the session that the client wants to go on with, taken over from
+    its connection, if it still has one, or raises what the client is to be told.
+    """
 
     def __init__(
-        self, ws: ServerConnection, session: Session, engine: EngineThread, metrics: Metrics
+        self,
+        ws: ServerConnection,
+        driver: Driver,
+        find: Callable[[Connection, wire.ResumeFrom], Driver],
     ) -> None:
-        self.ws, self.session, self.engine, self.metrics = ws, session, engine, metrics
+        self.ws, self.driver, self.find = ws, driver, find
+        driver.link = self
         self.loop = asyncio.get_running_loop()
         self.outgoing = asyncio.Event()
         self.wanted = asyncio.Event()
-        self.timer: asyncio.TimerHandle | None = None
         self.aborting: asyncio.TimerHandle | None = None
-        self.counted: dict[str, int] = {}
+        self.tasks: list[asyncio.Task[None]] = []
 
-    async def run(self) -> None:
-        """Serves until the connection is closed, by either side."""
+    async def run(self, first: str | bytes | None = None) -> None:
+        """Serves until the connection is closed, by either side; ``first`` was read before."""
         raw: socket.socket | None = self.ws.transport.get_extra_info("socket")
         if raw is not None:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-        self.pump()
-        tasks = [
+        if first is not None:
+            self._receive(first)
+        self.driver.pump()
+        self.tasks = [
             asyncio.create_task(work())  # each ends with the connection
             for work in (self._read, self._write, self._keep_alive)
         ]
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(self.tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self.session.state = State.CLOSED
-            for handle in (self.timer, self.aborting):
-                if handle is not None:
-                    handle.cancel()
-            for task in tasks:
+            for task in self.tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            self._count()
+            await asyncio.gather(*self.tasks, return_exceptions=True)
+            if self.driver.link is not self:
+                await self._close_replaced()
+            if self.aborting is not None:
+                self.aborting.cancel()
+            self.driver.count()
+            self.driver.left(self, self.ws.close_code)
 
-    def pump(self) -> None:
-        """Moves the session on: windows to the engine, the next timer, the other tasks."""
-        now = self.loop.time()
-        self.session.tick(now)
-        while (job := self.session.take_window(now)) is not None:
-            self.engine.submit(job, self._done)
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
-        at = self.session.wake_at()
-        if at < float("inf"):
-            self.timer = self.loop.call_at(max(at, now + 0.001), self.pump)
-        if self.session.closing is not None and self.aborting is None:
+    async def _close_replaced(self) -> None:
+        self.aborting = self.loop.call_later(CLOSE_S, self.ws.transport.abort)
+        await self.ws.close(REPLACED, "resumed by another connection")
+
+    def replaced(self) -> None:
+        """Nothing is read or written from now on; ``run`` closes."""
+        for task in self.tasks:
+            task.cancel()
+
+    def moved(self) -> None:
+        """Wakes the tasks that have something to do."""
+        session = self.driver.session
+        if session.closing is not None and self.aborting is None:
             self.aborting = self.loop.call_later(CLOSE_S, self.ws.transport.abort)
-        if self.session.outbox.items or self.session.closing is not None:
+        if session.outbox.items or session.closing is not None:
             self.outgoing.set()
-        if self.session.wants_input:
+        if session.wants_input:
             self.wanted.set()
         else:
             self.wanted.clear()
-
-    def _done(self, job: Job, result: NDArray[Any] | Exception) -> None:
-        now = self.loop.time()
-        if isinstance(result, Exception):
-            self.session.fail(internal(result), now)
-        else:
-            self.session.complete(job, result, now)
-        self.pump()
 
     async def _read(self) -> None:
         try:
             while True:
                 await self.wanted.wait()
-                message = await self.ws.recv()
-                try:
-                    self.session.receive(message, self.loop.time())
-                except Exception as error:
-                    log.exception("session %s failed", self.session.name)
-                    self.session.fail(internal(error), self.loop.time())
-                self.pump()
+                self._receive(await self.ws.recv())
         except ConnectionClosed:
             return
+
+    def _receive(self, message: str | bytes) -> None:
+        session = self.driver.session
+        try:
+            session.receive(message, self.loop.time())
+            if session.state is State.NEW and session.wanted is not None:
+                self.driver = self._resume(session.wanted)
+        except WireError as error:
+            session.fail(error, self.loop.time())
+        except Exception as error:
+            log.exception("session %s failed", session.name)
+            session.fail(internal(error), self.loop.time())
+        self.driver.pump()
+
+    def _resume(self, wanted: wire.ResumeFrom) -> Driver:
+        found, asked = self.find(self, wanted), self.driver
+        asked.left(self, 1000)  # it has only asked for the other one
+        return found
 
     async def _write(self) -> None:
         try:
             while True:
-                message = self.session.next_message(self.loop.time())
+                session = self.driver.session
+                message = session.next_message(self.loop.time())
                 if message is not None:
                     await self.ws.send(message)
-                    if not self.session.live:  # a file's windows wait for room in the outbox
-                        self.pump()
+                    if not session.live:  # a file's windows wait for room in the outbox
+                        self.driver.pump()
                     continue
-                self._count()
-                if self.session.closing is not None:
-                    how = self.session.closing
-                    await self.ws.close(how.code, how.reason)
+                self.driver.count()
+                if session.closing is not None:
+                    await self.ws.close(session.closing.code, session.closing.reason)
                     return
                 self.outgoing.clear()
                 await self.outgoing.wait()
@@ -131,22 +147,8 @@ class Connection:
                 pong = await self.ws.ping()
                 done, _ = await asyncio.wait([asyncio.ensure_future(pong)], timeout=PING_S)
                 if not done and self.wanted.is_set():
-                    log.info("session %s: no answer to a ping", self.session.name)
+                    log.info("session %s: no answer to a ping", self.driver.session.name)
                     self.ws.transport.abort()
                     return
         except ConnectionClosed:
             return
-
-    def _count(self) -> None:
-        """Adds to the metrics what has come since the last time."""
-        outbox, metrics = self.session.outbox, self.metrics
-        totals = [("sent", metrics.frames, outbox.sent)]
-        totals += [
-            (f"dropped {k}", metrics.dropped.labels(k), n) for k, n in outbox.dropped.items()
-        ]
-        totals += [
-            (f"error {k}", metrics.errors.labels(k), n) for k, n in self.session.told.items()
-        ]
-        for name, counter, total in totals:
-            counter.inc(total - self.counted.get(name, 0))
-            self.counted[name] = total

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kfusion import wire
-from kfusion.errors import Busy, WireError
+from kfusion.errors import BadMessage, Busy, Internal, WireError
 from kfusion.landmarks import NEUTRAL
 from kfusion.runtime import Animator, SyntheticEngine
+from server.outbox import HISTORY
 from server.session import ERRORS, LIVE_BACKLOG, MAX_UNSENT, Job, Session, State
 from tests.conftest import voice
 
@@ -32,6 +34,31 @@ class Stream:
         self.reading = True
         if start.pop("started", True):
             self.say(type="start", **{"encoding": "binary", **start})
+
+    def lose(self) -> None:
+        self.session.lost(self.now)
+
+    def resume(self, wanted: int) -> wire.Ready:
+        """Goes on from frame ``wanted``."""
+        self.take_over(wanted)
+        (ready,) = [m for m in self.of(wire.Ready) if m.resume == self.session.token]
+        return ready
+
+    def take_over(self, wanted: int) -> None:
+        """What came at or after frame ``wanted`` is taken as never got."""
+        self.session.resumed(wire.ResumeFrom(self.session.token, wanted), self.now)
+        kept: list[Any] = []
+        for m in self.out:
+            if isinstance(m, wire.FrameBlock):
+                values = m.values[: max(0, wanted - m.first)]
+                kept.append(wire.FrameBlock(m.output, m.first, m.clock_us, values))
+            elif isinstance(m, wire.Dropped):
+                count = min(m.count, max(0, wanted - m.first))
+                kept.append(wire.Dropped(m.first, count, m.reason))
+            elif not isinstance(m, wire.End) and getattr(m, "n", -1) < wanted:
+                kept.append(m)
+        self.out = kept
+        self.work()
 
     def say(self, **message: Any) -> None:
         self.give(json.dumps(message))
@@ -202,7 +229,8 @@ def first_errors() -> list[tuple[str | bytes, str, bool]]:
         ('{"type":"start","outputs":["arkit52"]}', "bad_message", True),
         ('{"type":"start","life":0.5}', "bad_message", True),
         ('{"type":"start","media":"webrtc"}', "bad_message", True),
-        ('{"type":"start","resume":{"token":"x","next":0}}', "bad_message", True),
+        ('{"type":"start","resume":{"token":"x","next":-1}}', "bad_message", True),
+        ('{"type":"start","resume":{"token":"x"}}', "bad_message", True),
         (
             json.dumps({"type": "start", "identity": {"points": [[i, i] for i in range(68)]}}),
             "bad_identity",
@@ -614,6 +642,263 @@ def test_frames_are_consecutive_and_add_up_whatever_happens(
     assert [m.id for m in stream.of(wire.MarkReached)] == [str(k) for k in range(marks)]
     (end,) = stream.of(wire.End)
     assert end.frames + end.dropped == frames and end.frames == len(stream.frames)
+
+
+# Lost connections
+
+
+SOUND = voice(0.35)
+
+
+@dataclass
+class Script:
+    """A stream driven by steps, with or without the losses among them."""
+
+    stream: Stream
+    lossy: bool
+    marks: int = 0
+    resets: list[int] = field(default_factory=list[int])
+    sent: dict[int, np.ndarray[Any, Any]] = field(default_factory=dict[int, Any])
+
+    def step(self, name: str, size: int) -> None:
+        stream = self.stream
+        if name == "audio":
+            stream.audio(SOUND[size : size + 4000])
+        elif name == "silence":
+            stream.say(type="silence", samples=3000)
+        elif name == "mark":
+            stream.say(type="mark", id=str(self.marks))
+            self.marks += 1
+        elif name == "emotion":
+            stream.say(type="emotion", weights={"happy": size / 1000})
+        elif name == "identity":
+            points = (NEUTRAL * (1 + size / 1000)).tolist()
+            stream.say(type="identity", id=f"face {size}", points=points)
+        elif name == "reset":
+            self.resets.append(stream.session.slider.total)
+            stream.say(type="reset")
+        elif name == "wait":
+            stream.wait(size / 1000)
+        elif name == "lose":
+            self.lose(size)
+        else:
+            stream.reading = name == "read"
+            stream.work()
+
+    def lose(self, size: int) -> None:
+        """A second without a connection, then on from one of the frames that were sent."""
+        stream = self.stream
+        if not self.lossy:
+            return stream.wait(1.0)
+        reading, stream.reading = stream.reading, False
+        stream.lose()
+        stream.wait(1.0)
+        stream.reading = reading
+        self.see()
+        stream.take_over(round(stream.session.outbox.reached * size / 1000))
+        return None
+
+    def see(self) -> None:
+        """However often a frame comes, it is the same."""
+        for block in self.stream.of(wire.FrameBlock):
+            for k, values in enumerate(block.values):
+                n = block.first + k
+                assert np.array_equal(self.sent.setdefault(n, values), values)
+
+
+STEPS = ("audio", "silence", "mark", "emotion", "identity", "reset", "wait", "stall", "read")
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from((*STEPS, "lose", "lose", "audio")), st.integers(0, 1000)),
+        max_size=25,
+    ),
+    st.sampled_from(["live", "file"]),
+    st.sampled_from([(3, 3), (1, 0), (10, 5)]),
+)
+def test_a_lost_connection_costs_no_frame_no_mark_and_no_reply(
+    steps: list[tuple[str, int]], mode: str, shape: tuple[int, int]
+) -> None:
+    scripts = [
+        Script(Stream(mode=mode, hop=shape[0], lookahead=shape[1]), lossy)
+        for lossy in (False, True)
+    ]
+    for script in scripts:
+        for name, size in steps:
+            script.step(name, size)
+        script.stream.say(type="end")
+        script.step("lose", 900)
+        script.stream.wait(60)
+        script.step("read", 0)
+        script.see()
+    calm, hit = scripts
+    total = hit.stream.session.slider.total
+    assert hit.stream.accounted() == list(range(total))
+    (end,) = hit.stream.of(wire.End)
+    assert (end.frames, end.frames + end.dropped) == (len(hit.stream.frames), total)
+    assert [m.id for m in hit.stream.of(wire.MarkReached)] == [str(k) for k in range(hit.marks)]
+    kinds = (wire.EmotionSet, wire.IdentitySet, wire.ResetDone)
+    for kind in kinds:
+        assert hit.stream.of(kind) == calm.stream.of(kind)
+    below = 0
+    for m in hit.stream.out:
+        if isinstance(m, wire.FrameBlock):
+            below = m.first + len(m.values)
+        elif isinstance(m, wire.Dropped):
+            below = m.first + m.count
+        elif isinstance(m, (wire.MarkReached, wire.ResetDone)):
+            assert m.n <= below
+    # A reset eases from the frame that came last, which is another one where frames are unread.
+    eased = {n + k for n in hit.resets for k in range(3)}
+    for n, values in hit.sent.items():
+        if n in calm.sent and n not in eased:
+            assert np.array_equal(values, calm.sent[n]), n
+
+
+def test_a_resumed_session_says_how_it_stands() -> None:
+    stream = Stream(audio={"rate": 48_000})
+    stream.audio(voice(1.0, 48_000))
+    stream.say(type="emotion", weights={"sad": 0.25})
+    stream.say(type="identity", id="me", points=(NEUTRAL * 2).tolist())
+    (first,) = stream.of(wire.Ready)
+    seen = stream.frames[-1]
+    stream.lose()
+    stream.wait(5)
+    ready = stream.resume(seen - 3)
+    assert ready.session == first.session and ready.resume != first.resume
+    assert (ready.audio_position, ready.n) == (48_000, seen - 3)
+    assert (ready.emotion["sad"], ready.identity) == (0.25, "me")
+    assert (ready.hop, ready.lookahead, ready.limits.resume_s) == (3, 3, 30)
+    assert stream.frames == list(range(seen + 1))
+
+
+def test_what_was_received_is_computed_while_nobody_is_connected() -> None:
+    stream = Stream()
+    stream.audio(voice(10.0))
+    assert len(stream.frames) == 60
+    stream.lose()
+    stream.reading = False
+    stream.wait(9)
+    stream.reading = True
+    stream.resume(60)
+    assert stream.frames == list(range(297)) and not stream.of(wire.Dropped)
+
+
+def test_only_so_many_unsent_frames_are_kept_for_a_lost_client() -> None:
+    stream = Stream(limits=wire.Limits(resume_s=60))
+    for _ in range(60):
+        stream.audio(voice(1.0))
+    assert stream.frames == list(range(60))
+    stream.lose()
+    stream.reading = False
+    stream.wait(55)
+    stream.reading = True
+    stream.resume(50)
+    total = 57 * 30
+    (dropped,) = stream.of(wire.Dropped)
+    assert dropped == wire.Dropped(60, total - 60 - HISTORY, "resume")
+    assert stream.accounted() == list(range(total))
+
+
+def test_frames_that_come_again_do_not_make_a_slow_reader() -> None:
+    stream = Stream()
+    for _ in range(20):
+        stream.audio(voice(1.0))
+        stream.wait(1)
+    stream.lose()
+    stream.reading = False
+    stream.wait(1)
+    stream.session.resumed(wire.ResumeFrom(stream.session.token, 0), stream.now)
+    stream.audio(voice(2.0))  # comes to be sent before the rest was read
+    assert stream.session.outbox.waiting > LIVE_BACKLOG
+    assert not stream.session.outbox.dropped
+
+
+def test_a_frame_beyond_what_was_sent_cannot_be_resumed_from() -> None:
+    stream = Stream()
+    stream.audio(voice(1.0))
+    token, sent = stream.session.token, len(stream.frames)
+    stream.lose()
+    with pytest.raises(BadMessage):
+        stream.session.resumed(wire.ResumeFrom(token, sent + 1), stream.now)
+    assert stream.session.lost_at is not None and stream.session.token == token
+    assert stream.resume(sent).n == sent
+
+
+def test_a_lost_session_is_neither_idle_nor_kept_for_long() -> None:
+    stream = Stream(limits=wire.Limits(idle_s=2, resume_s=10))
+    stream.audio(voice(1.0))
+    stream.lose()
+    stream.wait(9.9)
+    assert stream.session.state is State.OPEN and not stream.codes
+    stream.wait(0.2)
+    assert stream.session.state is State.CLOSED and not stream.codes
+
+
+def test_a_resumed_session_can_be_idle_again() -> None:
+    stream = Stream(limits=wire.Limits(idle_s=2))
+    stream.lose()
+    stream.wait(5)
+    stream.resume(0)
+    stream.wait(1.9)
+    assert stream.codes == []
+    stream.wait(0.2)
+    assert stream.codes == ["idle"]
+
+
+def test_an_end_that_may_not_have_come_is_told_again() -> None:
+    stream = Stream(mode="file")
+    stream.audio(voice(1.0))
+    stream.say(type="end")
+    assert stream.session.state is State.ENDED
+    stream.lose()
+    stream.wait(20)
+    stream.resume(12)
+    assert stream.frames == list(range(30)) and stream.of(wire.End) == [wire.End(30, 0, 1.0)]
+    assert stream.session.closing is not None and stream.session.closing.code == 1000
+
+
+def test_a_client_that_does_not_know_whether_its_end_came_says_it_again() -> None:
+    stream = Stream()
+    stream.audio(voice(8.0))
+    stream.say(type="end")
+    stream.lose()
+    stream.resume(0)
+    stream.say(type="end")
+    assert stream.codes == [] and stream.session.state is State.ENDING
+    stream.say(type="mark", id="late")
+    assert stream.codes == ["bad_message"]
+
+
+def test_what_cannot_be_resumed_ends_with_its_connection() -> None:
+    new, failed, off = Stream(started=False), Stream(), Stream(limits=wire.Limits(resume_s=0))
+    failed.session.fail(Internal("broken"), failed.now)
+    for stream in (new, failed, off):
+        stream.lose()
+        assert stream.session.state is State.CLOSED
+
+
+def test_a_resume_is_for_the_first_message_alone() -> None:
+    stream = Stream()
+    stream.say(type="start", resume={"token": stream.session.token, "next": 0})
+    assert stream.codes == ["bad_message"] and stream.session.wanted is None
+    stream = Stream(started=False)
+    stream.say(type="start", resume={"token": "t", "next": 7})
+    assert stream.session.wanted == wire.ResumeFrom("t", 7) and not stream.out
+
+
+def test_a_microphone_gives_back_the_time_of_the_gap_by_silence() -> None:
+    stream = Stream()
+    stream.audio(voice(1.0))
+    stream.lose()
+    stream.wait(6)
+    ready = stream.resume(0)
+    stream.say(type="silence", samples=5 * 16_000)
+    assert stream.accounted() == list(range((6 * 30 - 3) // 3 * 3))  # all of it is due already
+    stream.audio(voice(1.0))
+    assert ready.audio_position == 16_000
+    assert stream.session.clock.end == pytest.approx(stream.now + 1.0)
 
 
 # Emotion and identity

@@ -1,0 +1,122 @@
+"""What moves a session on, with a connection or without: the engine's answers and the timer."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final, Protocol
+
+from numpy.typing import NDArray
+
+from kfusion import wire
+from server.engine import EngineThread
+from server.kept import Kept
+from server.metrics import Metrics
+from server.session import Job, Session, State, internal
+
+LEFT: Final = (1000, 1001, 1002, 1003, 1007, 1009)
+"""Close codes after which nobody comes back: in good order, or a breach of WebSocket's rules."""
+
+
+class Link(Protocol):
+    """A session's connection, as the driver sees it."""
+
+    def moved(self) -> None:
+        """Something may be there to send, or to read."""
+
+    def replaced(self) -> None:
+        """Another connection has taken the session over."""
+
+
+class Driver:
+    """One session's life: its windows, its timer, its place among the kept ones."""
+
+    def __init__(
+        self, session: Session, engine: EngineThread, metrics: Metrics, kept: Kept[Driver]
+    ) -> None:
+        self.session, self.engine, self.metrics, self.kept = session, engine, metrics, kept
+        self.loop = asyncio.get_running_loop()
+        self.link: Link | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self.counted: dict[str, int] = {}
+
+    def pump(self) -> None:
+        """Moves the session on: windows to the engine, the next timer, the connection."""
+        now = self.loop.time()
+        self.session.tick(now)
+        while (job := self.session.take_window(now)) is not None:
+            self.engine.submit(job, self._done)
+        self._set_timer(now)
+        if self.session.state is State.CLOSED:
+            self._forget()
+        elif self.session.token:
+            self.kept.know(self, self.session.token)
+        if self.link is not None:
+            self.link.moved()
+
+    def _set_timer(self, now: float) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        at = self.session.wake_at()
+        if at < float("inf"):
+            self.timer = self.loop.call_at(max(at, now + 0.001), self.pump)
+
+    def _done(self, job: Job, result: NDArray[Any] | Exception) -> None:
+        now = self.loop.time()
+        if isinstance(result, Exception):
+            self.session.fail(internal(result), now)
+        else:
+            self.session.complete(job, result, now)
+        self.pump()
+
+    # Connections come and go
+
+    def resumed(self, link: Link, wanted: wire.ResumeFrom) -> Link | None:
+        """Another connection takes the session over; gives the one that it had, if any.
+
+        Raises :class:`~kfusion.errors.BadMessage`, and changes nothing, for a wrong ``next``.
+        """
+        self.session.resumed(wanted, self.loop.time())
+        before, self.link = self.link, link
+        self.kept.found(self)
+        self.metrics.kept.set(len(self.kept.lost))
+        self.metrics.resumed.inc()
+        if before is not None:
+            before.replaced()
+        return before
+
+    def left(self, link: Link, code: int | None) -> None:
+        """A connection was closed, with this code."""
+        if self.link is not link:
+            return
+        self.link = None
+        if code in LEFT:
+            self.session.state = State.CLOSED
+        else:
+            self.session.lost(self.loop.time())
+        if self.session.state is not State.CLOSED:
+            first = self.kept.lose(self)
+            if first is not None:
+                first.session.state = State.CLOSED
+                first.pump()
+        self.pump()
+        self.metrics.kept.set(len(self.kept.lost))
+
+    def _forget(self) -> None:
+        self.kept.forget(self)
+        self.metrics.kept.set(len(self.kept.lost))
+        self.count()
+
+    def count(self) -> None:
+        """Adds to the metrics what has come since the last time."""
+        outbox, metrics = self.session.outbox, self.metrics
+        totals = [("sent", metrics.frames, outbox.written)]
+        totals += [
+            (f"dropped {k}", metrics.dropped.labels(k), n) for k, n in outbox.dropped.items()
+        ]
+        totals += [
+            (f"error {k}", metrics.errors.labels(k), n) for k, n in self.session.told.items()
+        ]
+        for name, counter, total in totals:
+            counter.inc(total - self.counted.get(name, 0))
+            self.counted[name] = total
