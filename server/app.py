@@ -157,7 +157,7 @@ class App:
         return Busy(f"all {self.config.max_sessions} streams are taken", RETRY_S)
 
     async def _half_open(self, ws: ServerConnection) -> str | None:
-        """The first message of a client whose session holds a place by its old connection."""
+        """A newcomer's first message, if its own old connection still holds one of the places."""
         try:
             async with asyncio.timeout(HALF_OPEN_S):
                 message = await ws.recv()
@@ -172,8 +172,8 @@ class App:
     def _resume(self, connection: Connection, wanted: wire.ResumeFrom) -> Driver:
         """Gives a connection the session that its client had.
 
-        Raises :class:`~kfusion.errors.UnknownSession`, :class:`~kfusion.errors.BadMessage` for a
-        wrong ``next``, and :class:`~kfusion.errors.Busy`; the session is kept as it was.
+        Raises :class:`~kfusion.errors.UnknownSession`, and :class:`~kfusion.errors.BadMessage` for
+        a wrong ``next``; the session is kept as it was.
         """
         driver = self.kept.find(wanted.token)
         if driver is None:
@@ -181,8 +181,6 @@ class App:
                 "start.resume.token is of no session that is kept (each token serves once, and "
                 f"lost sessions are kept {self.config.limits.resume_s:g} s); wanted a new start"
             )
-        if connection not in self.seated and driver.link is None:
-            raise self._busy()
         before = driver.resumed(connection, wanted)
         if isinstance(before, Connection):
             self._unseat(before)

@@ -145,6 +145,22 @@ def test_what_was_dropped_before_is_not_counted_again() -> None:
     assert len(reader.frames) == 900 and reader.dropped == list(range(400))
 
 
+def test_what_is_dropped_twice_is_announced_by_one_range() -> None:
+    reader = Reader()
+    for dropped in (0, 4, 0):
+        reader.fill(10)
+        reader.outbox.drop_oldest(dropped, "slow_reader")
+        reader.read(100)
+    reader.rewind(5)
+    reader.read(2)
+    reader.outbox.drop_all(30, 32, "reset")
+    reader.put = 32
+    reader.read(100)
+    reader.check()
+    assert [m for m in reader.got if isinstance(m, wire.Dropped)] == [wire.Dropped(7, 25, "reset")]
+    assert reader.frames == list(range(7))
+
+
 def test_a_frame_that_was_not_sent_cannot_be_the_next() -> None:
     reader = Reader()
     reader.fill(10)

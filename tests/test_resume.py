@@ -134,7 +134,7 @@ async def test_a_half_open_connection_is_closed_and_its_session_goes_on() -> Non
 
 @pytest.mark.asyncio
 async def test_a_connection_that_takes_nothing_any_more_is_replaced_too() -> None:
-    async with serving() as (_, opened):
+    async with serving() as (app, opened):
         client = await opened(encoding="json", mode="file")
         old = client.ws
         old.transport.pause_reading()
@@ -144,6 +144,7 @@ async def test_a_connection_that_takes_nothing_any_more_is_replaced_too() -> Non
         await asyncio.sleep(0.5)  # until the server's buffers are full, or nearly
         ready = await client.ask(token, 0)
         assert isinstance(ready, wire.Ready) and ready.n == 0
+        assert b"kfusion_streams 1.0" in app.metrics.text()
         await client.say(type="silence", samples=40 * 16_000 - ready.audio_position)
         await client.say(type="end")
         await client.rest()

@@ -50,11 +50,13 @@ class Stream:
         kept: list[Any] = []
         for m in self.out:
             if isinstance(m, wire.FrameBlock):
-                values = m.values[: max(0, wanted - m.first)]
-                kept.append(wire.FrameBlock(m.output, m.first, m.clock_us, values))
+                if m.first < wanted:
+                    values = m.values[: wanted - m.first]
+                    kept.append(wire.FrameBlock(m.output, m.first, m.clock_us, values))
             elif isinstance(m, wire.Dropped):
-                count = min(m.count, max(0, wanted - m.first))
-                kept.append(wire.Dropped(m.first, count, m.reason))
+                if m.first < wanted:
+                    count = min(m.count, wanted - m.first)
+                    kept.append(wire.Dropped(m.first, count, m.reason))
             elif not isinstance(m, wire.End) and getattr(m, "n", -1) < wanted:
                 kept.append(m)
         self.out = kept
@@ -813,6 +815,44 @@ def test_frames_that_come_again_do_not_make_a_slow_reader() -> None:
     stream.audio(voice(2.0))  # comes to be sent before the rest was read
     assert stream.session.outbox.waiting > LIVE_BACKLOG
     assert not stream.session.outbox.dropped
+
+
+def test_after_a_resume_a_reset_eases_from_the_last_frame_that_came() -> None:
+    stream = Stream(mode="file", emotion={"surprised": 1})
+    stream.audio(voice(1.0))
+    stream.say(type="emotion", weights={}, ramp=0)
+    stream.give(bytes(2 * 16_000))
+    stream.lose()
+    stream.reading = False
+    stream.session.resumed(wire.ResumeFrom(stream.session.token, 20), stream.now)
+    came = stream.points[19]  # with its mouth open; later ones are shut
+    stream.say(type="reset")
+    stream.give(bytes(2 * 8000))
+    stream.reading = True
+    stream.say(type="end")
+    first = stream.points[stream.frames.index(60)]
+    np.testing.assert_allclose(first[8], NEUTRAL[8] + (came - NEUTRAL)[8] * 0.75, atol=1e-3)
+
+
+def test_replies_that_come_again_are_not_held_against_the_client() -> None:
+    stream = Stream()
+    for _ in range(MAX_UNSENT):
+        stream.say(type="emotion", weights={"happy": 0.5})
+    stream.lose()
+    stream.reading = False
+    stream.session.resumed(wire.ResumeFrom(stream.session.token, 0), stream.now)
+    for _ in range(MAX_UNSENT - 1):
+        stream.say(type="mark", id="m")
+    assert stream.codes == [] and stream.session.closing is None
+
+
+def test_a_resume_whose_answer_never_left_is_answered_once_by_the_next() -> None:
+    stream = Stream()
+    stream.lose()
+    stream.session.resumed(wire.ResumeFrom(stream.session.token, 0), stream.now)
+    stream.lose()
+    stream.resume(0)
+    assert len(stream.of(wire.Ready)) == 1
 
 
 def test_a_frame_beyond_what_was_sent_cannot_be_resumed_from() -> None:
