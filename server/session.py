@@ -128,9 +128,7 @@ class Session:
         self.marks: deque[tuple[int, str]] = deque()
         self.live = True
         self.token = ""  # with which a lost connection is resumed, once
-        self.wanted: wire.ResumeFrom | None = (
-            None  # another session, asked for by the first message
-        )
+        self.wanted: wire.ResumeFrom | None = None  # another session, that the client had
         self.lost_at: float | None = None  # without a connection since
         self.resumptions = 0
         self.most_unsent = MAX_UNSENT
