@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from kfusion.checkpoint import FORMAT, load_model, normalisation, save_model
-from kfusion.config import ModelConfig
+from kfusion.config import PRESETS
 from kfusion.errors import CheckpointError
 from kfusion.model import KFusion
 from kfusion.runtime import WEIGHTS, file_sha256
@@ -131,7 +131,7 @@ def test_a_file_of_the_first_version_still_loads_and_answers_the_same() -> None:
 
 def test_the_bundled_model_says_where_it_came_from() -> None:
     model, provenance = load_model(WEIGHTS)
-    assert model.config == ModelConfig()
+    assert model.config == replace(PRESETS["compact"], dropout=0.0)
     assert WEIGHTS.stat().st_size < 20_000_000
     assert {"command", "data", "sha256", "seed", "split", "licence", "steps"} <= set(provenance)
     assert "CC BY 4.0" in provenance["licence"]

@@ -96,7 +96,8 @@ def test_ablations_differ_from_the_whole_in_the_part_they_name() -> None:
     assert _kfusion("without-global").global_domain is None
     assert not _kfusion("without-lstm").content_domain.lstm
     assert ablation_of(ModelConfig()) == "kfusion"
-    assert name_of(kfusion_bundled()) == "no-direct-paths"
+    assert name_of(kfusion_bundled()) == "kfusion"
+    assert name_of(_kfusion("no-direct-paths")) == "no-direct-paths"
 
 
 def _kfusion(name: str) -> KFusion:

@@ -35,7 +35,7 @@ ABLATIONS: Final[dict[str, dict[str, Any]]] = {
 
 CHOICES: Final[dict[str, dict[str, Any]]] = {
     "lstm-cells": {"cell": "lstm"},
-    "no-direct-paths": {"direct": False, "cell": "lstm", "lstm_width": 128},
+    "no-direct-paths": {"direct": False, "cell": "lstm", "lstm_width": 128, "global_layers": 2},
 }
 """KFusion without what was changed for accuracy at a small budget: only GRUs for LSTMs, and all
 (which is the network of the first bundled weights)."""
