@@ -81,14 +81,17 @@ def test_an_empty_track_has_no_spans_and_is_nowhere_known() -> None:
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        (HEADER + "x\t0.00\t0.10\tB\nx\t0.10\t0.20\tAA1\n", "line 3: KeyError.'AA1'"),
-        ("clip\tstart_s\tphone\nx\t0.00\tB\n", "line 2: KeyError.'end_s'"),
-        (HEADER + "x\t0.00\n", "line 2: TypeError"),
-        (HEADER + "x\tnow\t0.10\tB\n", "line 2: ValueError.*'now'"),
+        (
+            HEADER + "x\t0.00\t0.10\tB\nx\t0.10\t0.20\tAA1\n",
+            "line 3: no table of phones \\(KeyError.'AA1'",
+        ),
+        ("clip\tstart_s\tphone\nx\t0.00\tB\n", "line 2: no table of phones \\(KeyError.'end_s'"),
+        (HEADER + "x\t0.00\n", "line 2: no table of phones \\(TypeError"),
+        (HEADER + "x\tnow\t0.10\tB\n", "line 2: no table of phones \\(ValueError.*'now'"),
         (HEADER + "x\t-0.10\t0.10\tB\n", "from -0.10 to 0.10 s"),
         (HEADER + "x\t0.20\t0.10\tB\n", "from 0.20 to 0.10 s"),
-        (HEADER + "x\t0\tnan\tB\n", "line 2: ValueError"),
-        (HEADER + "x\t0\tinf\tB\n", "line 2: OverflowError"),
+        (HEADER + "x\t0\tnan\tB\n", "line 2: no table of phones \\(ValueError"),
+        (HEADER + "x\t0\tinf\tB\n", "line 2: no table of phones \\(OverflowError"),
         (HEADER + "x\t0\t1e9\tB\n", "from 0 to 1e9 s"),
         (None, "FileNotFoundError"),
     ],

@@ -165,7 +165,9 @@ def read_phones(path: Path) -> dict[str, Track]:
                 found.setdefault(line["clip"], []).append((start, end, INDEX[line["phone"]]))
     except (OSError, KeyError, TypeError, ValueError, OverflowError, csv.Error) as error:
         wanted = "clip, start_s, end_s and an ARPAbet phone without stress, separated by tabs"
-        raise DataError(f"{path}, line {number}: {error!r}; wanted lines of {wanted}") from None
+        raise DataError(
+            f"{path}, line {number}: no table of phones ({error!r}); wanted lines of {wanted}"
+        ) from None
     tracks: dict[str, Track] = {}
     for clip, each in found.items():
         track = np.zeros(max(end for _, end, _ in each), np.uint8)
