@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
@@ -270,22 +271,19 @@ def loader(
         worker_init_fn=_quiet,
         pin_memory=pin,
     )
-    return batches if workers else _on_one_thread(batches)
+    return batches if workers else _ahead(batches)
 
 
-def _on_one_thread(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """A window is too little work to be shared among threads: waking them takes longer."""
+def _ahead(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Each batch is made while the step before it runs, by a thread that shares its work with no
+    other: a window is too little of it, and waking threads takes longer.
+    """
     waiting = iter(batches)
-    while True:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            batch = next(waiting, None)
-        finally:
-            torch.set_num_threads(threads)
-        if batch is None:
-            return
-        yield batch
+    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as maker:
+        made = maker.submit(next, waiting, None)
+        while (batch := made.result()) is not None:
+            made = maker.submit(next, waiting, None)
+            yield batch
 
 
 def _quiet(_: int) -> None:
