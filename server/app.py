@@ -161,13 +161,15 @@ class App:
         try:
             async with asyncio.timeout(HALF_OPEN_S):
                 message = await ws.recv()
-            asked = wire.parse_client(message) if isinstance(message, str) else None
+            if isinstance(message, bytes):
+                return None
+            asked = wire.parse_client(message)
         except (TimeoutError, ConnectionClosed, WireError):
             return None
         if not isinstance(asked, wire.Start) or asked.resume is wire.UNSET:
             return None
         driver = self.kept.find(asked.resume.token)
-        return wire.encode(asked) if driver is not None and driver.link is not None else None
+        return message if driver is not None and driver.link is not None else None
 
     def _resume(self, connection: Connection, wanted: wire.ResumeFrom) -> Driver:
         """Gives a connection the session that its client had.

@@ -21,7 +21,7 @@ from functools import cached_property
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -270,28 +270,24 @@ class Corpus:
         self.audio = self._mapped("audio.i16", (-1,), sum(e.audio[1] for e in self.entries) * 2)
         size = _frames(self.entries) * FRAME_BYTES
         self.points = self._mapped("points.i16", (-1, 68, 2), size)
-        self._phones = self._spoken()
+        steps = _steps(self.entries)
+        self._phones = (
+            self._mapped("phones.u8", (-1,), steps, "u1") if steps else np.zeros(0, np.uint8)
+        )
         check_splits([self])
 
-    def _mapped(self, name: str, shape: tuple[int, ...], size: int) -> NDArray[np.int16]:
+    def _mapped(
+        self, name: str, shape: tuple[int, ...], size: int, kind: str = "<i2"
+    ) -> NDArray[Any]:
         path = self.folder / name
         try:
             found = path.stat().st_size
             if not size or found < size:
-                raise DataError(f"{path}: has {found} bytes; the index wants {size}")
-            mapped = np.memmap(path, "<i2", "r", shape=(size // 2,))
+                raise DataError(f"{path}: has {found} bytes; by its index wanted {size} bytes")
+            mapped = np.memmap(path, kind, "r", shape=(size // np.dtype(kind).itemsize,))
         except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error})") from None
-        return mapped.reshape(shape)
-
-    def _spoken(self) -> NDArray[np.uint8]:
-        path, size = self.folder / "phones.u8", _steps(self.entries)
-        if not size:
-            return np.zeros(0, np.uint8)
-        try:
-            return np.memmap(path, np.uint8, "r", shape=(size,))
-        except (OSError, ValueError) as error:
             raise DataError(f"{path}: cannot be read ({error}); wanted {size} bytes") from None
+        return mapped.reshape(shape)
 
     def of(self, split: Which) -> list[Entry]:
         """The entries of one side; DataError where there is none."""

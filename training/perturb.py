@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from kfusion.config import SAMPLE_RATE
 from kfusion.errors import DataError
-from training.augment import pitched
+from training import augment
 from training.clips import Samples, read_sound
 from training.splits import split_of_clip
 
@@ -48,7 +48,7 @@ def gained(audio: Samples, db: float) -> Samples:
 def shifted(audio: Samples, semitones: float) -> Samples:
     """Pitch and formants moved together, the length kept: a phase vocoder, then resampling."""
     with torch.inference_mode():
-        return pitched(torch.from_numpy(audio), 2 ** (semitones / 12)).numpy()
+        return augment.pitched(torch.from_numpy(audio), 2 ** (semitones / 12)).numpy()
 
 
 def sped(audio: Samples, speed: float) -> Samples:
@@ -59,7 +59,7 @@ def sped(audio: Samples, speed: float) -> Samples:
 def paced(audio: Samples, speed: float) -> Samples:
     """Spoken ``speed`` times as fast at its own pitch (a phase vocoder)."""
     with torch.inference_mode():
-        return pitched(torch.from_numpy(sped(audio, speed)), 1 / speed).numpy()
+        return augment.pitched(torch.from_numpy(sped(audio, speed)), 1 / speed).numpy()
 
 
 def telephone(audio: Samples) -> Samples:
@@ -83,9 +83,8 @@ def _band(audio: NDArray[Any], rate: int) -> NDArray[Any]:
 
 
 def mixed(audio: Samples, noise: Samples, snr_db: float) -> Samples:
-    """Noise under a voice; their levels are those of the whole clips."""
-    level = rms(audio) / max(rms(noise), 1e-12) * 10 ** (-snr_db / 20)
-    return np.clip(audio + level * noise[: len(audio)], -1, 1).astype(np.float32)
+    """Noise under a voice; their levels are those of the whole clips, as long as each other."""
+    return np.clip(augment.mixed(audio, noise, snr_db), -1, 1)
 
 
 def held_out_voices(folder: Path) -> dict[str, list[Path]]:

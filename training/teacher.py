@@ -26,14 +26,16 @@ from tqdm import tqdm
 
 from kfusion.config import FPS
 from kfusion.errors import DataError, KFusionError
-from kfusion.landmarks import INNER_LOWER, INNER_UPPER, Identity, align, to_canonical
+from kfusion.landmarks import Identity, align, to_canonical
 from training import phones
 from training.clips import Clip, at_times
 from training.corpus import Corpus, open_corpora
+from training.losses import LossWeights, loss
 from training.phones import INDEX, PHONES, STEP_S, Track
 from training.scoring import evaluate
 
 UNIT_PX: Final = 4.0
+WEIGHTS: Final = LossWeights(mouth=4, velocity=4, gap=0.5)
 ALIKE: Final = ("PBM", "FV", "TDN", "KG", "SZ", "CH JH SH ZH", "TH DH")
 """Phones that look alike, one letter each or apart by spaces: each stands in for the others while
 the teacher learns."""
@@ -154,19 +156,12 @@ def train(corpora: Sequence[Corpus], steps: int = 1500, seed: int = 1) -> Teache
     teacher.rest.copy_(torch.from_numpy(np.mean([k.rest for k in known], axis=0)))
     optimizer = torch.optim.AdamW(teacher.parameters(), lr=2e-3, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, steps)
-    weight = torch.ones(68, 1)
-    weight[48:] = 4
-    weight = weight / weight.mean()
     for _ in tqdm(range(steps), unit="step", mininterval=5):
         spoken, target = _batch(known, rng, 32, alike)
-        error = (teacher(spoken, frame_times(target.shape[1])) - target) / UNIT_PX
-        gap = error[:, :, list(INNER_LOWER), 1].mean(-1) - error[:, :, list(INNER_UPPER), 1].mean(
-            -1
-        )
-        loss = (error.square() * weight).mean() + 0.5 * gap.square().mean()
-        loss = loss + 4 * ((error[:, 1:] - error[:, :-1]).square() * weight).mean()
+        said = teacher(spoken, frame_times(target.shape[1]))
+        error = loss(said / UNIT_PX, target / UNIT_PX, torch.ones(target.shape[:2]), WEIGHTS)
         optimizer.zero_grad()
-        loss.backward()
+        error["total"].backward()
         nn.utils.clip_grad_norm_(teacher.parameters(), 1.0)
         optimizer.step()
         schedule.step()
