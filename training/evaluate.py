@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from kfusion import mp4
 from kfusion.config import FRAMES
-from kfusion.errors import DataError, KFusionError
+from kfusion.errors import DataError
 from kfusion.runtime import WEIGHTS, Animator
 from kfusion.stream import HOPS
 from training import side_by_side
@@ -35,6 +35,7 @@ from training.figures import Strip, draw_overlay, pick
 from training.latency import draw_latency, latency_table, sweep
 from training.legacy import AUTHORS_BATCH
 from training.networks import engine_of
+from training.program import ended
 from training.published import VARIANTS, table_1, table_2
 from training.scoring import (
     Predict,
@@ -286,12 +287,7 @@ def write(task: Task, results: Mapping[str, Result], lines: list[dict[str, Any]]
 
 def main(argv: list[str] | None = None) -> int:
     a = arguments(argv)
-    try:
-        run(a)
-    except KFusionError as error:
-        print(f"kfusion-evaluate: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return ended("kfusion-evaluate", lambda: run(a))
 
 
 if __name__ == "__main__":

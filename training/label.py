@@ -11,18 +11,18 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from pathlib import Path
 
 from tqdm import tqdm
 
-from kfusion.errors import DataError, KFusionError
+from kfusion.errors import DataError
 from kfusion.landmarks import Identity
 from kfusion.runtime import file_sha256
 from training import teacher
 from training.clips import SOUNDS, Clip, read_sound
 from training.corpus import Corpus, CorpusWriter, Header
 from training.phones import STEP, read_phones
+from training.program import ended
 from training.splits import LeakError, split_of_clip
 
 
@@ -71,6 +71,11 @@ def label(source: Path, phones: Path, speaker: str, taught_by: Path, out: Path) 
     return Corpus(out)
 
 
+def run(a: argparse.Namespace) -> None:
+    corpus = label(a.source, a.phones, a.speaker, a.teacher, a.out)
+    print(f"{a.out}: {len(corpus.entries)} clips")
+
+
 def main() -> int:
     p = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -83,13 +88,7 @@ def main() -> int:
     )
     p.add_argument("--out", type=Path, required=True)
     a = p.parse_args()
-    try:
-        corpus = label(a.source, a.phones, a.speaker, a.teacher, a.out)
-    except (KFusionError, OSError) as error:
-        print(f"training.label: {error}", file=sys.stderr)
-        return 2
-    print(f"{a.out}: {len(corpus.entries)} clips")
-    return 0
+    return ended("training.label", lambda: run(a))
 
 
 if __name__ == "__main__":

@@ -26,8 +26,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from kfusion.config import SAMPLE_RATE
-from kfusion.errors import DataError, KFusionError
+from kfusion.errors import DataError
 from training.clips import SOUNDS, Samples, read_sound
+from training.program import ended
 
 Track = NDArray[np.uint8]
 
@@ -205,6 +206,28 @@ def read_words(path: Path) -> dict[str, str]:
         raise DataError(f"{path}: {error!r}; wanted columns clip and words, by tabs") from None
 
 
+def run(a: argparse.Namespace) -> None:
+    words = read_words(a.words)
+    sounds = sorted(f for f in a.source.iterdir() if f.suffix in SOUNDS)
+    sounds = [f for f in sounds if a.recognise or f.stem in words]
+    if not sounds:
+        raise DataError(f"{a.source}: no sound that {a.words} has words for")
+    Aligner()  # says at once where pocketsphinx is not there
+    without = 0
+    with a.out.open("w", newline="") as file:
+        table = csv.writer(file, delimiter="\t", lineterminator="\n")
+        table.writerow(["clip", "start_s", "end_s", "phone"])
+        found = tracks_of(sounds, words, recognise=a.recognise, processes=a.processes)
+        for name, track in tqdm(found, total=len(sounds), unit="clip", mininterval=5):
+            if isinstance(track, str):
+                without += 1
+                print(f"{name}: {track}", file=sys.stderr)
+                continue
+            for start, end, phone in spans(track):
+                table.writerow([name, f"{start * STEP_S:.2f}", f"{end * STEP_S:.2f}", phone])
+    print(f"{a.out}: {len(sounds) - without} clips, without phones: {without}")
+
+
 def main() -> int:
     p = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -215,30 +238,7 @@ def main() -> int:
     p.add_argument("--recognise", action="store_true", help="clips whose words are not known too")
     p.add_argument("--processes", type=int, default=os.cpu_count())
     a = p.parse_args()
-    try:
-        words = read_words(a.words)
-        sounds = sorted(f for f in a.source.iterdir() if f.suffix in SOUNDS)
-        sounds = [f for f in sounds if a.recognise or f.stem in words]
-        if not sounds:
-            raise DataError(f"{a.source}: no sound that {a.words} has words for")
-        Aligner()  # says at once where pocketsphinx is not there
-        without = 0
-        with a.out.open("w", newline="") as file:
-            table = csv.writer(file, delimiter="\t", lineterminator="\n")
-            table.writerow(["clip", "start_s", "end_s", "phone"])
-            found = tracks_of(sounds, words, recognise=a.recognise, processes=a.processes)
-            for name, track in tqdm(found, total=len(sounds), unit="clip", mininterval=5):
-                if isinstance(track, str):
-                    without += 1
-                    print(f"{name}: {track}", file=sys.stderr)
-                    continue
-                for start, end, phone in spans(track):
-                    table.writerow([name, f"{start * STEP_S:.2f}", f"{end * STEP_S:.2f}", phone])
-    except (KFusionError, OSError) as error:
-        print(f"training.phones: {error}", file=sys.stderr)
-        return 2
-    print(f"{a.out}: {len(sounds) - without} clips, without phones: {without}")
-    return 0
+    return ended("training.phones", lambda: run(a))
 
 
 if __name__ == "__main__":

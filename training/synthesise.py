@@ -13,7 +13,6 @@ import csv
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,8 +21,9 @@ from typing import Final
 import numpy as np
 from tqdm import tqdm
 
-from kfusion.errors import DataError, KFusionError
+from kfusion.errors import DataError
 from training.phones import read_words
+from training.program import ended
 
 VOICES: Final = ("awb", "rms", "slt")
 PACES: Final = (0.75, 1.1)
@@ -63,6 +63,12 @@ def synthesise(sentences: Sequence[str], out: Path, processes: int, seed: int = 
     return table
 
 
+def run(a: argparse.Namespace) -> None:
+    sentences = {words for path in a.words for words in read_words(path).values()}
+    longest = sorted(sentences, key=lambda s: (-len(s), s))[: a.count]
+    print(synthesise(longest, a.out, a.processes))
+
+
 def main() -> int:
     p = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -72,14 +78,7 @@ def main() -> int:
     p.add_argument("--count", type=int, default=1000, help="sentences, the longest first")
     p.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     a = p.parse_args()
-    try:
-        sentences = {words for path in a.words for words in read_words(path).values()}
-        longest = sorted(sentences, key=lambda s: (-len(s), s))[: a.count]
-        print(synthesise(longest, a.out, a.processes))
-    except (KFusionError, OSError) as error:
-        print(f"training.synthesise: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return ended("training.synthesise", lambda: run(a))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ have moved. Phones that GRID's clips lack borrow their nearest visible neighbour
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,13 +24,14 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from kfusion.config import FPS
-from kfusion.errors import DataError, KFusionError
+from kfusion.errors import DataError
 from kfusion.landmarks import Identity, align, to_canonical
 from training import phones
 from training.clips import Clip, at_times
 from training.corpus import Corpus, open_corpora
 from training.losses import LossWeights, loss
 from training.phones import INDEX, PHONES, STEP_S, Track
+from training.program import ended
 from training.scoring import evaluate
 
 UNIT_PX: Final = 4.0
@@ -217,6 +217,24 @@ def load(path: Path) -> Teacher:
     return teacher.eval()
 
 
+def run(a: argparse.Namespace) -> None:
+    if a.threads:
+        torch.set_num_threads(a.threads)
+    corpora = open_corpora(a.data)
+    teacher = train(corpora, a.steps, a.seed)
+    save(teacher, a.out)
+    held_out = [(c, e) for c in corpora for e in c.entries if e.split == "validation"]
+    clips = [c.clip(e) for c, e in held_out if e.phones is not None]
+    if not clips:
+        print(f"{a.out}: no clip with phones is held out to measure it on")
+        return
+    row, _ = evaluate(clips, partial(frames_of, teacher))
+    print(
+        f"{a.out}: on {len(clips)} clips held out M-LD {row['m_ld']:.3f} px, M-LVD "
+        f"{row['m_lvd']:.3f}, lip correlation {row['correlation']:.3f}, gain {row['gain']:.2f}"
+    )
+
+
 def main() -> int:
     p = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -227,26 +245,7 @@ def main() -> int:
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--threads", type=int, default=0)
     a = p.parse_args()
-    if a.threads:
-        torch.set_num_threads(a.threads)
-    try:
-        corpora = open_corpora(a.data)
-        teacher = train(corpora, a.steps, a.seed)
-        save(teacher, a.out)
-        held_out = [(c, e) for c in corpora for e in c.entries if e.split == "validation"]
-        clips = [c.clip(e) for c, e in held_out if e.phones is not None]
-        if not clips:
-            print(f"{a.out}: no clip with phones is held out to measure it on")
-            return 0
-        row, _ = evaluate(clips, partial(frames_of, teacher))
-        print(
-            f"{a.out}: on {len(clips)} clips held out M-LD {row['m_ld']:.3f} px, M-LVD "
-            f"{row['m_lvd']:.3f}, lip correlation {row['correlation']:.3f}, gain {row['gain']:.2f}"
-        )
-    except (KFusionError, OSError) as error:
-        print(f"training.teacher: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return ended("training.teacher", lambda: run(a))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from kfusion.errors import DataError, KFusionError
+from kfusion.errors import DataError
 from kfusion.runtime import Animator
 from training.accuracy import accuracy
 from training.changed import changed
@@ -30,6 +30,7 @@ from training.dial import dial
 from training.export import inputs
 from training.findings import Lines, Section
 from training.following import voices
+from training.program import ended
 from training.quiet import silence
 from training.side_by_side import write_side_by_side
 from training.subject import Subject, open_engine
@@ -147,12 +148,7 @@ def write(out: Path, told: str, whole: dict[str, Any]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     a = arguments(argv)
-    try:
-        run(a)
-    except KFusionError as error:
-        print(f"kfusion-trial: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return ended("kfusion-trial", lambda: run(a))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Collection, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -24,9 +23,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from kfusion.config import SAMPLE_RATE
-from kfusion.errors import DataError, KFusionError
+from kfusion.errors import DataError
 from training.clips import Clip, Samples
 from training.corpus import Corpus, CorpusWriter
+from training.program import ended
 
 
 @dataclass(frozen=True)
@@ -143,6 +143,22 @@ def other_voices(
             yield from made
 
 
+def run(a: argparse.Namespace) -> None:
+    corpus = Corpus(a.data)
+    header = msgspec.structs.replace(
+        corpus.header, source=f"{corpus.header.source} in other voices"
+    )
+    with CorpusWriter(a.out, header) as writer:
+        done = writer.done
+        total = a.each * len(corpus.of("train"))
+        made = other_voices(corpus, a.each, a.processes, done)
+        of = {_named(e.name, k): e for e in corpus.of("train") for k in range(a.each)}
+        for clip in tqdm(made, initial=len(done), total=total, unit="clip"):
+            entry = of[clip.name]
+            writer.add(clip, "train", fps=entry.fps, tracked=entry.tracked)
+        writer.finish()
+
+
 def main() -> int:
     p = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -152,24 +168,7 @@ def main() -> int:
     p.add_argument("--each", type=int, default=3, help="voices for each clip")
     p.add_argument("--processes", type=int, default=os.cpu_count())
     a = p.parse_args()
-    try:
-        corpus = Corpus(a.data)
-        header = msgspec.structs.replace(
-            corpus.header, source=f"{corpus.header.source} in other voices"
-        )
-        with CorpusWriter(a.out, header) as writer:
-            done = writer.done
-            total = a.each * len(corpus.of("train"))
-            made = other_voices(corpus, a.each, a.processes, done)
-            of = {_named(e.name, k): e for e in corpus.of("train") for k in range(a.each)}
-            for clip in tqdm(made, initial=len(done), total=total, unit="clip"):
-                entry = of[clip.name]
-                writer.add(clip, "train", fps=entry.fps, tracked=entry.tracked)
-            writer.finish()
-    except KFusionError as error:
-        print(f"training.voices: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return ended("training.voices", lambda: run(a))
 
 
 if __name__ == "__main__":
