@@ -118,8 +118,8 @@ class Sound:
         if rng.random() < a.channel:
             audio = sounds.through_a_channel(rng, audio)
         if rng.random() < a.noise:
-            kind = sounds.music if rng.random() < 0.2 else sounds.coloured_noise
-            audio = mixed(audio, kind(rng, WINDOW), rng.uniform(*a.noise_snr_db))
+            behind = sounds.behind_speech(rng, WINDOW)
+            audio = mixed(audio, behind, rng.uniform(*a.noise_snr_db))
         if rng.random() < a.gain:
             audio = audio * np.float32(10 ** (rng.uniform(*a.gain_db) / 20))
         return audio.astype(np.float32, copy=False)

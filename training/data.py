@@ -218,13 +218,15 @@ def _to_rest(
     end: float,
 ) -> tuple[Array, NDArray[np.float64], Array, phones.Track]:
     """Sound that stops within the window, or holds no speech at all: the face comes to rest."""
-    if rng.random() < 0.4:
+    if rng.random() < 0.5:
         kind = rng.random()
         audio = np.zeros_like(audio)
-        if kind < 0.4:
+        if kind < 0.3:
             audio = rng.normal(0, 10 ** rng.uniform(-4.5, -2.6), WINDOW).astype(np.float32)
         elif kind < 0.9:
             audio = sounds.no_speech(rng, WINDOW)
+            if rng.random() < 0.5:  # a stream's first second begins with silence
+                audio[: rng.integers(WINDOW)] = 0
         return audio, np.zeros_like(target), np.ones_like(mask), np.zeros_like(spoken)
     end = min(end, times[0] + rng.uniform(0.1, 0.95))
     audio = audio.copy()

@@ -51,6 +51,12 @@ def no_speech(rng: Rng, count: int) -> Array:
     return kind(rng, count) * np.float32(10 ** rng.uniform(-3.7, -0.9))
 
 
+def behind_speech(rng: Rng, count: int) -> Array:
+    """What a microphone hears besides a voice: mostly noise, at times music or a hum."""
+    kind = (*[coloured_noise] * 7, hum, music, music)[rng.integers(10)]
+    return kind(rng, count)
+
+
 def through_a_channel(rng: Rng, audio: Array) -> Array:
     """(16000,) as another room, microphone or line would have given it: colour, band, echo."""
     octaves, knots = _octaves()
