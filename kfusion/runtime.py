@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
+from collections import deque
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
@@ -34,10 +37,13 @@ ENGINES: Final[tuple[EngineName, ...]] = ("auto", "onnx", "torch", "synthetic")
 
 
 class Engine(Protocol):
-    """``name`` and ``sha256`` say which model runs."""
+    """``name`` and ``sha256`` say which model runs; ``lanes`` how many threads may call ``step`` at
+    once, and gain by it.
+    """
 
     name: str
     sha256: str
+    lanes: int
 
     def step(
         self, audio: NDArray[Any], identity: NDArray[Any], emotion: NDArray[Any]
@@ -92,6 +98,7 @@ class TorchEngine:
         if self.bucketed:
             self._run = torch.compile(self._run, dynamic=False)
         self.name = f"{self.model.config.preset}-torch"
+        self.lanes = 1  # torch's own threads, or the GPU, work within a step
         self.sha256 = file_sha256(checkpoint)
 
     def step(
@@ -122,6 +129,10 @@ class OnnxEngine:
 
     The .onnx lies beside the .safetensors that it was made from and carries its sha256; a pair
     that does not match is refused. NumPy takes the power spectra, the graph does the rest.
+
+    A step runs on the thread that calls it: two at once get nearly twice as much done on two
+    cores as one that is split over them, and one alone takes no longer (training/RESULTS.md).
+    ``threads`` is how many may be at it; 0 is one for each core, up to 16.
     """
 
     def __init__(self, exported: Path = EXPORTED, threads: int = 0) -> None:
@@ -136,10 +147,7 @@ class OnnxEngine:
                 f"{exported}: no such file; wanted what python -m training.export writes"
             )
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or min(4, os.cpu_count() or 1)
-        # A spinning pool is a little faster on an idle machine and much slower on a busy one, and
-        # the machine that draws the face is busy.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
         try:
             self.session = onnxruntime.InferenceSession(
@@ -161,6 +169,7 @@ class OnnxEngine:
                 "run python -m training.export again"
             )
         self.name = f"{self.config.preset}-onnx"
+        self.lanes = threads or min(16, cores())
 
     def step(
         self, audio: NDArray[Any], identity: NDArray[Any], emotion: NDArray[Any]
@@ -176,6 +185,13 @@ class OnnxEngine:
         return np.asarray(said, np.float32)
 
 
+def cores() -> int:
+    """The cores that this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def file_sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -185,6 +201,7 @@ class SyntheticEngine:
 
     name = "synthetic"
     sha256 = ""
+    lanes = 1
 
     _STARTS: Final = np.arange(FRAMES) * WINDOW // FRAMES
 
@@ -281,15 +298,36 @@ class Animator:
         vector = emotions.vector(emotion or {})
         stitcher = Stitcher(hop, lookahead)
         frames = [np.zeros((0, 68, 2), np.float32)]
-        for windows in _batched(windows_of(samples, rate, hop, lookahead), batch):
-            rows = len(windows)
-            said = self.engine.step(
-                np.stack([w.audio for w in windows]),
-                np.repeat(face.canonical[None], rows, axis=0),
-                np.repeat(vector[None], rows, axis=0),
-            )
+        batches = _batched(windows_of(samples, rate, hop, lookahead), batch)
+        for windows, said in self._run(batches, face.canonical, vector):
             frames += [face.place(stitcher.push(w, s)) for w, s in zip(windows, said, strict=True)]
         return np.concatenate(frames)
+
+    def _run(
+        self, batches: Iterator[list[Window]], face: NDArray[Any], vector: NDArray[Any]
+    ) -> Iterator[tuple[list[Window], NDArray[np.float32]]]:
+        """Each batch and what the engine says of it, in order, on all of its lanes."""
+
+        def step(windows: list[Window]) -> NDArray[np.float32]:
+            rows = len(windows)
+            return self.engine.step(
+                np.stack([w.audio for w in windows]),
+                np.repeat(face[None], rows, axis=0),
+                np.repeat(vector[None], rows, axis=0),
+            )
+
+        if self.engine.lanes == 1:
+            yield from ((windows, step(windows)) for windows in batches)
+            return
+        running: deque[tuple[list[Window], Future[NDArray[np.float32]]]] = deque()
+        with ThreadPoolExecutor(self.engine.lanes) as lanes:
+            for windows in batches:
+                running.append((windows, lanes.submit(step, windows)))
+                if len(running) > self.engine.lanes:
+                    first, said = running.popleft()
+                    yield first, said.result()
+            for first, said in running:
+                yield first, said.result()
 
 
 def _samples(audio: str | Path | ArrayLike, rate: int | None) -> tuple[Samples, int]:

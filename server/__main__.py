@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import os
 import signal
 import sys
@@ -44,13 +43,25 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--checkpoint", type=Path, help="a model file other than the bundled one")
     p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ... (%(default)s)")
     p.add_argument(
-        "--threads", type=between(0, 256), default=0, help="of the engine; 0 leaves it to it"
+        "--threads", type=between(0, 256), default=0, help="of the engine; 0: as many as cores"
     )
     p.add_argument(
-        "--max-sessions", type=between(1, 100_000), default=64, help="streams at once (%(default)s)"
+        "--max-sessions",
+        type=between(1, 100_000),
+        default=1000,
+        help="streams at once (%(default)s), live ones as far as the machine keeps up",
     )
     p.add_argument(
-        "--max-batch", type=between(1, 1024), default=16, help="windows a step (%(default)s)"
+        "--max-per-address",
+        type=between(1, 100_000),
+        default=32,
+        help="streams of one other machine (%(default)s)",
+    )
+    p.add_argument(
+        "--max-batch",
+        type=between(1, 256),
+        default=64,
+        help="windows a step, if it is quick enough (%(default)s)",
     )
     p.add_argument(
         "--token",
@@ -68,6 +79,9 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--tls-cert", type=Path, metavar="PEM", help="chain for wss:// and https://")
     p.add_argument("--tls-key", type=Path, metavar="PEM", help="its private key")
+    p.add_argument(
+        "--log-format", default="text", choices=["text", "json"], help="json: an object a line"
+    )
     p.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     return p
 
@@ -86,6 +100,7 @@ def config_of(a: argparse.Namespace) -> ServerConfig:
         device=a.device,
         threads=a.threads,
         max_sessions=a.max_sessions,
+        max_per_address=a.max_per_address,
         max_batch=a.max_batch,
     )
 
@@ -109,16 +124,15 @@ async def serve(app: App) -> None:
 
 def main() -> int:
     a = parser().parse_args()
-    logging.basicConfig(
-        level=a.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
     try:
         try:
             from server.app import App
+            from server.logs import configure
         except ImportError as error:
             raise MissingExtra(
                 f"{error.name} is not installed; pip install 'kfusion[server]'"
             ) from None
+        configure(a.log_level.upper(), a.log_format)
         asyncio.run(serve(App(config_of(a))))
     except KFusionError as error:
         print(f"kfusion-server: {error}", file=sys.stderr)

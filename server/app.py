@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import logging
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -14,25 +15,35 @@ from urllib.parse import urlsplit
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
-from websockets.exceptions import ConnectionClosed, NegotiationError
+from websockets.exceptions import NegotiationError
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from kfusion import wire
-from kfusion.errors import Busy, Unauthorized, UnknownSession, WireError
+from kfusion.config import FPS
+from kfusion.errors import Busy, Unauthorized, UnknownSession
 from kfusion.runtime import make_engine
 from server.access import authorized, check_exposure, origin_allowed, tls
 from server.config import ServerConfig
 from server.driver import Driver
-from server.engine import EngineThread
+from server.engine import Lanes
 from server.identities import Identities
 from server.kept import Kept
+from server.logs import event
 from server.metrics import Metrics
-from server.session import Session
+from server.places import RETRY_S, Places, network_of
+from server.session import Session, State
 from server.websocket import Connection
 
-RETRY_S: Final = 5
-HALF_OPEN_S: Final = 1.0  # for a newcomer without a place to say which place is its own
+log = logging.getLogger("kfusion.server")
+
+BUSY_S: Final = 1.0  # for a newcomer to say that it goes on with a session that has its place
+UNSTARTED: Final = 256  # connections beyond those that have a stream, in all ...
+UNSTARTED_EACH: Final = 16  # ... and of one address
+LAG_S: Final = 0.03  # the event loop's own lateness at which no stream is added
+LAG_EVERY_S: Final = 0.05
+LAGS: Final = 40  # the last two seconds
+DRAIN_S: Final = 7.0  # for streams to be finished and taken once the server stops
 _TYPES: Final = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -61,9 +72,13 @@ class App:
         self.metrics = Metrics()
         engine = make_engine(config.engine, config.checkpoint, config.device, config.threads)
         self.model = wire.Model(engine.name, engine.sha256)
-        self.engine = EngineThread(engine, config.max_batch, self.metrics)
-        self.seated: set[Connection] = set()  # those that take one of the places
-        self.kept: Kept[Driver] = Kept(config.max_sessions)
+        self.engine = Lanes(engine, config.max_batch, self.metrics)
+        self.connections: dict[Connection, str | None] = {}  # with their networks
+        self.drivers: set[Driver] = set()
+        self.kept: Kept[Driver] = Kept()
+        self.lags: deque[float] = deque(maxlen=LAGS)
+        self.stopping = False
+        self.empty = asyncio.Event()
         self.identities = Identities(config.limits.identities)  # of the token's holders
         self.viewer = viewer_folder()
         self.schema = wire.json_schema()
@@ -77,13 +92,16 @@ class App:
         except ValueError:
             return _answer(404, b"not found\n")
         if path == wire.PATH:
+            if self._crowded(network_of(connection.remote_address[0])):
+                self.metrics.refused.inc()
+                return _answer(503, b"busy\n", headers={"Retry-After": str(RETRY_S)})
             if origin_allowed(request, self.config):
                 return None
             return _answer(403, b"streams are not for pages of this origin; see --origin\n")
         pages: dict[str, Callable[[], Response]] = {
             "/health": self._health,
             "/ready": self._ready,
-            "/metrics": lambda: _answer(200, self.metrics.text(), "text/plain; version=0.0.4"),
+            "/metrics": lambda: _answer(200, self.figures(), "text/plain; version=0.0.4"),
             f"/v{wire.PROTOCOL}/schema.json": lambda: _answer(
                 200, self.schema, "application/schema+json"
             ),
@@ -96,9 +114,21 @@ class App:
         return _answer(503, b"the inference thread has ended\n")
 
     def _ready(self) -> Response:
-        if self._free():
+        reason = self._why_not()
+        if reason is None:
             return _answer(200, b"ready\n")
-        return _answer(503, b"busy\n", headers={"Retry-After": str(RETRY_S)})
+        return _answer(503, f"busy: {reason}\n".encode(), headers={"Retry-After": str(RETRY_S)})
+
+    def figures(self) -> bytes:
+        """The metrics as of now, in Prometheus' text format."""
+        metrics, lost = self.metrics, len(self.kept.lost)
+        metrics.connections.set(len(self.connections))
+        metrics.streams.set(len(self.places.taken) - lost)
+        metrics.kept.set(lost)
+        metrics.demand.set(self.places.demand)
+        metrics.capacity.set(self.engine.capacity.windows_per_s)
+        metrics.loop_lag.set(self._lag())
+        return metrics.text()
 
     def _file(self, path: str) -> Response:
         name = "index.html" if path == "/" else path.removeprefix("/")
@@ -110,8 +140,37 @@ class App:
                 return _answer(200, body, _TYPES[files[name].suffix])
         return _answer(404, b"not found\n")
 
-    def _free(self) -> bool:
-        return self.engine.alive and len(self.seated) < self.config.max_sessions
+    # Who may come in
+
+    def _crowded(self, network: str | None) -> bool:
+        """Whether there are too many connections for one more, streams or not."""
+        if self.stopping or len(self.connections) >= self.config.max_sessions + UNSTARTED:
+            return True
+        each = self.config.max_per_address + UNSTARTED_EACH
+        return network is not None and sum(n == network for n in self.connections.values()) >= each
+
+    def _why_not(self) -> str | None:
+        """What speaks against one more stream of the usual hop."""
+        if not self.engine.alive:
+            return "the inference threads have ended"
+        return self.places.why_not(FPS / wire.Start().hop)
+
+    def _strained(self) -> str | None:
+        if self.stopping:
+            return "the server is stopping"
+        lag = self._lag()
+        return f"the server is late by {lag * 1000:.0f} ms" if lag > LAG_S else None
+
+    def _lag(self) -> float:
+        return sorted(self.lags)[-1 - len(self.lags) // 20] if self.lags else 0.0
+
+    async def _watch_loop(self) -> None:
+        """Notes by how much the event loop is late, all the time."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + LAG_EVERY_S
+            await asyncio.sleep(LAG_EVERY_S)
+            self.lags.append(max(0.0, loop.time() - due))
 
     # Streams
 
@@ -127,49 +186,58 @@ class App:
     async def stream(self, ws: ServerConnection) -> None:
         """One client from its handshake to its close."""
         now = asyncio.get_running_loop().time()
+        address = str(ws.remote_address[0])
         identities = self.identities if self.config.token else None
-        session = Session(self.model, self.config.limits, now, identities)
-        driver = Driver(session, self.engine, self.metrics, self.kept)
+
+        def admit(demand: float) -> None:
+            try:
+                self.places.take(session.name, address, demand)
+            except Busy:
+                self.metrics.refused.inc()
+                raise
+            event(log, "stream started", session=session.name, address=address, demand=demand)
+
+        session = Session(self.model, self.config.limits, now, identities, admit=admit)
+        driver = Driver(session, self.engine, self.metrics, self.kept, self._ended)
+        self.drivers.add(driver)
         connection = Connection(ws, driver, self._resume)
-        first = None
+        self.connections[connection] = network_of(address)
         if not authorized(cast(Request, ws.request), self.config.token):
             session.fail(Unauthorized("the token is missing or wrong"), now)
-        elif self._free():
-            self._seat(connection)
-        else:
-            first = await self._half_open(ws)
-            if first is None:
-                session.fail(self._busy(), now)
+        elif (reason := self._why_not()) is not None:
+            asyncio.get_running_loop().call_later(BUSY_S, self._turn_away, driver, reason)
         try:
-            await connection.run(first)
+            await connection.run()
         finally:
-            self._unseat(connection)
+            del self.connections[connection]
+            if not self.connections:
+                self.empty.set()
 
-    def _seat(self, connection: Connection) -> None:
-        self.seated.add(connection)
-        self.metrics.streams.set(len(self.seated))
+    def _turn_away(self, driver: Driver, reason: str) -> None:
+        """Tells a newcomer that has not said anything yet what it would be told then."""
+        if driver.session.state is State.NEW and driver.session.wanted is None:
+            self.metrics.refused.inc()
+            driver.session.fail(Busy(reason, RETRY_S), asyncio.get_running_loop().time())
+            driver.pump()
 
-    def _unseat(self, connection: Connection) -> None:
-        self.seated.discard(connection)
-        self.metrics.streams.set(len(self.seated))
-
-    def _busy(self) -> Busy:
-        return Busy(f"all {self.config.max_sessions} streams are taken", RETRY_S)
-
-    async def _half_open(self, ws: ServerConnection) -> str | None:
-        """A newcomer's first message, if its own old connection still holds one of the places."""
-        try:
-            async with asyncio.timeout(HALF_OPEN_S):
-                message = await ws.recv()
-            if isinstance(message, bytes):
-                return None
-            asked = wire.parse_client(message)
-        except (TimeoutError, ConnectionClosed, WireError):
-            return None
-        if not isinstance(asked, wire.Start) or asked.resume is wire.UNSET:
-            return None
-        driver = self.kept.find(asked.resume.token)
-        return message if driver is not None and driver.link is not None else None
+    def _ended(self, driver: Driver) -> None:
+        """A session is over, for good."""
+        if driver not in self.drivers:
+            return
+        self.drivers.discard(driver)
+        session = driver.session
+        if not self.places.release(session.name):
+            return
+        if session.live and session.clock.began is not None:
+            self.metrics.drift.observe(session.clock.drift)
+        event(
+            log, "stream ended", session=session.name,
+            mode="live" if session.live else "file",
+            seconds=round(session.slider.received / session.slider.rate, 3),
+            sent=session.outbox.sent, dropped=session.outbox.total_dropped,
+            resumed=session.resumptions, errors=sum(session.told.values()),
+            drift=round(session.clock.drift, 3),
+        )  # fmt: skip
 
     def _resume(self, connection: Connection, wanted: wire.ResumeFrom) -> Driver:
         """Gives a connection the session that its client had.
@@ -183,10 +251,8 @@ class App:
                 "start.resume.token is of no session that is kept (each token serves once, and "
                 f"lost sessions are kept {self.config.limits.resume_s:g} s); wanted a new start"
             )
-        before = driver.resumed(connection, wanted)
-        if isinstance(before, Connection):
-            self._unseat(before)
-        self._seat(connection)
+        driver.resumed(connection, wanted)
+        event(log, "stream resumed", session=driver.session.name, next=wanted.next)
         return driver
 
     @asynccontextmanager
@@ -194,6 +260,13 @@ class App:
         """Warms up, opens the port, and closes both again."""
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self.engine.start, loop)
+        self.places = Places(
+            self.config.max_sessions,
+            self.config.max_per_address,
+            self.engine.capacity,
+            self._strained,
+        )
+        watching = asyncio.create_task(self._watch_loop())
         try:
             async with serve(
                 self.stream,
@@ -212,8 +285,29 @@ class App:
                 logger=_quiet_logger(),
             ) as server:
                 yield server
+                await self._drain(server)
         finally:
+            watching.cancel()
             await loop.run_in_executor(None, self.engine.stop)
+
+    async def _drain(self, server: Server) -> None:
+        """Finishes the streams: what was received is answered, their clients are told, and after
+        a while those that do not listen are left.
+        """
+        self.stopping = True
+        server.close(close_connections=False)
+        event(log, "stopping", connections=len(self.connections))
+        for driver in list(self.drivers):
+            driver.stop()
+        try:
+            async with asyncio.timeout(DRAIN_S):
+                while self.connections:
+                    self.empty.clear()
+                    await self.empty.wait()
+        except TimeoutError:
+            event(log, "left unfinished", connections=len(self.connections))
+            for connection in self.connections:
+                connection.ws.transport.abort()
 
 
 def _quiet_logger() -> logging.Logger:

@@ -1,17 +1,22 @@
 """Which windows run next: pure policy, no thread, no clock.
 
-Windows of all sessions meet here. The engine takes a batch whenever it is free, the earliest
-deadline first; files, which have none, come after everything live. Nothing waits for company:
-while one batch runs the next one gathers.
+Windows of all sessions meet here. A lane of the engine takes a batch whenever it is free, the
+earliest deadline first; files, which have none, run when nothing live waits. Nothing waits for
+company: while the lanes are busy the next batch gathers, and lanes that are idle together share
+what is there.
 """
 
 from __future__ import annotations
 
 import heapq
 from itertools import count
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
+FILE: Final = float("inf")
+"""The deadline of what has none."""
+LATE_S: Final = 0.5
+"""After its deadline a live window is still run for so long; then its frames are given up."""
 
 
 class Batcher(Generic[T]):
@@ -25,10 +30,19 @@ class Batcher(Generic[T]):
     def add(self, item: T, deadline: float) -> None:
         heapq.heappush(self.heap, (deadline, next(self.arrivals), item))
 
-    def take(self) -> list[T]:
-        """At most ``max_batch`` items, the most urgent first."""
-        size = min(self.max_batch, len(self.heap))
-        return [heapq.heappop(self.heap)[2] for _ in range(size)]
+    def take(self, now: float, idle: int = 1) -> tuple[list[T], list[T]]:
+        """A batch for one of so many idle lanes, the most urgent first, and what is too late to
+        run: under overload the oldest goes, so that the rest is on time.
+        """
+        late: list[T] = []
+        while self.heap and self.heap[0][0] < now - LATE_S:
+            late.append(heapq.heappop(self.heap)[2])
+        size = min(self.max_batch, -(-len(self.heap) // idle))
+        batch: list[T] = []
+        live = bool(self.heap) and self.heap[0][0] < FILE
+        while len(batch) < size and (self.heap[0][0] < FILE) == live:
+            batch.append(heapq.heappop(self.heap)[2])
+        return batch, late
 
     def __len__(self) -> int:
         return len(self.heap)

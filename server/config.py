@@ -22,6 +22,7 @@ class ServerConfig:
     checkpoint: Path | None = None
     device: str = "auto"
     threads: int = 0  # of the engine; 0 leaves it to the engine
-    max_sessions: int = 64
-    max_batch: int = 16
+    max_sessions: int = 1000  # of all kinds; live ones are also bounded by what was measured
+    max_per_address: int = 32  # of one other machine
+    max_batch: int = 64  # at most; what was measured decides
     limits: Limits = field(default_factory=Limits)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final, Protocol
-
-from numpy.typing import NDArray
+from collections.abc import Callable
+from typing import Final, Protocol
 
 from kfusion import wire
-from server.engine import EngineThread
+from server.engine import Answer, Lanes
 from server.kept import Kept
 from server.metrics import Metrics
 from server.session import Job, Session, State, internal
@@ -28,12 +27,21 @@ class Link(Protocol):
 
 
 class Driver:
-    """One session's life: its windows, its timer, its place among the kept ones."""
+    """One session's life: its windows, its timer, its place among the kept ones.
+
+    ``ended`` is called when it is over.
+    """
 
     def __init__(
-        self, session: Session, engine: EngineThread, metrics: Metrics, kept: Kept[Driver]
+        self,
+        session: Session,
+        engine: Lanes,
+        metrics: Metrics,
+        kept: Kept[Driver],
+        ended: Callable[[Driver], None],
     ) -> None:
         self.session, self.engine, self.metrics, self.kept = session, engine, metrics, kept
+        self.ended = ended
         self.loop = asyncio.get_running_loop()
         self.link: Link | None = None
         self.timer: asyncio.TimerHandle | None = None
@@ -61,12 +69,19 @@ class Driver:
         if at < float("inf"):
             self.timer = self.loop.call_at(max(at, now + 0.001), self.pump)
 
-    def _done(self, job: Job, result: NDArray[Any] | Exception) -> None:
+    def _done(self, job: Job, answer: Answer) -> None:
         now = self.loop.time()
-        if isinstance(result, Exception):
-            self.session.fail(internal(result), now)
+        if isinstance(answer, Exception):
+            self.session.fail(internal(answer), now)
         else:
-            self.session.complete(job, result, now)
+            self.session.complete(job, answer, now)
+            if answer is not None and job.deadline < float("inf"):
+                self.metrics.late.observe(max(0.0, now - job.deadline))
+        self.pump()
+
+    def stop(self) -> None:
+        """The server is going."""
+        self.session.stop(self.loop.time())
         self.pump()
 
     # Connections come and go
@@ -79,7 +94,6 @@ class Driver:
         self.session.resumed(wanted, self.loop.time())
         before, self.link = self.link, link
         self.kept.found(self)
-        self.metrics.kept.set(len(self.kept.lost))
         self.metrics.resumed.inc()
         if before is not None:
             before.replaced()
@@ -95,17 +109,13 @@ class Driver:
         else:
             self.session.lost(self.loop.time())
         if self.session.state is not State.CLOSED:
-            first = self.kept.lose(self)
-            if first is not None:
-                first.session.state = State.CLOSED
-                first.pump()
+            self.kept.lose(self)
         self.pump()
-        self.metrics.kept.set(len(self.kept.lost))
 
     def _forget(self) -> None:
         self.kept.forget(self)
-        self.metrics.kept.set(len(self.kept.lost))
         self.count()
+        self.ended(self)
 
     def count(self) -> None:
         """Adds to the metrics what has come since the last time."""

@@ -1,4 +1,4 @@
-"""The one thread that owns the model."""
+"""The lanes that run the model: threads, each with one batch at a time."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +18,18 @@ from kfusion.config import WINDOW
 from kfusion.emotion import EMOTIONS
 from kfusion.runtime import Engine
 from server.batcher import Batcher
+from server.capacity import STEP_S, Capacity
 from server.metrics import Metrics
 from server.session import Job
 
 log = logging.getLogger("kfusion.engine")
 
-Done = Callable[[Job, NDArray[Any] | Exception], None]
+Answer = NDArray[Any] | Exception | None
+"""(30, 68, 2), what went wrong, or None: given up, for it would have come too late."""
+Done = Callable[[Job, Answer], None]
+SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+"""Batches whose steps are timed; on CUDA each is compiled then."""
+TIMES: Final = 5
 
 
 @dataclass(frozen=True)
@@ -32,33 +39,40 @@ class _Order:
     since: float
 
 
-class EngineThread:
-    """Runs jobs in batches; answers on the event loop, in the order of each batch."""
+class Lanes:
+    """Runs jobs in batches, as many at once as the engine has lanes; answers on the event loop.
+
+    The jobs of a session may be answered in another order than they were submitted in.
+    """
 
     def __init__(self, engine: Engine, max_batch: int, metrics: Metrics) -> None:
-        self.engine, self.metrics = engine, metrics
-        self.batcher: Batcher[_Order] = Batcher(max_batch)
+        self.engine, self.most, self.metrics = engine, max_batch, metrics
         self.wake = threading.Condition()
         self.stopping = False
-        self.thread = threading.Thread(target=self._run, name="inference", daemon=True)
+        self.idle = 0
+        self.threads = [
+            threading.Thread(target=self._run, name=f"inference-{k}", daemon=True)
+            for k in range(engine.lanes)
+        ]
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Warms the model up, then takes jobs."""
+        """Warms the model up, measures it, then takes jobs."""
         self.loop = loop
-        for rows in (1, 2, self.batcher.max_batch):
-            self.engine.step(
-                np.zeros((rows, WINDOW), np.float32),
-                np.zeros((rows, 68, 2), np.float32),
-                np.zeros((rows, len(EMOTIONS)), np.float32),
-            )
-        self.thread.start()
+        self.capacity = measured(self.engine, self.most)
+        self.batcher: Batcher[_Order] = Batcher(self.capacity.max_batch)
+        log.info(
+            "%s: %d lanes, batches of up to %d, %.0f windows/s",
+            self.engine.name, self.capacity.lanes, self.capacity.max_batch, self.capacity.measured,
+        )  # fmt: skip
+        for thread in self.threads:
+            thread.start()
 
     @property
     def alive(self) -> bool:
-        return self.thread.is_alive()
+        return all(thread.is_alive() for thread in self.threads)
 
     def submit(self, job: Job, done: Done) -> None:
-        """Queues a job; ``done`` is called on the loop with (30, 68, 2) or what went wrong."""
+        """Queues a job; ``done`` is called on the loop with what came of it."""
         with self.wake:
             self.batcher.add(_Order(job, done, time.monotonic()), job.deadline)
             self.wake.notify()
@@ -66,39 +80,97 @@ class EngineThread:
     def stop(self) -> None:
         with self.wake:
             self.stopping = True
-            self.wake.notify()
-        self.thread.join(timeout=10)
+            self.wake.notify_all()
+        for thread in self.threads:
+            if thread.ident is not None:
+                thread.join(timeout=5)
 
     def _run(self) -> None:
         while True:
             with self.wake:
+                self.idle += 1
                 while not self.stopping and not len(self.batcher):
                     self.wake.wait()
                 if self.stopping:
                     return
-                orders = self.batcher.take()
-            self._step(orders)
+                orders, late = self.batcher.take(self.loop.time(), self.idle)
+                self.idle -= 1
+            if late:
+                self._answer(late, [None for _ in late])
+            if orders:
+                self._step(orders)
 
     def _step(self, orders: list[_Order]) -> None:
         began = time.monotonic()
-        results: list[NDArray[Any] | Exception]
+        answers: list[Answer]
         try:
-            said = self.engine.step(
-                np.stack([o.job.window.audio for o in orders]),
-                np.stack([o.job.identity.canonical for o in orders]),
-                np.stack([o.job.emotion for o in orders]),
-            )
-            results = list(said)
-        except Exception as error:
-            log.exception("a batch of %d windows failed", len(orders))
-            results = [error] * len(orders)
-        self.metrics.step.observe(time.monotonic() - began)
+            answers = list(_said(self.engine, orders))
+        except Exception:
+            log.exception("a batch of %d windows failed; each is run alone", len(orders))
+            answers = [_alone(self.engine, order) for order in orders]
+        seconds = time.monotonic() - began
+        self.metrics.step.observe(seconds)
         self.metrics.batch.observe(len(orders))
         for order in orders:
             self.metrics.queue.observe(began - order.since)
-        self.loop.call_soon_threadsafe(_deliver, orders, results)
+        self._answer(orders, answers, seconds)
+
+    def _answer(
+        self, orders: list[_Order], answers: list[Answer], seconds: float | None = None
+    ) -> None:
+        try:
+            self.loop.call_soon_threadsafe(
+                self._deliver, orders, answers, seconds, time.monotonic()
+            )
+        except RuntimeError:  # the loop is closed: nobody waits for it
+            log.debug("answers to %d windows came after the end", len(orders))
+
+    def _deliver(
+        self, orders: list[_Order], answers: list[Answer], seconds: float | None, at: float
+    ) -> None:
+        if seconds is not None:
+            self.capacity.observe(len(orders), seconds)
+        for order, answer in zip(orders, answers, strict=True):
+            order.done(order.job, answer)
+            self.metrics.deliver.observe(time.monotonic() - at)
 
 
-def _deliver(orders: list[_Order], results: list[NDArray[Any] | Exception]) -> None:
-    for order, result in zip(orders, results, strict=True):
-        order.done(order.job, result)
+def _said(engine: Engine, orders: list[_Order]) -> NDArray[np.float32]:
+    return engine.step(
+        np.stack([o.job.window.audio for o in orders]),
+        np.stack([o.job.identity.canonical for o in orders]),
+        np.stack([o.job.emotion for o in orders]),
+    )
+
+
+def _alone(engine: Engine, order: _Order) -> Answer:
+    """One row by itself, so that a row that cannot be run fails alone."""
+    try:
+        return _said(engine, [order])[0]
+    except Exception as error:
+        return error
+
+
+def measured(engine: Engine, max_batch: int) -> Capacity:
+    """Step times with all lanes busy, by size, until a step takes longer than it may."""
+    seconds: dict[int, float] = {}
+    with ThreadPoolExecutor(engine.lanes) as lanes:
+        for size in (size for size in SIZES if size <= max_batch):
+            timed = [lanes.submit(_timed, engine, size) for _ in range(engine.lanes)]
+            seconds[size] = float(np.median([t for lane in timed for t in lane.result()]))
+            if seconds[size] > STEP_S:
+                break
+    return Capacity(engine.lanes, seconds)
+
+
+def _timed(engine: Engine, size: int) -> list[float]:
+    silence = np.zeros((size, WINDOW), np.float32)
+    faces = np.zeros((size, 68, 2), np.float32)
+    neutral = np.zeros((size, len(EMOTIONS)), np.float32)
+    engine.step(silence, faces, neutral)
+    times: list[float] = []
+    for _ in range(TIMES):
+        began = time.perf_counter()
+        engine.step(silence, faces, neutral)
+        times.append(time.perf_counter() - began)
+    return times

@@ -1,4 +1,4 @@
-"""Which session a resume token stands for, and how many are kept without a connection."""
+"""Which session a resume token stands for, and which are kept without a connection."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ T = TypeVar("T")
 
 
 class Kept(Generic[T]):
-    """Sessions by their one valid token each, at most ``most`` of them lost."""
+    """Sessions by their one valid token each."""
 
-    def __init__(self, most: int) -> None:
-        self.most = most
+    def __init__(self) -> None:
         # By the token's hash: how long a look-up takes tells nothing of the tokens there are.
         self.by_key: dict[bytes, T] = {}
         self.keys: dict[T, bytes] = {}
-        self.lost: dict[T, None] = {}  # the one lost longest ago first
+        self.lost: set[T] = set()
 
     def know(self, session: T, token: str) -> None:
         """From now on this token, and no earlier one, stands for the session."""
@@ -31,18 +30,17 @@ class Kept(Generic[T]):
     def find(self, token: str) -> T | None:
         return self.by_key.get(_key(token))
 
-    def lose(self, session: T) -> T | None:
-        """Counts a session as lost; gives the one that has to go for it, if any."""
-        self.lost[session] = None
-        return next(iter(self.lost)) if len(self.lost) > self.most else None
+    def lose(self, session: T) -> None:
+        """The session has no connection."""
+        self.lost.add(session)
 
     def found(self, session: T) -> None:
         """The session has a connection again."""
-        self.lost.pop(session, None)
+        self.lost.discard(session)
 
     def forget(self, session: T) -> None:
         """The session has ended, or was never known."""
-        self.lost.pop(session, None)
+        self.lost.discard(session)
         key = self.keys.pop(session, None)
         if key is not None:
             del self.by_key[key]

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
@@ -12,7 +19,23 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)  # CPU, memory, file descriptors, where it can tell
         self.streams = Gauge("kfusion_streams", "Open streams", registry=registry)
+        self.connections = Gauge("kfusion_connections", "Open WebSockets", registry=registry)
+        self.refused = Counter(
+            "kfusion_refused", "Streams and connections refused as too many", registry=registry
+        )
+        self.demand = Gauge(
+            "kfusion_demand_windows", "Windows a second that live streams want", registry=registry
+        )
+        self.capacity = Gauge(
+            "kfusion_capacity_windows", "Windows a second that can be run", registry=registry
+        )
+        self.loop_lag = Gauge(
+            "kfusion_loop_lag_seconds",
+            "By which the event loop was late, 95 % of the last two seconds within",
+            registry=registry,
+        )
         self.kept = Gauge(
             "kfusion_sessions_kept", "Sessions without a connection, to resume", registry=registry
         )
@@ -37,6 +60,24 @@ class Metrics:
             "kfusion_queue_seconds",
             "From a window's sound being in to its batch",
             buckets=_SECONDS,
+            registry=registry,
+        )
+        self.deliver = Histogram(
+            "kfusion_deliver_seconds",
+            "From the end of a batch to its frames being ready to send",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.late = Histogram(
+            "kfusion_late_seconds",
+            "From the last of a live window's sound being due to its frames being ready to send",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.drift = Histogram(
+            "kfusion_drift_seconds",
+            "At the end of a live stream: wall time since its start less what it was sent",
+            buckets=(-1, -0.1, -0.033, 0, 0.033, 0.1, 1, 10, 100),
             registry=registry,
         )
 

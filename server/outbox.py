@@ -114,6 +114,13 @@ class Outbox:
             self.items.append(frames)
             self.waiting += len(frames)
 
+    def give_up(self, first: int, end: int, reason: wire.DropReason) -> None:
+        """Announces frames that will never be put: ``first`` .. ``end`` - 1, the next to come."""
+        if end <= first:
+            return
+        self.given_up.add(first, end, reason)
+        _announce(self.items, first, end, reason)
+
     def drop_oldest(self, count: int, reason: wire.DropReason) -> None:
         """Gives up the oldest ``count`` unsent frames and announces them in their place."""
         kept: deque[Frames | wire.ServerMessage] = deque()
@@ -126,15 +133,7 @@ class Outbox:
             count -= len(gone)
             self._taken(len(gone))
             self.given_up.add(gone.first, gone.end, reason)
-            before = kept[-1] if kept else None
-            if (
-                isinstance(before, wire.Dropped)
-                and before.reason == reason
-                and before.first + before.count == gone.first
-            ):
-                kept[-1] = wire.Dropped(before.first, before.count + len(gone), reason)
-            else:
-                kept.append(wire.Dropped(gone.first, len(gone), reason))
+            _announce(kept, gone.first, gone.end, reason)
             if len(rest):
                 kept.append(rest)
         self.items.extendleft(reversed(kept))
@@ -247,6 +246,17 @@ class Outbox:
             self.last_sent = seen[-1].displacement[-1]
         unsent = [item for item in self.items if not isinstance(item, wire.Ready)]
         self.items = deque([*again, *unsent])
+
+
+def _announce(
+    items: deque[Frames | wire.ServerMessage], first: int, end: int, reason: wire.DropReason
+) -> None:
+    """Appends that frames are dropped, or adds them to what was just announced."""
+    before = items[-1] if items else None
+    if isinstance(before, wire.Dropped) and before.reason == reason and _end(before) == first:
+        items[-1] = wire.Dropped(before.first, end - before.first, reason)
+    else:
+        items.append(wire.Dropped(first, end - first, reason))
 
 
 def _end(item: Frames | wire.Dropped) -> int:

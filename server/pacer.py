@@ -1,8 +1,11 @@
-"""When audio is due: the play-out clock of a live stream. Times are seconds of any one clock."""
+"""When audio is due: the play-out clock of a live stream; and how often messages may come. Times
+are seconds of any one clock.
+"""
 
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
 
 
 class PlayoutClock:
@@ -12,11 +15,16 @@ class PlayoutClock:
     end of what came before, however late it arrives.
     """
 
+    GRAIN_S: Final = 0.01  # arrivals are told apart so finely
+
     def __init__(self, rate: int) -> None:
         self.rate = rate
         self.received = 0
         self.end: float | None = None
         self.segments: deque[tuple[int, float]] = deque()  # (first sample, its time)
+        self.arrivals: deque[tuple[int, float]] = deque()  # (samples received in all, when)
+        self.began: float | None = None  # when the first sample was spoken, at the latest
+        self.drift = 0.0  # at the last message: seconds since then less what was received
 
     def end_with(self, samples: int, now: float, *, silent: bool) -> float:
         """Where the clock would end after a message of so many samples."""
@@ -32,6 +40,13 @@ class PlayoutClock:
         if begin != self.end:
             self.segments.append((self.received, begin))
         self.received += samples
+        at = now
+        if self.arrivals and now < self.arrivals[-1][1] + self.GRAIN_S:
+            at = self.arrivals.pop()[1]
+        self.arrivals.append((self.received, at))
+        if self.began is None:
+            self.began = now - samples / self.rate
+        self.drift = now - self.began - self.received / self.rate
         # From the segment's start, so that an hour of chunks adds up without rounding.
         first, at = self.segments[-1]
         self.end = at + (self.received - first) / self.rate
@@ -44,6 +59,12 @@ class PlayoutClock:
         first, at = self.segments[0]
         return at + (sample - first) / self.rate
 
+    def arrived(self, sample: int) -> float:
+        """When so many samples were there, to within 10 ms; asked for ever later ones."""
+        while len(self.arrivals) > 1 and self.arrivals[0][0] < sample:
+            self.arrivals.popleft()
+        return self.arrivals[0][1]
+
     def forget(self, sample: int) -> None:
         """Lets go of what no sample at or after this one needs."""
         while len(self.segments) > 1 and self.segments[1][0] <= sample:
@@ -54,3 +75,16 @@ class PlayoutClock:
         if self.end is not None and self.end > now:
             self.end = now
             self.segments.append((self.received, now))
+
+
+class Allowance:
+    """Messages by the second: ``rate`` of them, and as many at once after a quiet second."""
+
+    def __init__(self, rate: float, now: float) -> None:
+        self.rate, self.left, self.at = rate, rate, now
+
+    def take(self, now: float) -> float:
+        """Counts one; gives how long to wait before the next is read."""
+        self.left = min(self.rate, self.left + (now - self.at) * self.rate) - 1
+        self.at = now
+        return max(0.0, -self.left / self.rate)

@@ -83,7 +83,9 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Job:
-    """A window for the engine. ``deadline`` orders jobs: when its frames are due, or inf."""
+    """A window for the engine. ``deadline`` orders jobs: when its sound was complete, or inf for a
+    file's.
+    """
 
     window: Window
     identity: Identity
@@ -101,7 +103,11 @@ class Close:
 
 
 class Session:
-    """One client's stream. ``identities`` is what its token, or itself, has put."""
+    """One client's stream. ``identities`` is what its token, or itself, has put.
+
+    ``admit`` is asked for a place before a stream starts, with the windows a second that it wants
+    (0 for a file, which takes what is left), and raises :class:`~kfusion.errors.Busy`.
+    """
 
     def __init__(
         self,
@@ -110,8 +116,9 @@ class Session:
         now: float,
         identities: Identities | None = None,
         name: str | None = None,
+        admit: Callable[[float], None] = lambda _: None,
     ) -> None:
-        self.model, self.limits = model, limits
+        self.model, self.limits, self.admit = model, limits, admit
         self.name = name or secrets.token_hex(8)
         self.state = State.NEW
         self.outbox = Outbox("json")
@@ -123,7 +130,8 @@ class Session:
         self.errors: deque[float] = deque()
         self.told: dict[str, int] = {}  # errors by code
         self.generation = 0
-        self.in_flight = 0
+        self.running: deque[Job] = deque()  # at the engine, in order
+        self.answers: dict[int, NDArray[Any] | None] = {}  # by window end, those that came early
         self.next_frame = 0  # the next to be put into the outbox
         self.marks: deque[tuple[int, str]] = deque()
         self.live = True
@@ -132,6 +140,8 @@ class Session:
         self.lost_at: float | None = None  # without a connection since
         self.resumptions = 0
         self.most_unsent = MAX_UNSENT
+        self.parting = Close(1000, "end")  # how an ended stream is closed
+        self.stopping = False
         self._handlers: dict[type[Any], Callable[[Any, float], None]] = {
             wire.Start: self._second_start,
             wire.Silence: self._silence,
@@ -199,6 +209,7 @@ class Session:
             identity, name = Identity.from_points(start.identity.points), None
         else:
             identity, name = self.identities[start.identity], start.identity
+        self.admit(FPS / start.hop if start.mode == "live" else 0.0)
         self.start = start
         self.identity, self.identity_id = identity, name
         self.emotion = EmotionTrack(vector)
@@ -285,7 +296,8 @@ class Session:
         n = self.slider.reset()
         self.outbox.drop_all(self.next_frame, n, "reset")
         self.generation += 1
-        self.in_flight = 0
+        self.running.clear()
+        self.answers.clear()
         self.stitcher.reset(n, self.outbox.last_sent)
         self.clock.interrupt(now)
         self.next_frame = n
@@ -303,43 +315,69 @@ class Session:
         """The next window to run, if its sound is in and its time has come."""
         if self.state not in (State.OPEN, State.ENDING) or not self.slider.ready:
             return None
-        if self.in_flight >= MAX_IN_FLIGHT:
+        if len(self.running) >= MAX_IN_FLIGHT:
             return None
-        due = float("inf")
+        deadline = float("inf")
         if self.live:
             due = self._due()
-            if now < due - AHEAD_S:
+            if now < due - AHEAD_S and not self.stopping:
                 return None
-        elif self.outbox.waiting + self.in_flight * self.slider.hop >= FILE_BACKLOG:
+            deadline = self._complete_at(due)
+        elif self.outbox.waiting + len(self.running) * self.slider.hop >= FILE_BACKLOG:
             return None
         window = self.slider.take()
         if window is None:
             return None
-        self.in_flight += 1
         emotion = self.emotion.at(window.last - 1)
         self.emotion.forget(window.first)
         self.clock.forget(sample_of(window.first, self.slider.rate))
-        return Job(window, self.identity, emotion, due, self.generation)
+        job = Job(window, self.identity, emotion, deadline, self.generation)
+        self.running.append(job)
+        return job
+
+    def _complete_at(self, due: float) -> float:
+        """When the last of the next window's sound is spoken, or came, if it came late: silence
+        that makes up for a gap is due long before.
+        """
+        slider = self.slider
+        spoken = due + (slider.lookahead + 1) / FPS + slider.delay / slider.rate
+        needed = sample_of(slider.next_end, slider.rate) + slider.delay
+        return max(spoken, self.clock.arrived(needed))
 
     def _due(self) -> float:
         """When the last frame of the next window is spoken."""
         return self.clock.due(sample_of(self.slider.next_last - 1, self.slider.rate))
 
-    def complete(self, job: Job, said: NDArray[Any], now: float) -> None:
-        """What the engine said of a window, (30, 68, 2); jobs come back in their order."""
+    def complete(self, job: Job, said: NDArray[Any] | None, now: float) -> None:
+        """What the engine said of a window, (30, 68, 2), or None where it gave the window up for
+        being too late; in any order.
+        """
         if job.generation != self.generation or self.state is State.CLOSED:
             return
-        self.in_flight -= 1
-        displacement = self.stitcher.push(job.window, said)
-        frames = Frames(job.window.first, job.identity.place(displacement), displacement)
-        while len(frames):
-            until = self.marks[0][0] if self.marks else frames.first + len(frames)
-            part, frames = frames.split(max(0, until - frames.first))
-            self.outbox.put_frames(part)
-            self.next_frame += len(part)
-            self._echo_marks()
+        self.answers[job.window.end] = said
+        while self.running and self.running[0].window.end in self.answers:
+            first = self.running.popleft()
+            self._put(first, self.answers.pop(first.window.end))
         self._bound_backlog()
         self._finish_if_done()
+
+    def _put(self, job: Job, said: NDArray[Any] | None) -> None:
+        """A window's frames, or word that they will not come, with the marks among them."""
+        window, frames = job.window, None
+        if said is not None:
+            displacement = self.stitcher.push(window, said)
+            frames = Frames(window.first, job.identity.place(displacement), displacement)
+        while self.next_frame < window.last:
+            end = max(
+                self.next_frame, min(window.last, self.marks[0][0] if self.marks else 1 << 62)
+            )
+            if frames is None:
+                self.outbox.give_up(self.next_frame, end, "overload")
+            else:
+                part, frames = frames.split(end - self.next_frame)
+                self.outbox.put_frames(part)
+            self.next_frame = end
+            self._echo_marks()
 
     def _bound_backlog(self) -> None:
         if not self.live:  # take_window bounds it
@@ -354,9 +392,17 @@ class Session:
         if self.state is State.ENDING and self.next_frame >= self.slider.total:
             self._echo_marks()
             self.outbox.put(wire.End(0, 0, self.slider.received / self.slider.rate))
-            self.state, self.closing = State.ENDED, Close(1000, "end")
+            self.state, self.closing = State.ENDED, self.parting
 
     # Ends
+
+    def stop(self, now: float) -> None:
+        """The server is going: what was received is finished at once, and that is the end."""
+        self.parting, self.stopping = Close(1001, "the server is stopping"), True
+        if self.state is State.NEW:
+            self.fail(Busy("the server is stopping", 5), now)
+        elif self.state is State.OPEN:
+            self._end(wire.EndOfAudio(), now)
 
     def fail(self, error: WireError, now: float) -> None:
         """A fatal error from outside the session: busy, unauthorized, internal."""
@@ -429,7 +475,7 @@ class Session:
             return float("inf")
         else:
             at = min(self._idle_at(), self.began + self.limits.session_s)
-        if self.live and self.slider.ready and self.in_flight < MAX_IN_FLIGHT:
+        if self.live and self.slider.ready and len(self.running) < MAX_IN_FLIGHT:
             at = min(at, self._due() - AHEAD_S)
         return at
 

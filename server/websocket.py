@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosed
 from kfusion import wire
 from kfusion.errors import WireError
 from server.driver import Driver
+from server.pacer import Allowance
 from server.session import State, internal
 
 log = logging.getLogger("kfusion.websocket")
@@ -21,6 +22,8 @@ log = logging.getLogger("kfusion.websocket")
 PING_S: Final = 20.0
 CLOSE_S: Final = 10.0  # for a client to take what it is still owed
 REPLACED: Final = 4409  # another connection has resumed the session
+MESSAGES_S: Final = 1000
+"""Messages a second that are read of one client; chunks of 128 samples at 96 kHz are 750."""
 SEND_BUFFER: Final = 1 << 16
 """Kernel send buffer: a slow reader is noticed after seconds, not minutes."""
 
@@ -45,14 +48,13 @@ class Connection:
         self.wanted = asyncio.Event()
         self.aborting: asyncio.TimerHandle | None = None
         self.tasks: list[asyncio.Task[None]] = []
+        self.allowance = Allowance(MESSAGES_S, self.loop.time())
 
-    async def run(self, first: str | bytes | None = None) -> None:
-        """Serves until the connection is closed, by either side; ``first`` was read before."""
+    async def run(self) -> None:
+        """Serves until the connection is closed, by either side."""
         raw: socket.socket | None = self.ws.transport.get_extra_info("socket")
         if raw is not None:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-        if first is not None:
-            self._receive(first)
         self.driver.pump()
         self.tasks = [
             asyncio.create_task(work())  # each ends with the connection
@@ -97,6 +99,9 @@ class Connection:
             while True:
                 await self.wanted.wait()
                 self._receive(await self.ws.recv())
+                wait = self.allowance.take(self.loop.time())
+                if wait:
+                    await asyncio.sleep(wait)
         except ConnectionClosed:
             return
 

@@ -1,4 +1,4 @@
-"""Sessions by their tokens, and how many are kept without a connection."""
+"""Sessions by their tokens, and which are kept without a connection."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from server.kept import Kept
 
 
 def test_a_token_serves_until_the_next_one() -> None:
-    kept: Kept[str] = Kept(9)
+    kept: Kept[str] = Kept()
     kept.know("a", "first")
     kept.know("b", "other")
     kept.know("a", "first")
@@ -15,20 +15,17 @@ def test_a_token_serves_until_the_next_one() -> None:
     assert (kept.find("first"), kept.find("second")) == (None, "a")
 
 
-def test_the_one_lost_longest_ago_goes_first() -> None:
-    kept: Kept[str] = Kept(2)
-    for name in "abcd":
+def test_lost_ones_are_those_without_a_connection() -> None:
+    kept: Kept[str] = Kept()
+    for name in "abc":
         kept.know(name, name)
-    assert (kept.lose("a"), kept.lose("b")) == (None, None)
+        kept.lose(name)
     kept.found("a")
-    assert kept.lose("a") is None
-    assert kept.lose("c") == "b"
     kept.forget("b")
-    assert kept.find("b") is None
-    assert kept.lose("d") == "a"
+    assert kept.lost == {"c"} and kept.find("a") == "a" and kept.find("b") is None
 
 
 def test_what_was_never_known_can_be_forgotten() -> None:
-    kept: Kept[str] = Kept(1)
+    kept: Kept[str] = Kept()
     kept.forget("a")
     assert kept.find("a") is None

@@ -1009,3 +1009,107 @@ def test_the_clock_in_a_binary_message_is_the_time_since_ready() -> None:
     stream.wait(1.5)
     stream.audio(voice(0.5))
     assert stream.of(wire.FrameBlock)[0].clock_us == 1_500_000
+
+
+# Overload, order, the server's end
+
+
+def test_windows_may_be_answered_in_any_order() -> None:
+    there, back = Stream(), Stream()
+    there.audio(voice(0.8))
+    back.session.receive((voice(0.8) * 32767).astype("<i2").tobytes(), back.now)
+    for job in reversed(back.jobs()):
+        assert back.frames == []
+        back.session.complete(job, run(job), back.now)
+    back.work()
+    assert back.frames == there.frames and len(back.frames) > 15
+    np.testing.assert_array_equal(back.points, there.points)
+
+
+@given(st.lists(st.booleans(), min_size=9, max_size=9), st.lists(st.integers(0, 30), max_size=4))
+def test_what_the_engine_gives_up_is_announced_in_whole_hops_with_the_marks_in_place(
+    given_up: list[bool], marks: list[int]
+) -> None:
+    stream = Stream(hop=3, lookahead=3)
+    sound = (voice(1.0) * 32767).astype("<i2").tobytes()
+    at = 0
+    for k, n in enumerate(sorted(marks)):
+        stream.session.receive(sound[at : n * 16_000 // 30 * 2], stream.now)
+        at = n * 16_000 // 30 * 2
+        stream.session.receive(json.dumps({"type": "mark", "id": f"{k} at {n}"}), stream.now)
+    stream.session.receive(sound[at:], stream.now)
+    stream.session.receive('{"type":"end"}', stream.now)
+    fates = iter([*given_up, False, False])
+    gone: set[int] = set()
+    while jobs := stream.jobs():
+        for job in jobs:
+            late = next(fates)
+            gone |= set(range(job.window.first, job.window.last)) if late else set()
+            stream.session.complete(job, None if late else run(job), stream.now)
+        stream.read()
+    stream.read()
+    assert stream.accounted() == list(range(30))
+    assert set(stream.frames) == set(range(30)) - gone
+    assert {d.reason for d in stream.of(wire.Dropped)} <= {"overload"}
+    seen = 0
+    for m in stream.out:
+        if isinstance(m, wire.FrameBlock):
+            seen = m.first + len(m.values)
+        elif isinstance(m, wire.Dropped):
+            seen = m.first + m.count
+        elif isinstance(m, wire.MarkReached):
+            assert m.n == seen and m.id.endswith(f" {m.n}")
+    assert len(stream.of(wire.MarkReached)) == len(marks)
+    assert stream.of(wire.End) == [wire.End(30 - len(gone), len(gone), 1.0)]
+
+
+def test_a_late_window_is_one_whose_sound_was_there_long_ago_not_one_that_makes_up_for_a_gap() -> (
+    None
+):
+    stream = Stream(hop=3, lookahead=3)
+    stream.audio(voice(0.5))
+    stream.now += 9.5
+    stream.session.receive('{"type":"silence","samples":152000}', stream.now)
+    jobs = stream.jobs()
+    assert jobs and all(stream.now - 0.02 <= job.deadline <= stream.now + 0.1 for job in jobs)
+
+
+def test_a_window_of_audio_that_comes_early_is_not_due_before_it_is_spoken() -> None:
+    stream = Stream(hop=3, lookahead=3)
+    stream.session.receive((voice(2.0) * 32767).astype("<i2").tobytes(), stream.now)
+    for job in stream.jobs():
+        assert job.deadline == pytest.approx(100.0 + job.window.end / 30, abs=0.01)
+
+
+def test_a_server_that_stops_finishes_what_it_was_given_without_waiting_for_its_time() -> None:
+    stream = Stream()
+    stream.audio(voice(8.0))
+    assert len(stream.frames) < 90
+    stream.session.stop(stream.now)
+    stream.work()
+    assert stream.frames == list(range(240)) and stream.out[-1] == wire.End(240, 0, 8.0)
+    assert stream.session.closing is not None and stream.session.closing.code == 1001
+
+
+def test_a_newcomer_is_told_busy_by_a_server_that_stops() -> None:
+    stream = Stream(started=False)
+    stream.session.stop(stream.now)
+    stream.read()
+    assert stream.codes == ["busy"]
+    assert stream.session.closing is not None and stream.session.closing.code == 1013
+
+
+@pytest.mark.parametrize(("mode", "hop", "demand"), [("live", 3, 10.0), ("file", 3, 0.0)])
+def test_a_place_is_asked_for_when_a_stream_starts(mode: str, hop: int, demand: float) -> None:
+    asked: list[float] = []
+
+    def full(more: float) -> None:
+        asked.append(more)
+        raise Busy("no place", 7)
+
+    session = Session(MODEL, wire.Limits(), 0.0, admit=full)
+    session.receive(json.dumps({"type": "start", "mode": mode, "hop": hop}), 0.0)
+    error = wire.parse_server(str(session.next_message(0.0)))
+    assert isinstance(error, wire.Error) and (error.code, error.retry_after_s) == ("busy", 7)
+    assert session.closing is not None and session.closing.code == 1013
+    assert asked == [demand]
