@@ -105,28 +105,28 @@ def resampling_delay(rate: int) -> int:
 class SampleQueue:
     """Received samples by absolute position; silence is kept as a length, not as samples.
 
-    Positions before the first and after the last sample read as zeros. Small chunks are joined
-    into blocks, so that a client that sends single samples costs no more memory than another.
+    Positions before the first and after the last sample read as zeros. Small chunks are written
+    into blocks, so that a client that sends single samples costs no more memory than another; a
+    block's unwritten end may lie under the next block.
     """
 
     BLOCK: Final = 4096
 
     def __init__(self) -> None:
         self.received = 0
-        self.chunks: deque[tuple[int, Samples]] = deque()
+        self.chunks: deque[tuple[int, Samples]] = deque()  # first sample, block
 
     def append(self, samples: Samples) -> None:
-        if not len(samples):
-            return
-        if self.chunks:
-            first, last = self.chunks[-1]
-            adjoins = first + len(last) == self.received
-            if adjoins and len(last) + len(samples) <= self.BLOCK:
-                self.chunks[-1] = (first, np.concatenate([last, samples]))
-                self.received += len(samples)
-                return
-        self.chunks.append((self.received, samples))
-        self.received += len(samples)
+        count, first = len(samples), self.received
+        if count >= self.BLOCK:
+            self.chunks.append((first, samples))
+        elif count:
+            start, block = self.chunks[-1] if self.chunks else (first, samples[:0])
+            if first - start + count > len(block):
+                start, block = first, np.zeros(self.BLOCK, np.float32)
+                self.chunks.append((start, block))
+            block[first - start : first - start + count] = samples
+        self.received += count
 
     def append_silence(self, count: int) -> None:
         self.received += count
@@ -147,7 +147,7 @@ class SampleQueue:
                 break
             low, high = max(start, first), min(stop, first + len(chunk))
             if low < high:
-                out[low - start : high - start] = chunk[low - first : high - first]
+                out[low - start : high - start] += chunk[low - first : high - first]
         return out
 
 

@@ -11,6 +11,8 @@ LOAD: Final = 0.7
 """The share of its time that an engine is given to do. Chunks come in clumps, and the machine has
 other work; what is left keeps the queue short.
 """
+LEAST: Final = 0.25
+"""The correction's lower bound: the machine may have been busy with other work at warm-up."""
 FOLLOW: Final = 0.02
 """The share by which one live step moves the correction: the last fifty or so count."""
 
@@ -22,15 +24,20 @@ class Capacity:
         if not seconds:
             raise ValueError("no step times; wanted at least that of a batch of one")
         self.lanes, self.seconds = lanes, dict(sorted(seconds.items()))
-        quick = [size for size, s in self.seconds.items() if s <= STEP_S]
-        self.max_batch = max(quick, default=min(self.seconds))
-        self.measured = max(lanes * b / s for b, s in self.seconds.items() if b <= self.max_batch)
         self.slowness = 1.0  # of live steps against the warm-up's
+
+    @property
+    def max_batch(self) -> int:
+        """The largest batch that is quick enough, as things are now; at least one."""
+        quick = [size for size, s in self.seconds.items() if s * self.slowness <= STEP_S]
+        return max(quick, default=min(self.seconds))
 
     @property
     def windows_per_s(self) -> float:
         """What the lanes together get done, as things are now."""
-        return self.measured / self.slowness
+        most = self.max_batch
+        steps = ((size, s * self.slowness) for size, s in self.seconds.items() if size <= most)
+        return max(self.lanes * size / s for size, s in steps)
 
     def expected(self, size: int) -> float:
         """Seconds of a step of so many windows, at warm-up: between the sizes a straight line."""
@@ -41,10 +48,14 @@ class Capacity:
             below, s_below = above, s_above
         return s_below * size / below
 
-    def observe(self, size: int, seconds: float) -> None:
-        """One live step. Only slower than measured counts: a lane alone is quicker than many."""
+    def observe(self, size: int, seconds: float, *, busy: bool) -> None:
+        """One live step; ``busy`` if all lanes were. A lane alone is quicker than many, and what
+        it does quickly says nothing of them.
+        """
         ratio = seconds / self.expected(size)
-        self.slowness = max(1.0, self.slowness + (ratio - self.slowness) * FOLLOW)
+        if not busy:
+            ratio = max(ratio, min(1.0, self.slowness))
+        self.slowness = max(LEAST, self.slowness + (ratio - self.slowness) * FOLLOW)
 
     def admits(self, taken: float, more: float) -> bool:
         """Whether ``more`` windows a second fit beside those taken."""

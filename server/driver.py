@@ -62,12 +62,19 @@ class Driver:
             self.link.moved()
 
     def _set_timer(self, now: float) -> None:
+        """One that fires too early only looks again: most are put off before they fire."""
+        at = max(self.session.wake_at(), now + 0.001)
         if self.timer is not None:
+            if self.timer.when() <= at < float("inf"):
+                return
             self.timer.cancel()
             self.timer = None
-        at = self.session.wake_at()
         if at < float("inf"):
-            self.timer = self.loop.call_at(max(at, now + 0.001), self.pump)
+            self.timer = self.loop.call_at(at, self._alarm)
+
+    def _alarm(self) -> None:
+        self.timer = None
+        self.pump()
 
     def _done(self, job: Job, answer: Answer) -> None:
         now = self.loop.time()

@@ -111,7 +111,7 @@ def test_silence_in_the_queue_is_zeros_and_costs_no_samples() -> None:
     assert queue.read(5, 15).tolist() == [1] * 5 + [0] * 5
     assert queue.read(10**12 + 8, 10**12 + 30).tolist() == [0] * 2 + [1] * 10 + [0] * 10
     assert queue.read(-3, 2).tolist() == [0, 0, 0, 1, 1]
-    queue.discard(10)
+    queue.discard(SampleQueue.BLOCK)
     assert len(queue.chunks) == 1
 
 

@@ -42,11 +42,27 @@ def test_live_steps_correct_what_the_warm_up_measured_and_recover() -> None:
     capacity = Capacity(2, STEPS)
     before = capacity.windows_per_s
     for _ in range(400):
-        capacity.observe(4, 2 * STEPS[4])
-    assert capacity.windows_per_s == pytest.approx(before / 2, rel=0.01)
+        capacity.observe(4, 2 * STEPS[4], busy=True)
+    assert capacity.slowness == pytest.approx(2, rel=0.01) and capacity.max_batch == 2
+    assert capacity.windows_per_s == pytest.approx(2 * 2 / (2 * STEPS[2]), rel=0.01)
     for _ in range(800):
-        capacity.observe(1, STEPS[1] / 3)  # a lane alone is quick, and says nothing of many
-    assert capacity.windows_per_s == before
+        capacity.observe(1, STEPS[1] / 3, busy=False)  # a lane alone says nothing of many
+    assert capacity.windows_per_s == pytest.approx(before)
+
+
+def test_a_warm_up_on_a_busy_machine_is_not_believed_for_ever() -> None:
+    capacity = Capacity(2, {size: 3 * s for size, s in STEPS.items()})
+    assert capacity.max_batch == 2
+    for _ in range(400):
+        capacity.observe(2, STEPS[2], busy=True)
+    assert capacity.max_batch == 8
+    assert capacity.windows_per_s == pytest.approx(Capacity(2, STEPS).windows_per_s, rel=0.01)
+    for _ in range(400):
+        capacity.observe(1, STEPS[1], busy=False)
+    assert capacity.max_batch == 8
+    for _ in range(400):
+        capacity.observe(1, 3 * STEPS[1], busy=False)
+    assert capacity.slowness == pytest.approx(1, rel=0.01)
 
 
 def test_live_streams_are_admitted_up_to_the_measured_capacity_and_files_beside_them() -> None:
