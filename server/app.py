@@ -121,6 +121,8 @@ class App:
 
     def figures(self) -> bytes:
         """The metrics as of now, in Prometheus' text format."""
+        for driver in self.drivers:
+            driver.count()
         metrics, lost = self.metrics, len(self.kept.lost)
         metrics.connections.set(len(self.connections))
         metrics.streams.set(len(self.places.taken) - lost)

@@ -114,8 +114,7 @@ class Lanes:
         seconds = time.monotonic() - began
         self.metrics.step.observe(seconds)
         self.metrics.batch.observe(len(orders))
-        for order in orders:
-            self.metrics.queue.observe(began - order.since)
+        self.metrics.queue.observe(began - min(order.since for order in orders))
         with self.wake:
             self.capacity.observe(len(orders), seconds, busy=busy)
         self._answer(orders, answers)
@@ -129,7 +128,7 @@ class Lanes:
     def _deliver(self, orders: list[_Order], answers: list[Answer], at: float) -> None:
         for order, answer in zip(orders, answers, strict=True):
             order.done(order.job, answer)
-            self.metrics.deliver.observe(time.monotonic() - at)
+        self.metrics.deliver.observe(time.monotonic() - at)
 
 
 def _said(engine: Engine, orders: list[_Order]) -> NDArray[np.float32]:

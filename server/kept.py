@@ -15,17 +15,18 @@ class Kept(Generic[T]):
         # By the token's hash: how long a look-up takes tells nothing of the tokens there are.
         self.by_key: dict[bytes, T] = {}
         self.keys: dict[T, bytes] = {}
+        self.tokens: dict[T, str] = {}
         self.lost: set[T] = set()
 
     def know(self, session: T, token: str) -> None:
         """From now on this token, and no earlier one, stands for the session."""
-        key = _key(token)
-        before = self.keys.get(session)
-        if before != key:
-            if before is not None:
-                del self.by_key[before]
-            self.by_key[key] = session
-            self.keys[session] = key
+        if self.tokens.get(session) == token:
+            return
+        before, key = self.keys.get(session), _key(token)
+        if before is not None:
+            del self.by_key[before]
+        self.by_key[key] = session
+        self.keys[session], self.tokens[session] = key, token
 
     def find(self, token: str) -> T | None:
         return self.by_key.get(_key(token))
@@ -41,6 +42,7 @@ class Kept(Generic[T]):
     def forget(self, session: T) -> None:
         """The session has ended, or was never known."""
         self.lost.discard(session)
+        self.tokens.pop(session, None)
         key = self.keys.pop(session, None)
         if key is not None:
             del self.by_key[key]

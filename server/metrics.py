@@ -58,13 +58,13 @@ class Metrics:
         )
         self.queue = Histogram(
             "kfusion_queue_seconds",
-            "From a window's sound being in to its batch",
+            "From the sound of a batch's oldest window being in to the batch",
             buckets=_SECONDS,
             registry=registry,
         )
         self.deliver = Histogram(
             "kfusion_deliver_seconds",
-            "From the end of a batch to its frames being ready to send",
+            "From the end of a batch to all of its frames being ready to send",
             buckets=_SECONDS,
             registry=registry,
         )

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from kfusion import wire
 from kfusion.config import FPS
 from kfusion.errors import BadMessage
+from kfusion.landmarks import Identity
 
 HISTORY: Final = 900  # sent frames that are remembered, and unsent ones kept for a lost client
 MAX_HISTORY: Final = 2 * HISTORY  # blocks of frames and replies remembered
@@ -25,23 +26,28 @@ MAX_RANGES: Final = 1000  # separate ranges of dropped frames told apart
 
 @dataclass
 class Frames:
-    """Consecutive frames from ``first``: ``points`` as sent, ``displacement`` canonical."""
+    """Consecutive frames from ``first``: canonical ``displacement`` (k, 68, 2) of ``identity``."""
 
     first: int
-    points: NDArray[np.float32]  # (k, 68, 2)
-    displacement: NDArray[np.float32]  # (k, 68, 2)
+    displacement: NDArray[np.float32]
+    identity: Identity
 
     def __len__(self) -> int:
-        return len(self.points)
+        return len(self.displacement)
 
     @property
     def end(self) -> int:
-        return self.first + len(self.points)
+        return self.first + len(self.displacement)
+
+    @property
+    def points(self) -> NDArray[np.float32]:
+        """As sent, (k, 68, 2)."""
+        return self.identity.place(self.displacement)
 
     def split(self, count: int) -> tuple[Frames, Frames]:
         return (
-            Frames(self.first, self.points[:count], self.displacement[:count]),
-            Frames(self.first + count, self.points[count:], self.displacement[count:]),
+            Frames(self.first, self.displacement[:count], self.identity),
+            Frames(self.first + count, self.displacement[count:], self.identity),
         )
 
 
@@ -87,6 +93,10 @@ class Outbox:
         self.encoding = encoding
         self.items: deque[Frames | wire.ServerMessage] = deque()
         self.history: deque[Frames | wire.ServerMessage] = deque()
+        # All that the history will ever take, from the start: a server's memory is flat then. A
+        # block does not go over the end, and what lies there is the older by up to two blocks.
+        self.memory = np.full((HISTORY + 2 * self.MAX_BLOCK, 68, 2), 0, np.float32)
+        self.free = 0
         self.remembered = 0  # frames in the history
         self.waiting = 0
         self.owed = 0
@@ -193,23 +203,34 @@ class Outbox:
     def _remember(self, item: Frames | wire.ServerMessage) -> None:
         if isinstance(item, (wire.Ready, wire.Error)):
             return
-        self.history.append(item)
         if isinstance(item, (Frames, wire.Dropped)):
             self.reached = _end(item)
-        if isinstance(item, Frames):
-            self.remembered += len(item)
-        while self.remembered > HISTORY or len(self.history) > MAX_HISTORY:
+        new = len(item) if isinstance(item, Frames) else 0
+        while self.remembered + new > HISTORY or len(self.history) >= MAX_HISTORY:
             oldest = self.history.popleft()
             if not isinstance(oldest, (Frames, wire.Dropped)):
                 continue
             if isinstance(oldest, Frames):
-                excess = max(1, self.remembered - HISTORY)
+                excess = max(1, self.remembered + new - HISTORY)
                 gone, rest = oldest.split(min(excess, len(oldest)))
                 self.remembered -= len(gone)
                 if len(rest):
                     self.history.appendleft(rest)
                 oldest = gone
             self.forgotten = _end(oldest)
+        if isinstance(item, Frames):
+            self.remembered += new
+            item = Frames(item.first, self._stored(item.displacement), item.identity)
+        self.history.append(item)
+
+    def _stored(self, displacement: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A copy in this outbox's own memory, where the oldest frames were."""
+        if self.free + len(displacement) > len(self.memory):
+            self.free = 0
+        place = self.memory[self.free : self.free + len(displacement)]
+        place[:] = displacement
+        self.free += len(displacement)
+        return place
 
     def rewind(self, wanted: int) -> None:
         """Puts back, in its order, what a client did not get that has all frames below it.
@@ -232,6 +253,8 @@ class Outbox:
             before, after = _split(item, gap_end if isinstance(item, wire.Dropped) else wanted)
             if before is not None:
                 self.history.append(before)
+            if isinstance(after, Frames):  # out of the memory that new frames will take
+                after = Frames(after.first, after.displacement.copy(), after.identity)
             if after is not None:
                 again.append(after)
         frames = [item for item in again if isinstance(item, Frames)]
@@ -243,7 +266,7 @@ class Outbox:
         self.reached = wanted
         seen = [item for item in self.history if isinstance(item, Frames)]
         if seen:
-            self.last_sent = seen[-1].displacement[-1]
+            self.last_sent = seen[-1].displacement[-1].copy()
         unsent = [item for item in self.items if not isinstance(item, wire.Ready)]
         self.items = deque([*again, *unsent])
 

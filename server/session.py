@@ -365,8 +365,7 @@ class Session:
         """A window's frames, or word that they will not come, with the marks among them."""
         window, frames = job.window, None
         if said is not None:
-            displacement = self.stitcher.push(window, said)
-            frames = Frames(window.first, job.identity.place(displacement), displacement)
+            frames = Frames(window.first, self.stitcher.push(window, said), job.identity)
         while self.next_frame < window.last:
             end = max(
                 self.next_frame, min(window.last, self.marks[0][0] if self.marks else 1 << 62)

@@ -70,7 +70,6 @@ class Connection:
                 await self._close_replaced()
             if self.aborting is not None:
                 self.aborting.cancel()
-            self.driver.count()
             self.driver.left(self, self.ws.close_code)
 
     async def _close_replaced(self) -> None:
@@ -133,7 +132,6 @@ class Connection:
                     if not session.live:  # a file's windows wait for room in the outbox
                         self.driver.pump()
                     continue
-                self.driver.count()
                 if session.closing is not None:
                     await self.ws.close(session.closing.code, session.closing.reason)
                     return
