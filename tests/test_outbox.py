@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kfusion import wire
 from kfusion.errors import BadMessage
-from kfusion.landmarks import NEUTRAL_IDENTITY
+from kfusion.landmarks import NEUTRAL, NEUTRAL_IDENTITY
 from server.outbox import HISTORY, MAX_HISTORY, MAX_RANGES, DroppedFrames, Frames, Outbox
 
 
