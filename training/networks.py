@@ -123,6 +123,8 @@ def load_network(path: Path) -> tuple[Network, dict[str, Any]]:
 class NetworkEngine:
     """Any network behind the interface that streams and offline calls use, in float32."""
 
+    lanes = 1  # torch has threads of its own
+
     def __init__(self, network: Network, sha256: str = "", device: str = "cpu") -> None:
         self.network, self.device = network.eval().to(device), device
         self.name, self.sha256 = name_of(network), sha256
