@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from itertools import islice
 from pathlib import Path
 from typing import Final, cast
 from urllib.parse import urlsplit
@@ -40,7 +41,9 @@ log = logging.getLogger("kfusion.server")
 BUSY_S: Final = 1.0  # for a newcomer to say that it goes on with a session that has its place
 UNSTARTED: Final = 256  # connections beyond those that have a stream, in all ...
 UNSTARTED_EACH: Final = 16  # ... and of one address
-LAG_S: Final = 0.03  # the event loop's own lateness at which no stream is added
+LAG_S: Final = 0.1  # the event loop's own lateness at which no stream is added
+LATE_S: Final = 0.02  # at which those who ask for much are read later
+SOON: Final = 10  # the last half second
 LAG_EVERY_S: Final = 0.05
 LAGS: Final = 40  # the last two seconds
 DRAIN_S: Final = 7.0  # for streams to be finished and taken once the server stops
@@ -77,6 +80,7 @@ class App:
         self.drivers: set[Driver] = set()
         self.kept: Kept[Driver] = Kept()
         self.lags: deque[float] = deque(maxlen=LAGS)
+        self.lag = 0.0  # 95 % of them within
         self.stopping = False
         self.empty = asyncio.Event()
         self.identities = Identities(config.limits.identities)  # of the token's holders
@@ -129,7 +133,7 @@ class App:
         metrics.kept.set(lost)
         metrics.demand.set(self.places.demand)
         metrics.capacity.set(self.engine.capacity.windows_per_s)
-        metrics.loop_lag.set(self._lag())
+        metrics.loop_lag.set(self.lag)
         return metrics.text()
 
     def _file(self, path: str) -> Response:
@@ -160,11 +164,13 @@ class App:
     def _strained(self) -> str | None:
         if self.stopping:
             return "the server is stopping"
-        lag = self._lag()
-        return f"the server is late by {lag * 1000:.0f} ms" if lag > LAG_S else None
+        if self.lag > LAG_S:
+            return f"the server is late by {self.lag * 1000:.0f} ms"
+        return None
 
-    def _lag(self) -> float:
-        return sorted(self.lags)[-1 - len(self.lags) // 20] if self.lags else 0.0
+    def _late(self) -> bool:
+        """Whether the event loop was late in the last half second."""
+        return max(islice(reversed(self.lags), SOON), default=0.0) > LATE_S
 
     async def _watch_loop(self) -> None:
         """Notes by how much the event loop is late, all the time."""
@@ -173,6 +179,7 @@ class App:
             due = loop.time() + LAG_EVERY_S
             await asyncio.sleep(LAG_EVERY_S)
             self.lags.append(max(0.0, loop.time() - due))
+            self.lag = sorted(self.lags)[-1 - len(self.lags) // 20]
 
     # Streams
 
@@ -202,7 +209,7 @@ class App:
         session = Session(self.model, self.config.limits, now, identities, admit=admit)
         driver = Driver(session, self.engine, self.metrics, self.kept, self._ended)
         self.drivers.add(driver)
-        connection = Connection(ws, driver, self._resume)
+        connection = Connection(ws, driver, self._resume, self._late)
         self.connections[connection] = network_of(address)
         if not authorized(cast(Request, ws.request), self.config.token):
             session.fail(Unauthorized("the token is missing or wrong"), now)

@@ -1,5 +1,5 @@
-"""When audio is due: the play-out clock of a live stream; and how often messages may come. Times
-are seconds of any one clock.
+"""When audio is due: the play-out clock of a live stream; and who may take how much of the
+server's own time. Times are seconds of any one clock.
 """
 
 from __future__ import annotations
@@ -78,13 +78,13 @@ class PlayoutClock:
 
 
 class Allowance:
-    """Messages by the second: ``rate`` of them, and as many at once after a quiet second."""
+    """A share of somebody's time: ``share`` seconds a second, and ``most`` saved up."""
 
-    def __init__(self, rate: float, now: float) -> None:
-        self.rate, self.left, self.at = rate, rate, now
+    def __init__(self, share: float, most: float, now: float) -> None:
+        self.share, self.most, self.left, self.at = share, most, most, now
 
-    def take(self, now: float) -> float:
-        """Counts one; gives how long to wait before the next is read."""
-        self.left = min(self.rate, self.left + (now - self.at) * self.rate) - 1
+    def spend(self, seconds: float, now: float) -> float:
+        """Takes so many; gives how long to wait until nothing is owed."""
+        self.left = min(self.most, self.left + (now - self.at) * self.share) - seconds
         self.at = now
-        return max(0.0, -self.left / self.rate)
+        return max(0.0, -self.left / self.share)

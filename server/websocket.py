@@ -22,8 +22,14 @@ log = logging.getLogger("kfusion.websocket")
 PING_S: Final = 20.0
 CLOSE_S: Final = 10.0  # for a client to take what it is still owed
 REPLACED: Final = 4409  # another connection has resumed the session
-MESSAGES_S: Final = 1000
-"""Messages a second that are read of one client; chunks of 128 samples at 96 kHz are 750."""
+SHARE: Final = 0.03  # of the event loop's time that a client may take while the loop is late
+SAVED_S: Final = 0.1
+MESSAGE_S: Final = 1.5e-4  # about what a message costs the loop ...
+BYTE_S: Final = 2e-9  # ... and each byte of it
+READ_BYTES: Final = 2048
+"""Bytes that asyncio reads at once (its own choice is 256 KiB): what lies in them is parsed before
+anybody else has their turn, and that may be a message every 8 bytes.
+"""
 SEND_BUFFER: Final = 1 << 16
 """Kernel send buffer: a slow reader is noticed after seconds, not minutes."""
 
@@ -32,7 +38,8 @@ class Connection:
     """One WebSocket: a reader, a writer and pings, for the session that its driver moves.
 
     ``find`` gives the driver of the session that the client wants to go on with, taken over from
-    its connection, if it still has one, or raises what the client is to be told.
+    its connection, if it still has one, or raises what the client is to be told. ``strained`` says
+    whether the event loop is late: then a client that takes more than its share is read later.
     """
 
     def __init__(
@@ -40,21 +47,24 @@ class Connection:
         ws: ServerConnection,
         driver: Driver,
         find: Callable[[Connection, wire.ResumeFrom], Driver],
+        strained: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.ws, self.driver, self.find = ws, driver, find
+        self.ws, self.driver, self.find, self.strained = ws, driver, find, strained
         driver.link = self
         self.loop = asyncio.get_running_loop()
         self.outgoing = asyncio.Event()
         self.wanted = asyncio.Event()
         self.aborting: asyncio.TimerHandle | None = None
         self.tasks: list[asyncio.Task[None]] = []
-        self.allowance = Allowance(MESSAGES_S, self.loop.time())
+        self.allowance = Allowance(SHARE, SAVED_S, self.loop.time())
 
     async def run(self) -> None:
         """Serves until the connection is closed, by either side."""
         raw: socket.socket | None = self.ws.transport.get_extra_info("socket")
         if raw is not None:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        if hasattr(self.ws.transport, "max_size"):  # of asyncio's own transports, undocumented
+            self.ws.transport.max_size = READ_BYTES  # pyright: ignore[reportAttributeAccessIssue]
         self.driver.pump()
         self.tasks = [
             asyncio.create_task(work())  # each ends with the connection
@@ -97,10 +107,12 @@ class Connection:
         try:
             while True:
                 await self.wanted.wait()
-                self._receive(await self.ws.recv())
-                wait = self.allowance.take(self.loop.time())
-                if wait:
-                    await asyncio.sleep(wait)
+                message = await self.ws.recv()
+                self._receive(message)
+                spent = MESSAGE_S + BYTE_S * len(message)
+                wait = self.allowance.spend(spent, self.loop.time())
+                # Others have their turn after every message, however many lie here already.
+                await asyncio.sleep(wait + SAVED_S if wait and self.strained() else 0)
         except ConnectionClosed:
             return
 
