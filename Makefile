@@ -6,9 +6,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 PORT ?= 8765
 DEMO_PORT ?= 8799
+MINUTES ?= 30
+BENCH_OUT ?= build/bench
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint types demo bench clean
+.PHONY: help install run test lint types demo bench soak clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -51,8 +53,12 @@ demo: $(VENV)/.all ## write preview.mp4, a face that speaks FILE=speech.wav
 	done; \
 	$(BIN)/python -m client file "$(FILE)" --url ws://127.0.0.1:$(DEMO_PORT) --video preview.mp4
 
-bench: $(VENV)/.all ## measure the model on this machine
+bench: $(VENV)/.all ## measure the model and the server on this machine (CLIP=speech.flac)
 	$(BIN)/python -m training.bench model
+	$(BIN)/python -m client.bench --out $(BENCH_OUT) $(if $(CLIP),--clip $(CLIP))
+
+soak: $(VENV)/.all ## four live streams for MINUTES=30: no drift, no growth (CLIP=speech.flac)
+	$(BIN)/python -m client.soak --minutes $(MINUTES) $(if $(CLIP),--clip $(CLIP))
 
 clean: ## remove what was installed and built
 	rm -rf $(VENV) build *.egg-info

@@ -1,7 +1,7 @@
-"""``python -m client``: streams a sound file or the microphone to a KFusion server.
+"""``python -m client``: streams a sound file, the microphone or a crowd to a KFusion server.
 
 Exit codes: 0 done; 1 the server or the connection failed; 2 what was asked cannot be done;
-130 interrupted.
+130 interrupted. Of ``loadtest``: 1 the bound did not hold; 2 nothing could be measured.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from client.loadtest.command import add_options
 from client.transports import address
 from kfusion import wire
 from kfusion.errors import BadIdentity, Busy, ConnectionFailed, KFusionError, Unauthorized
@@ -56,13 +57,14 @@ def read_identity(path: Path) -> Points:
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="kfusion-client", description=__doc__)
     commands = p.add_subparsers(dest="command", required=True)
-    stream = argparse.ArgumentParser(add_help=False)
-    stream.add_argument("--url", default=DEFAULT_URL, help="ws:// or wss:// (%(default)s)")
-    stream.add_argument(
+    server = argparse.ArgumentParser(add_help=False)
+    server.add_argument("--url", default=DEFAULT_URL, help="ws:// or wss:// (%(default)s)")
+    server.add_argument(
         "--token",
         default=os.environ.get("KFUSION_TOKEN"),
         help="the server's token (default: the environment's KFUSION_TOKEN, if any)",
     )
+    stream = argparse.ArgumentParser(add_help=False, parents=[server])
     stream.add_argument(
         "--emotion", nargs="+", type=weight, default=[], metavar="NAME=WEIGHT",
         help="e.g. happy=0.7; the rest is neutral",
@@ -82,6 +84,8 @@ def parser() -> argparse.ArgumentParser:
     mic = commands.add_parser("mic", parents=[stream], help="the microphone, live; Ctrl-C ends")
     mic.add_argument("--device", help="an input device's number or name (the system's default)")
     mic.add_argument("--list", action="store_true", help="lists the input devices")
+
+    add_options(commands.add_parser("loadtest", parents=[server], help="many live streams, timed"))
     return p
 
 
@@ -89,11 +93,13 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The arguments, checked as far as they can be without a server."""
     p = parser()
     a = p.parse_args(argv)
-    a.emotion = dict(a.emotion)
     try:
         address(a.url)
     except ConnectionFailed as error:
         p.error(f"--url {error}")
+    if a.command == "loadtest":
+        return a
+    a.emotion = dict(a.emotion)
     if a.command == "file":
         if a.out is None and a.video is None:
             p.error("nothing to write; give --out FRAMES.jsonl, --video PREVIEW.mp4 or both")
@@ -103,24 +109,31 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return a
 
 
-def _code(error: KFusionError) -> int:
-    return 1 if error.fault == "server" or isinstance(error, Unauthorized) else 2
+def _code(error: KFusionError, command: str) -> int:
+    failed = error.fault == "server" or isinstance(error, Unauthorized)
+    return 1 if failed and command != "loadtest" else 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    command = ""
     try:
         a = arguments(argv)
-        if a.command == "file":
+        command = a.command
+        if command == "loadtest":
+            from client.loadtest.command import run as load
+
+            return load(a)
+        if command == "file":
             from client.file import run
         else:
             from client.live import run
         run(a)
     except Busy as error:
         print(f"kfusion-client: {error}; try again in {error.retry_after_s} s", file=sys.stderr)
-        return 1
+        return _code(error, command)
     except KFusionError as error:
         print(f"kfusion-client: {error}", file=sys.stderr)
-        return _code(error)
+        return _code(error, command)
     except BrokenPipeError:
         # Whoever read our output has gone: say nothing, at the exit neither.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

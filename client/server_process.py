@@ -1,0 +1,96 @@
+"""A server process of one's own, on a free port, for measuring."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections import deque
+from types import TracebackType
+from typing import Final
+
+from kfusion.errors import ConnectionFailed
+
+START_S: Final = 120.0  # for a large model to be read and warmed up
+STOP_S: Final = 20.0
+_READY: Final = re.compile(r"is ready: open https?://[^/]*:(\d+)/")
+_COMPLAINT: Final = re.compile(r"\b(WARNING|ERROR|CRITICAL)\b|^Traceback|\w(Warning|Error): ")
+
+
+class ServerProcess:
+    """``python -m server --port 0`` and ``options``; it runs within a ``with``.
+
+    Raises :class:`~kfusion.errors.ConnectionFailed`, with its last words, if it does not start.
+    """
+
+    MOST_LINES: Final = 10_000
+
+    def __init__(self, *options: str) -> None:
+        self.options = options
+        self.lines: deque[str] = deque(maxlen=self.MOST_LINES)
+        self.port: int | None = None
+        self._ready = threading.Event()  # or it has ended
+
+    def __enter__(self) -> ServerProcess:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "server", "--port", "0", *self.options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={k: v for k, v in os.environ.items() if k != "KFUSION_TOKEN"},
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self._ready.wait(START_S)
+        if self.port is None:
+            self._stop()
+            raise ConnectionFailed(
+                f"python -m server {' '.join(self.options)} did not start; it said: "
+                + (" / ".join(list(self.lines)[-3:]) or "nothing")
+            )
+        return self
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip("\n"))
+            found = _READY.search(line)
+            if found and self.port is None:
+                self.port = int(found[1])
+                self._ready.set()
+        self._ready.set()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self._reader.join()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}"
+
+    @property
+    def complaints(self) -> list[str]:
+        """The lines that warn or tell of an error."""
+        return complaints_in(self.lines)
+
+
+def complaints_in(lines: deque[str] | list[str]) -> list[str]:
+    """The lines of a log that warn, tell of an error, or begin to trace one."""
+    return [line for line in lines if _COMPLAINT.search(line)]
