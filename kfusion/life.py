@@ -1,0 +1,269 @@
+"""What a living face does besides speaking: blinks, brow accents, a head that is never quite still.
+
+It is added after the model and depends on the seed, the frame's number and the sound alone, so that
+any chunking, a resumed session and an offline call give the same face::
+
+    hearing, life = Hearing(), Life(seed, amount)
+    for window in windows:                            # in order
+        said = stitcher.push(window, network(window))   # canonical displacements of its frames
+        lively = life.add(identity, window.first, said, hearing.push(window))
+
+An accent at frame n hears the half second up to the end of that frame: nothing of the future,
+whatever the look-ahead.
+"""
+
+from __future__ import annotations
+
+from math import exp, log
+from statistics import NormalDist
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kfusion.config import FPS, FRAMES, SAMPLE_RATE, WINDOW
+from kfusion.emotion import DISPLACEMENT, EMOTIONS
+from kfusion.landmarks import BROWS, NEUTRAL_INTER_OCULAR, RIGID, Identity
+from kfusion.stream import Window
+
+Values = NDArray[np.float64]
+
+# Blinks: 17 a minute at rest, log-normal (Bentivoglio et al. 1997, Movement Disorders 12:1028; 150
+# people). Lids come down in about 100 ms and go up 40-47 % slower (Sforza et al. 2008, Ophthalmic
+# Physiol Opt 28:345).
+INTERVAL_S: Final = 60 / 17
+SPREAD: Final = 0.55  # standard deviation of the interval's logarithm
+SHORTEST: Final = 18  # frames from one blink to the next
+LONGEST: Final = 450
+BLOCK: Final = 60 * FPS  # frames whose blinks are drawn together; none crosses to the next block
+LOWER_LID: Final = 0.12  # share of the way that the lower lid comes up
+
+# The head, in the plane, and how readily the brows go up, are noise of less than 0.75 Hz.
+KNOT: Final = 40  # frames from one random number to the next
+ROLL: Final = 1.5 * np.pi / 180  # at most, each way
+SHIFT: Final = 0.007 * NEUTRAL_INTER_OCULAR  # at most, each way: along both axes within 1 %
+
+# Brow accents.
+ACCENT: Final = 0.3  # at most, of the brows of surprise in kfusion.emotion
+BEFORE: Final = 4  # frames with which a frame's loudness is compared
+_SHAPE: Final = np.array([0.1, 0.4, 0.75, 1, 1, 0.9, 0.7, 0.5, 0.3, 0.15, 0.05])
+HISTORY: Final = BEFORE + len(_SHAPE) - 1
+"""Frames before a frame that its accent hears besides itself."""
+
+_RAISED: Final = np.zeros_like(DISPLACEMENT[0])
+_RAISED[BROWS] = DISPLACEMENT[EMOTIONS.index("surprised"), BROWS] * NEUTRAL_INTER_OCULAR
+_RIGID: Final = np.array(RIGID)
+_UPPER_LIDS: Final = np.array([37, 38, 43, 44])
+_LOWER_LIDS: Final = np.array([41, 40, 47, 46])
+
+_GOLDEN: Final = np.array([0x9E3779B97F4A7C15], np.uint64)
+_FACTORS: Final = [np.array([k], np.uint64) for k in (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)]
+
+
+def _mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """SplitMix64's output function (Steele, Lea & Flood 2014)."""
+    x = (x ^ (x >> np.uint64(30))) * _FACTORS[0]
+    x = (x ^ (x >> np.uint64(27))) * _FACTORS[1]
+    return x ^ (x >> np.uint64(31))
+
+
+class Chance:
+    """Independent numbers in 0..1 by index: SplitMix64 counted in integers, so the same on every
+    machine and in any order.
+    """
+
+    def __init__(self, seed: int, stream: int) -> None:
+        key = _mixed(np.array([seed % 2**64], np.uint64)) + np.array([stream], np.uint64)
+        self._key = _mixed(key * _GOLDEN)
+
+    def __call__(self, index: NDArray[np.int64]) -> Values:
+        mixed = _mixed(self._key + index.astype(np.uint64) * _GOLDEN)
+        return (mixed >> np.uint64(11)).astype(np.float64) / 2**53
+
+
+class Noise:
+    """``width`` smooth random functions of the frame's number, -1..1: uniform cubic B-splines."""
+
+    def __init__(self, chance: Chance, width: int) -> None:
+        self._chance, self._width = chance, width
+        self._last = (0, 0, np.zeros((width, 0)))
+
+    def __call__(self, first: int, count: int) -> Values:
+        """At frames ``first`` ...: (width, count)."""
+        n = np.arange(first, first + count)
+        k = n // KNOT
+        values = self._knots(int(k[0]), int(k[-1]) + 4)
+        k -= k[0]
+        u = (n % KNOT) / KNOT
+        v = 1 - u
+        uu, vv = u * u, v * v
+        a, d = vv * v, uu * u
+        b, c = 3 * d - 6 * uu + 4, 3 * a - 6 * vv + 4
+        at = values.take
+        return (at(k, 1) * a + at(k + 1, 1) * b + at(k + 2, 1) * c + at(k + 3, 1) * d) / 6
+
+    def _knots(self, start: int, stop: int) -> Values:
+        if self._last[:2] != (start, stop):
+            index = np.arange(start, stop) * self._width + np.arange(self._width)[:, None]
+            self._last = (start, stop, 2 * self._chance(index) - 1)
+        return self._last[2]
+
+
+class Life:
+    """``amount`` 0..1 of it; 0 adds nothing. ``seed``: any integer; another seed, another life."""
+
+    def __init__(self, seed: int, amount: float) -> None:
+        if not 0 <= amount <= 1:
+            raise ValueError(f"life is {amount}; wanted 0 to 1")
+        self.seed, self.amount = seed, float(amount)
+        self._phase, self._interval, self._closing, self._opening = (
+            Chance(seed, k) for k in range(4)
+        )
+        self._noise = Noise(Chance(seed, 4), 4)  # roll, right, down, readiness of the brows
+        self._blocks: dict[int, list[tuple[int, int, int]]] = {}
+
+    def add(
+        self, identity: Identity, first: int, displacement: NDArray[Any], levels: Values
+    ) -> NDArray[np.float32]:
+        """Canonical displacements (T, 68, 2) of frames ``first`` ... -> the same with life.
+
+        ``levels`` (HISTORY + T,) is what :meth:`Hearing.push` gives. A blink closes the eyes as
+        wide as they are, and the head takes the whole face along; lips do not move otherwise. Up to
+        ``amount`` 0.5 blinks get deeper, from then on they close the eyes.
+        """
+        said = np.ascontiguousarray(displacement, np.float32)
+        count = len(said)
+        if self.amount == 0 or count == 0:
+            return said
+        face = said + identity.canonical
+        roll, right, down, ready = self.amount * self._noise(first, count)
+        closed = min(1.0, 2 * self.amount) * self.closure(first, count)
+        if closed.any():
+            lower, upper = face[:, _LOWER_LIDS, 1], face[:, _UPPER_LIDS, 1]
+            way = closed[:, None] * np.maximum(lower - upper, 0)
+            face[:, _UPPER_LIDS, 1] = upper + (1 - LOWER_LID) * way
+            face[:, _LOWER_LIDS, 1] = lower - LOWER_LID * way
+        raised = ACCENT * (self.amount + ready) / 2 * accents(levels)
+        if raised.any():
+            face += raised[:, None, None] * _RAISED
+        # Of a small turn without a sine, whose last bit is not the same everywhere.
+        turn = (1 + 1j * ROLL * roll) / np.sqrt(1 + (ROLL * roll) ** 2)
+        shift = SHIFT * (right + 1j * down)
+        middle = complex(*identity.canonical[_RIGID].mean(axis=0))
+        z = face.view(np.complex128)[..., 0]
+        z -= middle
+        z *= turn[:, None]
+        z += (middle + shift)[:, None]
+        return (face - identity.canonical).astype(np.float32)
+
+    def closure(self, first: int, count: int) -> Values:
+        """How far blinks close the eyes at frames ``first`` ...: 0..1, (count,)."""
+        closed = np.zeros(count)
+        n = np.arange(first, first + count)
+        for block in range(first // BLOCK, (first + count - 1) // BLOCK + 1):
+            for start, closing, opening in self._blinks(block):
+                if start < first + count and start + closing + opening + 1 >= first:
+                    down = np.clip((n - start) / closing, 0, 1)
+                    up = np.clip((n - start - closing - 1) / opening, 0, 1)
+                    closed = np.maximum(closed, _eased(down) - _eased(up))
+        return closed
+
+    def _blinks(self, block: int) -> list[tuple[int, int, int]]:
+        """(first frame, frames that it closes for, frames that it opens for) of a block's blinks;
+        between the two the eye is shut for a frame.
+        """
+        if block in self._blocks:
+            return self._blocks[block]
+        most = BLOCK // SHORTEST + 1
+        index = np.arange(block * most, (block + 1) * most)
+        closing = 3 + np.floor(2 * self._closing(index)).astype(int)
+        opening = 6 + np.floor(2 * self._opening(index)).astype(int)
+        intervals = [_interval(u) for u in self._interval(index)]
+        # The block begins somewhere within an interval.
+        start = block * BLOCK + round(intervals[0] * self._phase(index[:1])[0])
+        blinks: list[tuple[int, int, int]] = []
+        for k in range(1, most):
+            if start + SHORTEST > (block + 1) * BLOCK:
+                break
+            blinks.append((start, int(closing[k]), int(opening[k])))
+            start += intervals[k]
+        if len(self._blocks) > 1:
+            self._blocks.clear()
+        self._blocks[block] = blinks
+        return blinks
+
+
+_NORMAL: Final = NormalDist(log(INTERVAL_S * FPS) - SPREAD**2 / 2, SPREAD)
+
+
+def _interval(u: float) -> int:
+    """A log-normal interval between blinks in frames."""
+    return min(max(round(exp(_NORMAL.inv_cdf(min(max(u, 1e-9), 1 - 1e-9)))), SHORTEST), LONGEST)
+
+
+def _eased(u: Values) -> Values:
+    return u * u * (3 - 2 * u)
+
+
+def accents(levels: Values) -> Values:
+    """How far the brows go up for stressed syllables: 0..1, (len(levels) - HISTORY,)."""
+    prominent = prominence(levels)
+    count = len(levels) - HISTORY
+    heard = np.zeros(count)
+    for ago, share in enumerate(_SHAPE):
+        begin = len(_SHAPE) - 1 - ago
+        heard += share * prominent[begin : begin + count]
+    return np.minimum(heard, 1)
+
+
+def prominence(levels: Values) -> Values:
+    """How much louder a frame is than the BEFORE before it: 0..1, (len(levels) - BEFORE,).
+
+    A contrast, so that it hardly depends on the microphone's gain.
+    """
+    now = levels[BEFORE:]
+    before = sum(levels[k : k - BEFORE] for k in range(BEFORE)) / BEFORE
+    contrast = (now - before) / (now + before + 0.04)
+    return np.clip((contrast - 0.15) / 0.35, 0, 1)
+
+
+def loudness(window: Window, first: int, last: int) -> Values:
+    """The loudness of frames ``first`` .. ``last`` - 1, all within the window's second: the square
+    root of the sound's effective value, (last - first,).
+    """
+    begin = window.end * SAMPLE_RATE // FPS - WINDOW
+    edges = np.arange(first, last + 1) * SAMPLE_RATE // FPS - begin
+    power = np.square(window.audio[edges[0] : edges[-1]], dtype=np.float64)
+    sums = np.add.reduceat(power, edges[:-1] - edges[0])
+    return np.sqrt(np.sqrt(sums / np.diff(edges)))
+
+
+class Hearing:
+    """The loudness of a stream's frames, from its windows in order.
+
+    A window's second reaches HISTORY frames behind its first one unless hop and look-ahead are
+    long: then what windows before it held is remembered. Frames that no window held are silent.
+    """
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def push(self, window: Window) -> Values:
+        """Loudness of the HISTORY frames before the window's first and of its own,
+        (HISTORY + last - first,).
+        """
+        first = window.first - HISTORY
+        known = max(first, window.end - FRAMES)
+        heard = np.zeros(window.last - first)
+        gap = first - (self.end - HISTORY)
+        if known > first and 0 <= gap < HISTORY:
+            kept = self.levels[gap : gap + known - first]
+            heard[: len(kept)] = kept
+        heard[known - first :] = loudness(window, known, window.last)
+        self.end, self.levels = window.last, heard[-HISTORY:]
+        return heard
+
+    def reset(self) -> None:
+        """Forgets what was heard, as the stream does at a reset."""
+        self.end = 0  # frames below it were heard
+        self.levels = np.zeros(HISTORY)  # of the frames before it

@@ -1,0 +1,164 @@
+"""What moved on a face, in millimetres: the measures that every set of coefficients is made of.
+
+Landmarks are freed of the head's own motion (place, size, roll) and compared with the identity at
+rest. A millimetre is 1/91 of the identity's inter-ocular distance: outer eye corners lie 93.0 mm
+(men) and 88.4 mm (women) apart (young adults in Hong Kong, BioMed Research International 2013,
+821428), so published distances can be used as they are. Left and right are the subject's: points
+36-41 are the subject's right eye, and on the left of an image that is not mirrored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kfusion.landmarks import COUNT, RIGID, Identity, inter_ocular
+
+INTER_OCULAR_MM: Final = 91.0
+
+Values = NDArray[np.float64]
+
+# Each measure is a sum of points' moves: (axis, {point: weight}), axis 0 to the right of the image
+# (the subject's left), 1 down. Where a measure has two sides, the subject's left is first.
+_Sum = tuple[int, dict[int, float]]
+
+
+def _up(*points: int) -> dict[int, float]:
+    return {i: -1 / len(points) for i in points}
+
+
+def _down(*points: int) -> dict[int, float]:
+    return {i: 1 / len(points) for i in points}
+
+
+_right, _left = _down, _up  # along the other axis
+
+# fmt: off
+_SUMS: Final[dict[str, tuple[_Sum, ...]]] = {
+    "closing": ((1, _down(43, 44) | _up(46, 47)), (1, _down(37, 38) | _up(40, 41))),
+    "lower_lid": ((1, _up(46, 47)), (1, _up(40, 41))),
+    "brow_inner": ((1, _up(22, 23)), (1, _up(20, 21))),
+    "brow_frown": ((1, _up(22, 23, 24)), (1, _up(19, 20, 21))),
+    "brow_outer": ((1, _up(24, 25, 26)), (1, _up(17, 18, 19))),
+    "corner_out": ((0, _right(54, 64)), (0, _left(48, 60))),
+    "corner_up": ((1, _up(54, 64)), (1, _up(48, 60))),
+    "upper_lip": ((1, _up(62, 63)), (1, _up(61, 62))),
+    "lower_lip": ((1, _down(65, 66)), (1, _down(66, 67))),
+    "red": ((1, _down(61, 62, 63) | _up(50, 51, 52)), (1, _down(56, 57, 58) | _up(65, 66, 67))),
+    "wider": ((0, {54: 0.5, 64: 0.5, 48: -0.5, 60: -0.5}),),
+    "gap": ((1, _up(61, 62, 63) | _down(65, 66, 67)),),
+    "upper": ((1, _up(61, 62, 63)),),
+    "lower": ((1, _down(65, 66, 67)),),
+    "chin": ((1, _down(7, 8, 9)),),
+    "chin_left": ((0, _right(7, 8, 9)),),
+    "mouth_left": ((0, _right(48, 51, 54, 57)),),
+}
+# fmt: on
+
+
+def _at() -> list[tuple[str, int | slice]]:
+    """Where each measure's rows are among all."""
+    found: list[tuple[str, int | slice]] = []
+    row = 0
+    for name, sums in _SUMS.items():
+        found.append((name, row if len(sums) == 1 else slice(row, row + len(sums))))
+        row += len(sums)
+    return found
+
+
+_AT: Final = _at()
+
+
+@dataclass(frozen=True)
+class Movements:
+    """Of T frames, mm from rest; 0 at rest. Two-sided ones are (2, T), the subject's left first;
+    the others (T,).
+
+    ``turned``: the frames' size and roll against the identity as complex numbers (T,).
+    """
+
+    closing: Values  # of the eye
+    lower_lid: Values  # up
+    brow_inner: Values  # its inner end, up
+    brow_frown: Values  # inner end and middle, up
+    brow_outer: Values  # middle and outer end, up
+    corner_out: Values  # of the mouth
+    corner_up: Values
+    upper_lip: Values  # up
+    lower_lip: Values  # down
+    red: Values  # height of the red of the upper and of the lower lip, (2, T)
+    wider: Values  # mouth
+    gap: Values  # lips, apart
+    upper: Values  # upper lip as a whole, up
+    lower: Values  # lower lip as a whole, down
+    chin: Values  # down
+    chin_left: Values  # to the subject's left
+    mouth_left: Values
+    turned: NDArray[np.complex128]
+
+    @cached_property
+    def jaw(self) -> Values:
+        """How far the jaw is lowered, (T,): chin and lower lip in equal parts.
+
+        Where a tracker puts the chin depends on how the head nods; the lower lip alone would take
+        parted or pressed lips for a jaw.
+        """
+        return 0.5 * (self.chin + self.lower)
+
+
+class Ruler:
+    """Measures the frames of one identity.
+
+    ``eye`` (2, 1): opening of the eyes at rest; ``mouth``: width of the mouth; ``red`` (2, 1):
+    height of the upper and the lower lip's red. All mm, and none smaller than a face can have, so
+    that an identity with shut eyes or no lips divides nothing by zero.
+    """
+
+    FARTHEST: Final = 1e4  # canonical pixels: what lies beyond is no face any more
+    OUTSIDE: Final = 1e12  # the same in own coordinates, which reach to 1e9
+    SMALLEST: Final = 0.25  # the least size of a frame, against the identity's, that is undone
+
+    def __init__(self, identity: Identity) -> None:
+        face = identity.canonical
+        self.identity = identity
+        self._forward = identity.back.inverse
+        self.mm = INTER_OCULAR_MM / float(inter_ocular(face))
+        self._rigid = np.array(RIGID)
+        z = face @ np.array([1, 1j])
+        self._centred = z - z[self._rigid].mean()
+        arms = self._centred[self._rigid]
+        self._arms = arms.conj() / float((arms * arms.conj()).real.sum())
+        sums = [s for each in _SUMS.values() for s in each]
+        self._sums = np.zeros((COUNT * 2, len(sums)))
+        for k, (axis, weights) in enumerate(sums):
+            for point, weight in weights.items():
+                self._sums[2 * point + axis, k] = weight * self.mm
+        at_rest = face.reshape(1, -1) @ self._sums
+        rest = {name: at_rest[0, at] for name, at in _AT}
+        self.eye = np.maximum(-rest["closing"], 3.0)[:, None]
+        self.mouth = np.maximum(rest["wider"], 15.0)
+        self.red = np.maximum(rest["red"], 3.0)[:, None]
+
+    def displacement(self, points: NDArray[Any]) -> Values:
+        """Landmarks (T, 68, 2) in the identity's own coordinates -> canonical displacement."""
+        own = np.clip(np.asarray(points, np.float64), -self.OUTSIDE, self.OUTSIDE)
+        return self._forward.apply_vectors(own - self.identity.points)
+
+    def measure(self, displacement: NDArray[Any]) -> Movements:
+        """Canonical displacement (T, 68, 2) -> what moved, the head's own motion taken away."""
+        moved = np.ascontiguousarray(displacement, np.float64)
+        moved = np.minimum(np.maximum(moved, -self.FARTHEST), self.FARTHEST)
+        z = moved.view(np.complex128)[..., 0]  # (T, 68)
+        rigid = z.take(self._rigid, axis=1)
+        turned = 1 + np.add.reduce(rigid * self._arms, axis=1)
+        size = np.maximum(turned.real**2 + turned.imag**2, self.SMALLEST**2)
+        back = (turned.conj() / size)[:, None]
+        place = np.add.reduce(rigid, axis=1)[:, None] / len(RIGID)
+        own = (z - place + self._centred) * back - self._centred
+        # A matrix product may round differently with the number of frames; this does not.
+        s = np.einsum("ti,ik->kt", own.view(np.float64), self._sums)
+        return Movements(**{name: s[at] for name, at in _AT}, turned=turned)
