@@ -155,10 +155,10 @@ class Ready(Struct, frozen=True, tag_field="type", tag="ready"):
     limits: Limits
 
 
-class Frame(Struct, frozen=True, tag_field="type", tag="frame"):
+class Frame(Struct, frozen=True, omit_defaults=True, tag_field="type", tag="frame"):
     n: int
     t: float
-    points: list[float]
+    points: list[float] = []
     arkit52: list[float] | UnsetType = UNSET
     vrm: list[float] | UnsetType = UNSET
 
@@ -212,6 +212,9 @@ Reply = EmotionSet | IdentitySet | MarkReached | ResetDone | Answer
 ServerMessage = Ready | Frame | Reply | Dropped | Error | End
 
 
+POINT_NAMES: Final = [f"{axis}{i}" for i in range(COUNT) for axis in "xy"]
+
+
 def ready(
     start: Start,
     *,
@@ -223,8 +226,9 @@ def ready(
     emotion: dict[str, float],
     identity: str | None,
     limits: Limits,
+    outputs: dict[str, list[str]] | None = None,
 ) -> Ready:
-    """The answer to a ``start``, points alone offered; by default at a session's beginning."""
+    """The answer to a ``start``; by default at a session's beginning, with points alone."""
     return Ready(
         protocol=PROTOCOL,
         session=session,
@@ -233,7 +237,7 @@ def ready(
         points=COUNT,
         hop=start.hop,
         lookahead=start.lookahead,
-        outputs={"points": [f"{axis}{i}" for i in range(COUNT) for axis in "xy"]},
+        outputs={"points": POINT_NAMES} if outputs is None else outputs,
         latency_ms=latency_ms(start.audio.rate, start.hop, start.lookahead),
         audio_position=audio_position,
         n=n,

@@ -134,7 +134,7 @@ class Lanes:
 def _said(engine: Engine, orders: list[_Order]) -> NDArray[np.float32]:
     return engine.step(
         np.stack([o.job.window.audio for o in orders]),
-        np.stack([o.job.identity.canonical for o in orders]),
+        np.stack([o.job.look.identity.canonical for o in orders]),
         np.stack([o.job.emotion for o in orders]),
     )
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from kfusion import wire
 from kfusion.config import FPS
 from kfusion.errors import BadMessage
-from kfusion.landmarks import Identity
+from kfusion.life import HISTORY as HEARD
+from server.look import Look
 
 HISTORY: Final = 900  # sent frames that are remembered, and unsent ones kept for a lost client
 MAX_HISTORY: Final = 2 * HISTORY  # blocks of frames and replies remembered
@@ -26,11 +27,14 @@ MAX_RANGES: Final = 1000  # separate ranges of dropped frames told apart
 
 @dataclass
 class Frames:
-    """Consecutive frames from ``first``: canonical ``displacement`` (k, 68, 2) of ``identity``."""
+    """Consecutive frames from ``first``: canonical ``displacement`` (k, 68, 2), how they are shown,
+    and with life what it hears: ``levels`` (HISTORY of kfusion.life + k,).
+    """
 
     first: int
     displacement: NDArray[np.float32]
-    identity: Identity
+    look: Look
+    levels: NDArray[Any] | None = None
 
     def __len__(self) -> int:
         return len(self.displacement)
@@ -39,16 +43,22 @@ class Frames:
     def end(self) -> int:
         return self.first + len(self.displacement)
 
-    @property
-    def points(self) -> NDArray[np.float32]:
-        """As sent, (k, 68, 2)."""
-        return self.identity.place(self.displacement)
+    def shown(self) -> dict[wire.Output, NDArray[np.float32]]:
+        """As sent, (k, width) of each output."""
+        return self.look.shown(self.first, self.displacement, self.levels)
 
     def split(self, count: int) -> tuple[Frames, Frames]:
+        before = after = self.levels
+        if self.levels is not None:
+            before, after = self.levels[: HEARD + count], self.levels[count:]
         return (
-            Frames(self.first, self.displacement[:count], self.identity),
-            Frames(self.first + count, self.displacement[count:], self.identity),
+            Frames(self.first, self.displacement[:count], self.look, before),
+            Frames(self.first + count, self.displacement[count:], self.look, after),
         )
+
+    def holding(self, displacement: NDArray[np.float32]) -> Frames:
+        """The same frames from another place in memory."""
+        return Frames(self.first, displacement, self.look, self.levels)
 
 
 class DroppedFrames:
@@ -92,6 +102,7 @@ class Outbox:
     def __init__(self, encoding: Literal["json", "binary"]) -> None:
         self.encoding = encoding
         self.items: deque[Frames | wire.ServerMessage] = deque()
+        self.blocks: deque[bytes] = deque()  # the other outputs of frames that are being sent
         self.history: deque[Frames | wire.ServerMessage] = deque()
         # All that the history will ever take, from the start: a server's memory is flat then. A
         # block does not go over the end, and what lies there is the older by up to two blocks.
@@ -173,6 +184,8 @@ class Outbox:
 
     def pop(self, clock_us: int) -> str | bytes | None:
         """The next message to send, encoded at this time; None when there is none."""
+        if self.blocks:
+            return self.blocks.popleft()
         if not self.items:
             return None
         item = self.items[0]
@@ -192,11 +205,15 @@ class Outbox:
         self.written += count
         self.last_sent = now.displacement[-1]
         self._remember(now)
+        shown = now.shown()
         if self.encoding == "json":
-            points: list[Any] = now.points[0].ravel().tolist()
-            return wire.encode(wire.Frame(now.first, now.first / FPS, points))
-        values = now.points.reshape(count, -1)
-        return wire.encode_frames(wire.FrameBlock("points", now.first, clock_us, values))
+            numbers: dict[str, list[float]] = {k: v[0].tolist() for k, v in shown.items()}
+            return wire.encode(wire.Frame(now.first, now.first / FPS, **numbers))
+        self.blocks.extend(
+            wire.encode_frames(wire.FrameBlock(name, now.first, clock_us, values))
+            for name, values in shown.items()
+        )
+        return self.blocks.popleft()
 
     # A lost connection
 
@@ -220,7 +237,7 @@ class Outbox:
             self.forgotten = _end(oldest)
         if isinstance(item, Frames):
             self.remembered += new
-            item = Frames(item.first, self._stored(item.displacement), item.identity)
+            item = item.holding(self._stored(item.displacement))
         self.history.append(item)
 
     def _stored(self, displacement: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -248,13 +265,14 @@ class Outbox:
         if gap_end > wanted:
             self.sent -= self.given_up.add(wanted, gap_end, "resume")
             again.append(wire.Dropped(wanted, gap_end - wanted, "resume"))
+        self.blocks.clear()
         history, self.history = self.history, deque()
         for item in history:
             before, after = _split(item, gap_end if isinstance(item, wire.Dropped) else wanted)
             if before is not None:
                 self.history.append(before)
             if isinstance(after, Frames):  # out of the memory that new frames will take
-                after = Frames(after.first, after.displacement.copy(), after.identity)
+                after = after.holding(after.displacement.copy())
             if after is not None:
                 again.append(after)
         frames = [item for item in again if isinstance(item, Frames)]

@@ -34,7 +34,7 @@ from __future__ import annotations
 import secrets
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Final
 
@@ -55,8 +55,10 @@ from kfusion.errors import (
     WireError,
 )
 from kfusion.landmarks import Identity
+from kfusion.life import Hearing, Life
 from kfusion.stream import Slider, Stitcher, Window, sample_of
 from server.identities import Identities
+from server.look import Look, names, ordered
 from server.outbox import HISTORY, Frames, Outbox
 from server.pacer import PlayoutClock
 
@@ -88,7 +90,8 @@ class Job:
     """
 
     window: Window
-    identity: Identity
+    look: Look
+    levels: NDArray[Any] | None  # what life hears
     emotion: Vector
     deadline: float
     generation: int
@@ -200,10 +203,6 @@ class Session:
             return
         if start.media == "webrtc":
             raise BadMessage("start.media: this server has no webrtc; wanted socket")
-        if start.outputs != ("points",):
-            raise BadMessage("start.outputs: this server offers only points")
-        if start.life:
-            raise BadMessage("start.life: this server offers none; wanted 0")
         vector = emotions.vector(start.emotion)
         if isinstance(start.identity, wire.GivenPoints):
             identity, name = Identity.from_points(start.identity.points), None
@@ -211,7 +210,10 @@ class Session:
             identity, name = self.identities[start.identity], start.identity
         self.admit(FPS / start.hop if start.mode == "live" else 0.0)
         self.start = start
-        self.identity, self.identity_id = identity, name
+        self.identity_id = name
+        life = Life(start.seed, start.life) if start.life else None
+        self.look = Look(identity, ordered(start.outputs), life)
+        self.hearing = Hearing()
         self.emotion = EmotionTrack(vector)
         self.slider = Slider(start.audio.rate, start.hop, start.lookahead)
         self.stitcher = Stitcher(start.hop, start.lookahead)
@@ -235,6 +237,7 @@ class Session:
             emotion=emotions.named(self.emotion.target),
             identity=self.identity_id,
             limits=self.limits,
+            outputs=names(self.start.outputs),
         )
 
     def _second_start(self, _: wire.Start, now: float) -> None:
@@ -276,9 +279,10 @@ class Session:
             raise BadMessage("identity.image: this server finds no faces; wanted points")
         if message.points is not wire.UNSET:
             self.identities.put(message.id, Identity.from_points(message.points))
-        self.identity, self.identity_id = self.identities[message.id], message.id
+        identity, self.identity_id = self.identities[message.id], message.id
+        self.look = replace(self.look, identity=identity)
         n = max(self.next_frame, self.slider.next_first)
-        self.outbox.put(wire.IdentitySet(message.id, n, self.identity.pairs))
+        self.outbox.put(wire.IdentitySet(message.id, n, identity.pairs))
 
     def _mark(self, mark: wire.Mark, now: float) -> None:
         if len(self.marks) >= MAX_MARKS:
@@ -299,6 +303,7 @@ class Session:
         self.running.clear()
         self.answers.clear()
         self.stitcher.reset(n, self.outbox.last_sent)
+        self.hearing.reset()
         self.clock.interrupt(now)
         self.next_frame = n
         self._echo_marks()
@@ -331,7 +336,8 @@ class Session:
         emotion = self.emotion.at(window.last - 1)
         self.emotion.forget(window.first)
         self.clock.forget(sample_of(window.first, self.slider.rate))
-        job = Job(window, self.identity, emotion, deadline, self.generation)
+        levels = self.hearing.push(window) if self.look.life else None
+        job = Job(window, self.look, levels, emotion, deadline, self.generation)
         self.running.append(job)
         return job
 
@@ -365,7 +371,7 @@ class Session:
         """A window's frames, or word that they will not come, with the marks among them."""
         window, frames = job.window, None
         if said is not None:
-            frames = Frames(window.first, self.stitcher.push(window, said), job.identity)
+            frames = Frames(window.first, self.stitcher.push(window, said), job.look, job.levels)
         while self.next_frame < window.last:
             end = max(
                 self.next_frame, min(window.last, self.marks[0][0] if self.marks else 1 << 62)

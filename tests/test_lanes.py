@@ -16,6 +16,7 @@ from kfusion.landmarks import NEUTRAL_IDENTITY
 from kfusion.stream import Window
 from server.batcher import FILE, LATE_S
 from server.engine import Answer, Lanes, measured
+from server.look import Look
 from server.metrics import Metrics
 from server.session import Job
 
@@ -52,7 +53,7 @@ class Slow:
 
 def job(value: float, deadline: float = FILE) -> Job:
     window = Window(6, 0, 3, np.full(WINDOW, value, np.float32))
-    return Job(window, NEUTRAL_IDENTITY, vector({}), deadline, 0)
+    return Job(window, Look(NEUTRAL_IDENTITY), None, vector({}), deadline, 0)
 
 
 class Running:

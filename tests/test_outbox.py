@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from kfusion import wire
 from kfusion.errors import BadMessage
 from kfusion.landmarks import NEUTRAL, NEUTRAL_IDENTITY
+from server.look import Look
 from server.outbox import HISTORY, MAX_HISTORY, MAX_RANGES, DroppedFrames, Frames, Outbox
 
 
@@ -26,7 +27,7 @@ class Reader:
     def fill(self, count: int) -> None:
         numbers = np.arange(self.put, self.put + count, dtype=np.float32)
         moved = np.broadcast_to(numbers[:, None, None], (count, 68, 2)).copy()
-        self.outbox.put_frames(Frames(self.put, moved, NEUTRAL_IDENTITY))
+        self.outbox.put_frames(Frames(self.put, moved, Look(NEUTRAL_IDENTITY)))
         self.put += count
 
     def mark(self) -> None:

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kfusion import wire
+from kfusion.coefficients import ARKIT52, Rig
 from kfusion.errors import BadMessage, Busy, Internal, WireError
-from kfusion.landmarks import NEUTRAL
+from kfusion.landmarks import NEUTRAL, NEUTRAL_IDENTITY
 from kfusion.runtime import Animator, SyntheticEngine
 from server.outbox import HISTORY
 from server.session import ERRORS, LIVE_BACKLOG, MAX_UNSENT, Job, Session, State
@@ -141,7 +142,8 @@ class Stream:
 
 
 def run(job: Job) -> np.ndarray[Any, Any]:
-    return ENGINE.step(job.window.audio[None], job.identity.canonical[None], job.emotion[None])[0]
+    face = job.look.identity.canonical
+    return ENGINE.step(job.window.audio[None], face[None], job.emotion[None])[0]
 
 
 def test_ready_says_what_the_protocol_wants() -> None:
@@ -228,8 +230,8 @@ def first_errors() -> list[tuple[str | bytes, str, bool]]:
         ('{"type":"start","hop":30,"lookahead":1}', "bad_message", True),
         ('{"type":"start","emotion":{"joy":1}}', "bad_emotion", True),
         ('{"type":"start","identity":"who"}', "bad_identity", True),
-        ('{"type":"start","outputs":["arkit52"]}', "bad_message", True),
-        ('{"type":"start","life":0.5}', "bad_message", True),
+        ('{"type":"start","outputs":["tongue"]}', "bad_message", True),
+        ('{"type":"start","life":1.5}', "bad_message", True),
         ('{"type":"start","media":"webrtc"}', "bad_message", True),
         ('{"type":"start","resume":{"token":"x","next":-1}}', "bad_message", True),
         ('{"type":"start","resume":{"token":"x"}}', "bad_message", True),
@@ -1113,3 +1115,78 @@ def test_a_place_is_asked_for_when_a_stream_starts(mode: str, hop: int, demand: 
     assert isinstance(error, wire.Error) and (error.code, error.retry_after_s) == ("busy", 7)
     assert session.closing is not None and session.closing.code == 1013
     assert asked == [demand]
+
+
+# What frames are shown as
+
+
+@pytest.mark.parametrize("encoding", ["json", "binary"])
+def test_coefficients_come_beside_the_points_or_alone(encoding: str) -> None:
+    both = Stream(mode="file", encoding=encoding, outputs=["vrm", "points", "arkit52", "vrm"])
+    (ready,) = both.of(wire.Ready)
+    assert {name: len(of) for name, of in ready.outputs.items()} == {
+        "points": 136, "arkit52": 52, "vrm": 14,
+    }  # fmt: skip
+    alone = Stream(mode="file", encoding=encoding, outputs=["arkit52"])
+    for stream in (both, alone):
+        stream.audio(voice(1.0))
+        stream.say(type="end")
+    if encoding == "binary":
+        kinds = [b.output for b in both.of(wire.FrameBlock)]
+        assert kinds == ["points", "arkit52", "vrm"] * 10
+        assert {b.output for b in alone.of(wire.FrameBlock)} == {"arkit52"}
+        values = {
+            name: np.concatenate([b.values for b in both.of(wire.FrameBlock) if b.output == name])
+            for name in ("points", "arkit52", "vrm")
+        }
+    else:
+        frames = both.of(wire.Frame)
+        assert not any(f.points for f in alone.of(wire.Frame))
+        values = {name: np.array([getattr(f, name) for f in frames]) for name in ready.outputs}
+    rig = Rig(NEUTRAL_IDENTITY)
+    moved = values["points"].reshape(-1, 68, 2) - NEUTRAL
+    np.testing.assert_allclose(values["arkit52"], rig.arkit52(moved), atol=1e-4)
+    np.testing.assert_allclose(values["vrm"], rig.vrm(moved), atol=1e-4)
+    assert values["arkit52"][:, ARKIT52.index("jawOpen")].max() > 0.1
+    assert both.of(wire.End)[0].frames == alone.of(wire.End)[0].frames == 30
+
+
+@settings(max_examples=10)
+@given(st.integers(0, 2**40), st.lists(st.integers(500, 9000), min_size=1, max_size=6))
+def test_life_is_a_function_of_seed_frame_and_sound_whatever_the_chunks_and_the_losses(
+    seed: int, sizes: list[int]
+) -> None:
+    sound = voice(3.0)
+    whole = Stream(mode="file", life=1, seed=seed)
+    whole.audio(sound)
+    whole.say(type="end")
+    parts = Stream(mode="file", life=1, seed=seed, encoding="json")
+    at = 0
+    for size in itertools.cycle(sizes):
+        parts.audio(sound[at : at + size])
+        at += size
+        if at >= len(sound):
+            break
+        if at % 3 == 0:
+            parts.lose()
+            parts.resume(len(parts.of(wire.Frame)) // 2)
+    parts.say(type="end")
+    chunked = np.array([f.points for f in parts.of(wire.Frame)]).reshape(-1, 68, 2)
+    np.testing.assert_array_equal(chunked.astype(np.float32), whole.points)
+    other = Stream(mode="file", life=1, seed=seed + 1)
+    other.audio(sound)
+    assert not np.array_equal(other.points, whole.points[: len(other.points)])
+
+
+def test_a_reset_eases_from_the_face_without_its_life() -> None:
+    plain, lively = Stream(mode="file"), Stream(mode="file", life=1, seed=3)
+    for stream in (plain, lively):
+        stream.audio(voice(1.0))
+        stream.say(type="reset")
+        stream.audio(voice(1.0, seed=1))
+        stream.say(type="end")
+    head = [27, 28, 29, 30]
+    away = np.abs(lively.points - plain.points)[:, head].max()
+    assert 0 < away < 3  # the head's motion alone, never twice
+    mouth = np.diff(lively.points - plain.points, axis=0)[:, 48:]
+    assert np.abs(mouth).max() < 0.5
