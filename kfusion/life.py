@@ -52,7 +52,7 @@ HISTORY: Final = BEFORE + len(_SHAPE) - 1
 
 _RAISED: Final = np.zeros_like(DISPLACEMENT[0])
 _RAISED[BROWS] = DISPLACEMENT[EMOTIONS.index("surprised"), BROWS] * NEUTRAL_INTER_OCULAR
-_RIGID: Final = np.array(RIGID)
+_RIGID: Final = np.array(list(RIGID))
 _UPPER_LIDS: Final = np.array([37, 38, 43, 44])
 _LOWER_LIDS: Final = np.array([41, 40, 47, 46])
 

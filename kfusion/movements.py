@@ -127,7 +127,7 @@ class Ruler:
         self.identity = identity
         self._forward = identity.back.inverse
         self.mm = INTER_OCULAR_MM / float(inter_ocular(face))
-        self._rigid = np.array(RIGID)
+        self._rigid = np.array(list(RIGID))
         z = face @ np.array([1, 1j])
         self._centred = z - z[self._rigid].mean()
         arms = self._centred[self._rigid]
