@@ -3,7 +3,7 @@
 #
 # DATA holds grid_s1/ and grid_s1_phones.tsv (tracked clips of one speaker and their phones), and
 # speechocean/ and librispeech/, sound of many voices, each with a table of words. flite is needed.
-# Every step goes on where it was stopped; on two cores all of it takes about two hours.
+# Every step goes on where it was stopped; on two cores all of it takes about four hours.
 set -eu
 data=$1 out=$2
 mkdir -p "$out"
@@ -35,7 +35,13 @@ python -m training.synthesise --words "$data/librispeech.tsv" "$data/speechocean
 labelled synth "$out/flite" "$out/flite/words.tsv" '^([a-z]+)-'
 python -m training.voices --data "$out/synth" --each 1 --out "$out/synth_voices"
 
+licence="GRID speaker 1 and LibriSpeech: CC BY 4.0; speechocean762: free for commercial use"
+set -- "$out/speechocean" "$out/librispeech" "$out/synth" "$out/synth_voices"
 python -m training.train @training/recipes/compact.args --threads 1 --out "$out/run" \
-    --licence "GRID speaker 1 and LibriSpeech: CC BY 4.0; speechocean762: free for commercial use" \
-    --data "$out/grid_s1" "$out/grid_s1" "$out/grid_s1_voices" "$out/speechocean" "$out/librispeech" \
-    "$out/synth" "$out/synth_voices"
+    --licence "$licence" --data "$out/grid_s1" "$out/grid_s1" "$out/grid_s1_voices" "$@"
+
+# On from there: more of the man himself, of voices behind the speaker, and of nobody speaking.
+python -m training.train @training/recipes/compact-on.args --threads 1 --out "$out/run-on" \
+    --init "$out/run/model.safetensors" --licence "$licence" \
+    --data "$out/grid_s1" "$out/grid_s1" "$out/grid_s1" "$out/grid_s1" "$out/grid_s1" \
+    "$out/grid_s1_voices" "$out/grid_s1_voices" "$@"
