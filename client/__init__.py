@@ -3,7 +3,7 @@
 Importing this package imports neither torch nor a WebSocket library until one is needed.
 """
 
-from client.protocol import Event, Frame
-from client.sdk import Face, connect
+from client.events import Event, Frame, Reconnecting, Resumed
+from client.sdk import Backoff, Face, connect
 
-__all__ = ["Event", "Face", "Frame", "connect"]
+__all__ = ["Backoff", "Event", "Face", "Frame", "Reconnecting", "Resumed", "connect"]

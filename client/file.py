@@ -12,9 +12,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from client.protocol import Frame
+from client.events import Frame, Reconnecting, Resumed
 from client.sdk import Face, connect
 from client.sinks.jsonl import JsonlSink
+from client.status import link_line
 from kfusion import wire
 from kfusion.audio import Samples, read_audio
 from kfusion.errors import KFusionError
@@ -33,8 +34,14 @@ def progress(what: str, total: int, *, shown: bool) -> Any:
     return tqdm(total=total, desc=what, unit="frame", file=sys.stderr, disable=hidden, leave=False)
 
 
+Link = Reconnecting | Resumed
+
+
 async def animate(
-    face: Face, samples: Samples, on_frame: Callable[[Frame], object]
+    face: Face,
+    samples: Samples,
+    on_frame: Callable[[Frame], object],
+    on_link: Callable[[Link], object] = lambda _: None,
 ) -> wire.End | None:
     """Sends all of ``samples`` while reading, so that neither side waits for ever."""
 
@@ -50,6 +57,8 @@ async def animate(
                 on_frame(event)
             elif isinstance(event, wire.End):
                 ended = event
+            elif isinstance(event, (Reconnecting, Resumed)):
+                on_link(event)
             elif isinstance(event, wire.Error):
                 raise KFusionError(f"the server refused: {event.message} ({event.code})")
         await sending
@@ -96,7 +105,13 @@ def run(a: argparse.Namespace) -> None:
                     frames.append(frame)
                 bar.update(1)
 
-            ended = asyncio.run(_stream(a, samples, rate, take))
+            def link(event: Link) -> None:
+                if not bar.disable:
+                    bar.set_postfix_str("" if isinstance(event, Resumed) else link_line(event))
+                elif isinstance(event, Resumed) or event.attempt == 1:
+                    print(f"kfusion-client: {link_line(event)}", file=sys.stderr)
+
+            ended = asyncio.run(_stream(a, samples, rate, take, link))
         if ended is not None and ended.dropped:
             print(f"kfusion-client: {ended.dropped} frames were dropped", file=sys.stderr)
         if a.video is not None:  # outside the loop, so that Ctrl-C ends it at once
@@ -107,7 +122,11 @@ def run(a: argparse.Namespace) -> None:
 
 
 async def _stream(
-    a: argparse.Namespace, samples: Samples, rate: int, on_frame: Callable[[Frame], object]
+    a: argparse.Namespace,
+    samples: Samples,
+    rate: int,
+    on_frame: Callable[[Frame], object],
+    on_link: Callable[[Link], object],
 ) -> wire.End | None:
     async with connect(
         a.url,
@@ -120,7 +139,7 @@ async def _stream(
         emotion=a.emotion,
         token=a.token,
     ) as face:
-        return await animate(face, samples, on_frame)
+        return await animate(face, samples, on_frame, on_link)
 
 
 def _draw(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from client.protocol import Event, Frame
+from client.events import Event, Frame
 from kfusion import wire
 
 

@@ -11,12 +11,13 @@ from contextlib import ExitStack
 from types import FrameType
 from typing import Final
 
+from client.events import Frame, Reconnecting, Resumed
 from client.microphone import Microphone, devices
-from client.protocol import Frame
 from client.sdk import Face, connect
 from client.sinks.jsonl import JsonlSink
-from client.status import LatencyMeter, status_line
+from client.status import LatencyMeter, link_line, status_line
 from kfusion import wire
+from kfusion.errors import KFusionError
 
 REFRESH_S: Final = 0.1
 
@@ -40,10 +41,24 @@ class Show:
         self.meter = LatencyMeter(mic.rate)
         self.frames = 0
         self.dropped = 0
+        self.missed = 0  # samples, while there was no connection
+        self.away = ""
 
     def line(self) -> str:
-        lost_s = self.mic.queue.lost_in_all / self.mic.rate
-        return status_line(self.mic.level, self.meter.ms, self.frames, self.dropped, lost_s)
+        lost_s = (self.mic.queue.lost_in_all + self.missed) / self.mic.rate
+        return status_line(
+            self.mic.level, self.meter.ms, self.frames, self.dropped, lost_s, self.away
+        )
+
+    def link(self, event: Reconnecting | Resumed) -> None:
+        """The connection was lost, or another goes on."""
+        back = isinstance(event, Resumed)
+        if isinstance(event, Resumed):
+            self.missed += event.silence
+            self.meter.forget()
+        self.away = "" if back else link_line(event)
+        if not sys.stderr.isatty() and (back or event.attempt == 1):
+            print(f"kfusion-client: {link_line(event)}", file=sys.stderr)
 
     async def refresh(self) -> None:
         """Writes the line a few times a second; ends by being cancelled."""
@@ -74,6 +89,8 @@ async def listen(face: Face, show: Show, sink: JsonlSink | None) -> None:
                 sink.send(event)
         elif isinstance(event, wire.Dropped):
             show.dropped += event.count
+        elif isinstance(event, (Reconnecting, Resumed)):
+            show.link(event)
         elif isinstance(event, wire.Error):
             print(f"\nkfusion-client: {event.message} ({event.code})", file=sys.stderr)
 
@@ -87,33 +104,47 @@ def run(a: argparse.Namespace) -> None:
 
 
 async def talk(a: argparse.Namespace) -> None:
-    """Streams the microphone until Ctrl-C; a second one leaves without waiting for the end."""
+    """Streams the microphone until Ctrl-C; a second one leaves without waiting for the end.
+
+    A stream that is lost for good leaves the frames that came.
+    """
     mic = Microphone(a.device)
+    show: Show | None = None
     with ExitStack() as undo:
         sink = None if a.out is None else JsonlSink(a.out)
         if sink is not None:
             undo.callback(sink.discard)
-        async with (
-            connect(
-                a.url,
-                rate=mic.rate,
-                hop=a.hop,
-                lookahead=a.lookahead,
-                identity=a.face,
-                emotion=a.emotion,
-                token=a.token,
-            ) as face,
-            mic,
-        ):
-            await _converse(mic, face, sink)
+        try:
+            async with (
+                connect(
+                    a.url,
+                    rate=mic.rate,
+                    hop=a.hop,
+                    lookahead=a.lookahead,
+                    identity=a.face,
+                    emotion=a.emotion,
+                    token=a.token,
+                ) as face,
+                mic,
+            ):
+                show = Show(mic, face)
+                await _converse(show, sink)
+        except KFusionError:
+            if sink is not None and show is not None and show.frames:
+                sink.close()
+                undo.pop_all()
+                if a.out != "-":
+                    came = f"the {show.frames} frames that came are in {a.out}"
+                    print(f"kfusion-client: {came}", file=sys.stderr)
+            raise
         if sink is not None:
             sink.close()
         undo.pop_all()
 
 
-async def _converse(mic: Microphone, face: Face, sink: JsonlSink | None) -> None:
+async def _converse(show: Show, sink: JsonlSink | None) -> None:
+    mic, face = show.mic, show.face
     _stop_at_interrupt(mic)
-    show = Show(mic, face)
     print(f"listening to {mic.device.name} at {mic.rate} Hz; Ctrl-C ends", file=sys.stderr)
     sending = asyncio.create_task(speak(mic, face, show))
     showing = asyncio.create_task(show.refresh()) if sys.stderr.isatty() else None

@@ -2,6 +2,9 @@
 
 transport = MemoryTransport(PretendServer())
 async with connect("memory", transport=transport) as face: ...
+
+Connections can be lost too: ``PretendServer(resume_s=30)`` keeps its one stream, and a function
+that gives a new ``MemoryTransport`` to it each time is a ``transport`` that can go on.
 """
 
 from __future__ import annotations
@@ -11,29 +14,35 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from client.transports import Closed
 from kfusion import emotion as emotions
 from kfusion import wire
 from kfusion.audio import decode_pcm
 from kfusion.config import FPS
 from kfusion.emotion import EmotionTrack
-from kfusion.errors import BadIdentity, BadMessage, NotStarted, WireError
+from kfusion.errors import BadIdentity, BadMessage, NotStarted, UnknownSession, WireError
 from kfusion.landmarks import NEUTRAL_IDENTITY, Identity
 from kfusion.runtime import SyntheticEngine
 from kfusion.stream import Slider, Stitcher
 
 Answer = str | bytes | Closed
 Server = Callable[[str | bytes], Iterable[Answer]]
+Told = (
+    wire.FrameBlock
+    | wire.Dropped
+    | wire.EmotionSet
+    | wire.IdentitySet
+    | wire.MarkReached
+    | wire.ResetDone
+    | wire.End
+)
 
 
 class MemoryTransport:
     """Carries messages to ``server``, a function of a message, and its answers back.
 
-    ``sent`` keeps what the client sent. At most ``capacity`` answers wait unread: then sending
-    waits, as it does on a connection whose other side is not read.
+    ``sent`` keeps what the client sent. While ``capacity`` answers wait unread sending waits, as
+    it does on a connection whose other side is not read.
     """
 
     def __init__(self, server: Server, capacity: int = 1024) -> None:
@@ -49,16 +58,13 @@ class MemoryTransport:
         self._arrived.set()
 
     async def send(self, message: str | bytes) -> None:
+        while self.closed is None and len(self._answers) >= self.capacity:
+            self._room.clear()
+            await self._room.wait()
         if self.closed is not None:
             raise self.closed
         self.sent.append(message)
-        for answer in self.server(message):
-            while len(self._answers) >= self.capacity:
-                self._room.clear()
-                await self._room.wait()
-                if self.closed is not None:
-                    raise self.closed
-            self.feed(answer)
+        self.feed(*self.server(message))
 
     async def receive(self) -> str | bytes:
         while not self._answers:
@@ -78,18 +84,29 @@ class MemoryTransport:
         self._arrived.set()
         self._room.set()
 
+    def abort(self) -> None:
+        self.closed = self.closed or Closed(1006)
+        self._answers.clear()
+        self._arrived.set()
+        self._room.set()
+
 
 class PretendServer:
     """Answers as a server does with its synthetic engine: a mouth that follows loudness.
 
     Windows, frames, marks, emotions, identities and resets are those of the protocol; nothing
-    is paced or dropped.
+    is paced or dropped. With ``resume_s`` its stream goes on when a new connection asks for that.
     """
 
-    LIMITS: Final = wire.Limits(resume_s=0)
+    KEPT: Final = 900  # messages that can be told again
 
-    def __init__(self) -> None:
+    def __init__(self, resume_s: float = 0.0) -> None:
         self.engine = SyntheticEngine()
+        self.limits = wire.Limits(resume_s=resume_s)
+        self.token = ""
+        self.ended = False
+        self.told: deque[Told] = deque()
+        self.forgotten = 0  # frames below it cannot be told again
         self.start: wire.Start | None = None
         self.next_frame = 0
         self.sent = 0
@@ -109,10 +126,24 @@ class PretendServer:
     def _answers(self, message: str | bytes) -> Iterator[Answer]:
         said = message if isinstance(message, bytes) else wire.parse_client(message)
         if isinstance(said, wire.Start):
-            yield self._start(said)
+            if said.resume is wire.UNSET:
+                self._start(said)
+                yield wire.encode(self._ready(0))
+            else:
+                yield from self._resume(said.resume)
             return
         if self.start is None:
             raise NotStarted("nothing before start; wanted start first")
+        if self.ended:
+            return
+        for told in self._told(said):
+            self._remember(told)
+            yield from self._encoded(told)
+        if self.ended:
+            yield Closed(1000, "end")
+
+    def _told(self, said: bytes | wire.ClientMessage) -> Iterator[Told]:
+        assert self.start is not None
         if isinstance(said, bytes):
             audio = self.start.audio
             self.slider.push(decode_pcm(said, audio.format, audio.channels))
@@ -124,11 +155,10 @@ class PretendServer:
             yield from self._reply(said)
         yield from self._frames()
         if isinstance(said, wire.EndOfAudio):
-            seconds = self.slider.received / self.slider.rate
-            yield wire.encode(wire.End(self.sent, self.dropped, seconds))
-            yield Closed(1000, "end")
+            self.ended = True
+            yield wire.End(self.sent, self.dropped, self.slider.received / self.slider.rate)
 
-    def _start(self, start: wire.Start) -> str:
+    def _start(self, start: wire.Start) -> None:
         if self.start is not None:
             raise BadMessage("a second start; wanted one")
         vector = emotions.vector(start.emotion)
@@ -140,24 +170,54 @@ class PretendServer:
         self.emotion = EmotionTrack(vector)
         self.slider = Slider(start.audio.rate, start.hop, start.lookahead)
         self.stitcher = Stitcher(start.hop, start.lookahead)
-        return wire.encode(
-            wire.ready(
-                start,
-                session="memory",
-                resume="",
-                model=wire.Model(self.engine.name, self.engine.sha256),
-                emotion=emotions.named(vector),
-                identity=name,
-                limits=self.LIMITS,
-            )
+        self.name = name
+
+    def _ready(self, n: int) -> wire.Ready:
+        """With a new token, as every one."""
+        assert self.start is not None
+        self.token = f"{self.token}+" if self.limits.resume_s else ""
+        return wire.ready(
+            self.start,
+            session="memory",
+            resume=self.token,
+            audio_position=self.slider.received,
+            n=n,
+            model=wire.Model(self.engine.name, self.engine.sha256),
+            emotion=emotions.named(self.emotion.target),
+            identity=self.name,
+            limits=self.limits,
         )
+
+    # Told again
+
+    def _remember(self, told: Told) -> None:
+        self.told.append(told)
+        while len(self.told) > self.KEPT:
+            oldest = self.told.popleft()
+            if isinstance(oldest, (wire.FrameBlock, wire.Dropped)):
+                self.forgotten = _end(oldest)
+
+    def _resume(self, wanted: wire.ResumeFrom) -> Iterator[Answer]:
+        if not self.token or wanted.token != self.token:
+            raise UnknownSession("resume.token is of no stream that is kept; wanted a new start")
+        if wanted.next > self.next_frame:
+            raise BadMessage(f"resume.next is {wanted.next}; wanted at most {self.next_frame}")
+        yield wire.encode(self._ready(wanted.next))
+        lost = self.forgotten - wanted.next
+        if lost > 0:
+            self.sent, self.dropped = self.sent - lost, self.dropped + lost
+            yield wire.encode(wire.Dropped(wanted.next, lost, "resume"))
+        for told in self.told:
+            yield from self._encoded(_after(told, wanted.next, max(wanted.next, self.forgotten)))
+        if self.ended:
+            yield Closed(1000, "end")
 
     def _known(self, name: str) -> Identity:
         if name not in self.identities:
             raise BadIdentity(f"identity {name!r} is unknown; wanted an id put before")
         return self.identities[name]
 
-    def _reply(self, said: wire.ClientMessage) -> Iterator[Answer]:
+    def _reply(self, said: wire.ClientMessage) -> Iterator[Told]:
         total = self.slider.total
         match said:
             case wire.Mark():
@@ -165,32 +225,29 @@ class PretendServer:
             case wire.SetEmotion():
                 vector = emotions.vector(said.weights)
                 self.emotion.start(total, vector, said.ramp * FPS)
-                yield wire.encode(wire.EmotionSet(emotions.named(vector), total, said.ramp))
+                yield wire.EmotionSet(emotions.named(vector), total, said.ramp)
             case wire.SetIdentity():
                 if said.points is not wire.UNSET:
                     self.identities[said.id] = Identity.from_points(said.points)
-                self.identity = self._known(said.id)
-                n = self.slider.next_first
-                yield wire.encode(wire.IdentitySet(said.id, n, self.identity.pairs))
+                self.identity, self.name = self._known(said.id), said.id
+                yield wire.IdentitySet(said.id, self.slider.next_first, self.identity.pairs)
             case wire.Reset():
                 n = self.slider.reset()
                 self.stitcher.reset(n, None)
                 if n > self.next_frame:
                     self.dropped += n - self.next_frame
-                    dropped = wire.Dropped(self.next_frame, n - self.next_frame, "reset")
-                    yield wire.encode(dropped)
+                    yield wire.Dropped(self.next_frame, n - self.next_frame, "reset")
                 self.next_frame = n
                 yield from self._reached()
-                yield wire.encode(wire.ResetDone(n, self.slider.received))
+                yield wire.ResetDone(n, self.slider.received)
             case _:
                 raise BadMessage(f"{type(said).__name__}: not in this server")
 
-    def _reached(self) -> Iterator[Answer]:
+    def _reached(self) -> Iterator[Told]:
         while self.marks and self.marks[0].n <= self.next_frame:
-            yield wire.encode(self.marks.popleft())
+            yield self.marks.popleft()
 
-    def _frames(self) -> Iterator[Answer]:
-        assert self.start is not None
+    def _frames(self) -> Iterator[Told]:
         yield from self._reached()
         while (window := self.slider.take()) is not None:
             vector = self.emotion.at(window.last - 1)
@@ -201,17 +258,42 @@ class PretendServer:
                 count = max(0, self.marks[0].n - first) if self.marks else len(faces)
                 part, faces = faces[:count], faces[count:]
                 if len(part):
-                    yield from self._encoded(first, part.reshape(len(part), -1))
+                    yield wire.FrameBlock("points", first, 0, part.reshape(len(part), -1))
+                    self.sent += len(part)
                     first += len(part)
                 self.next_frame = first
                 yield from self._reached()
 
-    def _encoded(self, first: int, values: NDArray[np.float32]) -> Iterator[Answer]:
+    def _encoded(self, told: Told | None) -> Iterator[Answer]:
         assert self.start is not None
-        self.sent += len(values)
-        if self.start.encoding == "binary":
-            yield wire.encode_frames(wire.FrameBlock("points", first, 0, values))
+        if told is None:
             return
-        for n, row in enumerate(values, first):
-            numbers: list[float] = row.tolist()
-            yield wire.encode(wire.Frame(n, n / FPS, numbers))
+        if not isinstance(told, wire.FrameBlock):
+            yield wire.encode(told)
+        elif self.start.encoding == "binary":
+            yield wire.encode_frames(told)
+        else:
+            for n, row in enumerate(told.values, told.first):
+                numbers: list[float] = row.tolist()
+                yield wire.encode(wire.Frame(n, n / FPS, numbers))
+
+
+def _end(told: wire.FrameBlock | wire.Dropped) -> int:
+    return told.first + (told.count if isinstance(told, wire.Dropped) else len(told.values))
+
+
+def _after(told: Told, wanted: int, n: int) -> Told | None:
+    """What of it a client lacks that wants frame ``wanted``, of frames those from ``n`` on."""
+    match told:
+        case wire.FrameBlock():
+            values = told.values[max(0, n - told.first) :]
+            first = max(n, told.first)
+            return wire.FrameBlock("points", first, 0, values) if len(values) else None
+        case wire.Dropped():
+            first = max(n, told.first)
+            count = _end(told) - first
+            return wire.Dropped(first, count, told.reason) if count > 0 else None
+        case wire.End():
+            return told
+        case _:
+            return told if told.n >= wanted else None

@@ -57,6 +57,13 @@ class SilenceOwed:
         if self.end is not None:
             self.end, self.paid, self.limit, self.hold = now, 0, self.most, None
 
+    def again(self, samples: int, now: float) -> None:
+        """The last so many samples are sent once more: they are spoken from now on, or later."""
+        if self.end is not None:
+            begins = max(now, self.end + (self.paid - samples) / self.rate)
+            self.end, self.paid = begins + samples / self.rate, 0
+            self.limit, self.hold = self.most, None
+
     def nudge(self, now: float, seconds: float = 0.0) -> None:
         """Lets time run on for what was just asked for (a mark, an emotion of so many seconds)."""
         if self.end is None:

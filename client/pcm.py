@@ -1,15 +1,47 @@
-"""Samples -> the PCM bytes that a stream carries."""
+"""Samples -> the PCM bytes that a stream carries, in pieces that each fit a message."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kfusion.audio import check_whole
-from kfusion.errors import BadAudio
+from kfusion.audio import check_whole, frame_bytes
+from kfusion.errors import BadAudio, BadMessage
 from kfusion.wire import AudioFormat
+
+PIECE_S: Final = 0.5
+SILENCE_S: Final = 10
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Audio that goes in one message: ``pcm``, or silence where that is None."""
+
+    samples: int
+    pcm: bytes | None
+
+
+def pieces(samples: ArrayLike | bytes, audio: AudioFormat) -> Iterator[Piece]:
+    """Audio in messages of at most half a second. Raises as :func:`encode_pcm`."""
+    pcm = encode_pcm(samples, audio)
+    size = frame_bytes(audio.format, audio.channels)
+    step = size * max(1, round(PIECE_S * audio.rate))
+    for at in range(0, len(pcm), step):
+        part = pcm[at : at + step]
+        yield Piece(len(part) // size, part)
+
+
+def silent_pieces(samples: int, rate: int) -> Iterator[Piece]:
+    """So many samples of silence, in messages of at most 10 s."""
+    if samples < 0:
+        raise BadMessage(f"silence of {samples} samples; wanted 0 or more")
+    most = SILENCE_S * rate
+    for at in range(0, samples, most):
+        yield Piece(min(most, samples - at), None)
 
 
 def encode_pcm(samples: ArrayLike | bytes, audio: AudioFormat) -> bytes:

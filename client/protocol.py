@@ -2,61 +2,38 @@
 
 ::
 
-                 ready               end sent              end received
+                 ready                end said              end received
     STARTING  ---------->  OPEN  -------------->  ENDING  -------------->  DONE
         |                   |                       |
         +-------------------+-----------------------+---- fatal error --> FAILED
 
+OPEN and ENDING outlive a connection: ``resume`` is what another one begins with, ``resumed``
+reads the answer, and what the server has not got is then taken once more (journal.py).
 A shell (sdk.py) moves the messages and tells the time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from enum import Enum
 from typing import Final
 
+import msgspec
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from client import words
 from client.errors import named_error
+from client.events import Event, Frame
+from client.journal import Journal
 from client.pacing import NEVER, SilenceOwed
-from client.pcm import encode_pcm
+from client.pcm import Piece
 from kfusion import wire
 from kfusion.audio import frame_bytes
 from kfusion.config import FPS
-from kfusion.emotion import vector
-from kfusion.errors import (
-    BadIdentity,
-    BadMessage,
-    ConnectionLost,
-    KFusionError,
-    WireError,
-)
-from kfusion.landmarks import COUNT, Identity
-
-
-@dataclass(frozen=True, eq=False)
-class Frame:
-    """The face at ``t`` = ``n`` / 30 s after the first sample; ``points`` (68, 2) float32."""
-
-    n: int
-    t: float
-    points: NDArray[np.float32]
-
-
-Event = (
-    Frame
-    | wire.EmotionSet
-    | wire.IdentitySet
-    | wire.MarkReached
-    | wire.ResetDone
-    | wire.Dropped
-    | wire.Error
-    | wire.End
-)
-"""What a stream tells, in the order of the wire. ``wire.Error`` here is never fatal."""
+from kfusion.errors import BadMessage, ConnectionLost, WireError
+from kfusion.landmarks import COUNT
+from kfusion.stream import sample_of
 
 Message = str | bytes
 
@@ -69,58 +46,52 @@ class State(Enum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True)
-class Piece:
-    """Audio that goes in one message: ``pcm``, or silence where that is None."""
-
-    samples: int
-    pcm: bytes | None
-
-
-PIECE_S: Final = 0.5
+KEPT_S: Final = 35  # of a file's sound go out ahead of its frames, and are kept to be sent again
+MICROPHONE_S: Final = 0.5  # of what a live source not further ahead says, all is past
 
 
 class ClientStream:
-    """The protocol of one stream. ``samples`` sent, ``next_frame`` due, frames ``dropped``.
+    """The protocol of one stream. ``samples`` said, ``next_frame`` due, frames ``dropped``.
 
     ``fill_silence``: owe silence when the source stops talking; for live sources.
+    ``reconnects``: whether lost connections are to be gone on with. ``resend``: whether all the
+    sound that one swallowed is then sent again, as in mode file; else what is past by then
+    counts as silence.
     """
 
-    def __init__(self, start: wire.Start, *, fill_silence: bool) -> None:
+    def __init__(
+        self,
+        start: wire.Start,
+        *,
+        fill_silence: bool,
+        reconnects: bool = False,
+        resend: bool | None = None,
+    ) -> None:
         self.start = start
         self.audio = start.audio
         self.live = start.mode == "live"
         self.fill_silence = fill_silence and self.live
+        self.reconnects = reconnects
+        self.resend = not self.live if resend is None else resend
         self.owed = SilenceOwed(start.audio.rate, start.hop + start.lookahead)
+        size = frame_bytes(start.audio.format, start.audio.channels)
+        self.journal = Journal(start.audio.rate, size)
         self.state = State.STARTING
         self.ready: wire.Ready | None = None
-        self.samples = 0
         self.next_frame = 0
         self.frames = 0
         self.dropped = 0
+        self._held: list[wire.Dropped | wire.MarkReached] = []
+
+    @property
+    def samples(self) -> int:
+        return self.journal.end
 
     # Out
 
     def open(self) -> str:
         """The first message. Raises :class:`~kfusion.errors.BadMessage` for a bad option."""
-        return _checked(self.start)
-
-    def pieces(self, samples: ArrayLike | bytes) -> Iterator[Piece]:
-        """Audio in messages of at most half a second. Raises as :func:`encode_pcm`."""
-        pcm = encode_pcm(samples, self.audio)
-        size = frame_bytes(self.audio.format, self.audio.channels)
-        step = size * max(1, round(PIECE_S * self.audio.rate))
-        for at in range(0, len(pcm), step):
-            part = pcm[at : at + step]
-            yield Piece(len(part) // size, part)
-
-    def silent_pieces(self, samples: int) -> Iterator[Piece]:
-        """So many samples of silence, in messages of at most 10 s."""
-        if samples < 0:
-            raise BadMessage(f"silence of {samples} samples; wanted 0 or more")
-        most = 10 * self.audio.rate
-        for at in range(0, samples, most):
-            yield Piece(min(most, samples - at), None)
+        return wire.encode(words.checked(self.start))
 
     def wait(self, piece: Piece, now: float) -> float:
         """Seconds until the server would hold ``piece`` rather than refuse it as too fast."""
@@ -129,68 +100,59 @@ class ClientStream:
         ahead = self.owed.ahead(now) + piece.samples / self.audio.rate
         return max(0.0, ahead - self.ready.limits.held_s)
 
-    def send(self, piece: Piece, now: float) -> list[Message]:
+    def room(self, piece: Piece) -> bool:
+        """Whether all that a file's server may lack, and ``piece``, can be kept."""
+        if self.live or not self.resumable:
+            return True
+        ahead = self.samples - sample_of(self.next_frame, self.audio.rate)
+        return ahead + piece.samples <= KEPT_S * self.audio.rate
+
+    def send(self, piece: Piece, now: float) -> None:
         """A piece of audio, preceded by the silence that was owed before it."""
         self._must_be_open("audio")
-        out: list[Message] = []
-        self.samples += piece.samples
         if piece.pcm is None:
             self.owed.silence(piece.samples, now)
-            return [wire.encode(wire.Silence(piece.samples))]
+            self.journal.silence(piece.samples)
+            return
         gap = self.owed.audio(piece.samples, now)
-        if gap and self.fill_silence:
-            self.samples += gap
-            out.append(wire.encode(wire.Silence(gap)))
-        out.append(piece.pcm)
-        return out
+        if self.fill_silence:
+            self.journal.silence(gap)
+        self.journal.sound(piece.samples, piece.pcm)
 
-    def emotion(self, weights: Mapping[str, float], ramp: float, now: float) -> str:
+    def emotion(self, weights: Mapping[str, float], ramp: float, now: float) -> None:
         """Raises :class:`~kfusion.errors.BadEmotion`, as the server would."""
         self._must_be_open("emotion")
-        vector(weights)
-        message = _checked(wire.SetEmotion(dict(weights), ramp))
+        self.journal.words(words.emotion(weights, ramp))
         self.owed.nudge(now, ramp)
-        return message
 
-    def identity(self, name: str, points: ArrayLike | None, now: float) -> str:
+    def identity(self, name: str, points: ArrayLike | None, now: float) -> None:
         """Raises :class:`~kfusion.errors.BadIdentity` for points that are no usable face."""
         self._must_be_open("identity")
-        if points is None:
-            message = _checked(wire.SetIdentity(name))
-        else:
-            message = _checked(wire.SetIdentity(name, pairs(points)))
+        self.journal.words(words.identity(name, points))
         self.owed.nudge(now)
-        return message
 
-    def mark(self, name: str, now: float) -> str:
+    def mark(self, name: str, now: float) -> None:
         self._must_be_open("mark")
-        try:
-            message = _checked(wire.Mark(name))
-        except ValueError as error:
-            raise BadMessage(f"mark: {error}") from None
+        self.journal.words(words.mark(name))
         self.owed.nudge(now)
-        return message
 
-    def reset(self, now: float) -> str:
+    def reset(self, now: float) -> None:
         self._must_be_open("reset")
+        self.journal.words(wire.Reset())
         self.owed.interrupt(now)
-        return wire.encode(wire.Reset())
 
-    def end(self) -> str:
+    def end(self) -> None:
         self._must_be_open("end")
+        self.journal.words(wire.EndOfAudio())
         self.state = State.ENDING
-        return wire.encode(wire.EndOfAudio())
 
-    def tick(self, now: float) -> list[Message]:
-        """The silence that is due now."""
-        if not self.fill_silence or self.state is not State.OPEN:
-            return []
-        samples = self.owed.due(now)
-        self.samples += samples
-        return [wire.encode(wire.Silence(samples))] if samples else []
+    def tick(self, now: float) -> None:
+        """Says the silence that is due now."""
+        if self.fill_silence and self.state is State.OPEN:
+            self.journal.silence(self.owed.due(now))
 
     def wake_at(self) -> float:
-        """When :meth:`tick` next has something to send."""
+        """When :meth:`tick` next has something to say."""
         if not self.fill_silence or self.state is not State.OPEN:
             return NEVER
         return self.owed.wake_at()
@@ -208,19 +170,22 @@ class ClientStream:
         :class:`~kfusion.errors.BadMessage` for what is not the protocol.
         """
         try:
-            return self._blocks(message) if isinstance(message, bytes) else self._text(message)
+            told = self._blocks(message) if isinstance(message, bytes) else self._text(message)
         except WireError:
             self.state = State.FAILED
             raise
+        self.journal.reached(self.next_frame)
+        return told
 
     def _blocks(self, message: bytes) -> list[Event]:
         block = wire.decode_frames(message)
         if block.output != "points":
             return []
+        events = self._release()
         self._advance("frame", block.first, len(block.values))
         self.frames += len(block.values)
         faces = block.values.astype(np.float32).reshape(-1, COUNT, 2)
-        return [Frame(n, n / FPS, face) for n, face in enumerate(faces, block.first)]
+        return events + [Frame(n, n / FPS, face) for n, face in enumerate(faces, block.first)]
 
     def _text(self, message: str) -> list[Event]:
         said = wire.parse_server(message)
@@ -232,20 +197,39 @@ class ClientStream:
                 return []
             case wire.Error(fatal=True):
                 raise named_error(said)
+            case wire.Dropped() | wire.MarkReached() if self._held or _interrupts(said):
+                # A reset is told whole, for the server tells again only what lies at or after
+                # `next`: the marks that it has passed over would be lost with the connection.
+                self._held.append(said)
+                return []
+            case _:
+                return self._release() + self._event(said)
+
+    def _release(self) -> list[Event]:
+        held, self._held = self._held, []
+        return [event for said in held for event in self._event(said)]
+
+    def _event(
+        self, said: wire.Frame | wire.Reply | wire.Dropped | wire.Error | wire.End
+    ) -> list[Event]:
+        match said:
             case wire.Frame():
-                self._advance("frame", said.n, 1)
-                self.frames += 1
                 face = np.array(said.points, np.float32)
                 if face.size != 2 * COUNT:
                     raise BadMessage(f"from the server: frame {said.n} has {face.size} numbers")
+                self._advance("frame", said.n, 1)
+                self.frames += 1
                 return [Frame(said.n, said.t, face.reshape(COUNT, 2))]
             case wire.Dropped():
                 self._advance("dropped", said.first, said.count)
                 self.dropped += said.count
             case wire.End():
                 self.state = State.DONE
+            case wire.Answer():
+                return []
             case _:
-                pass
+                if not self.journal.answer(said):
+                    return []
         return [said]
 
     def _ready(self, ready: wire.Ready) -> None:
@@ -259,45 +243,81 @@ class ClientStream:
         self.ready = ready
         self.next_frame = ready.n
         self.state = State.OPEN
+        self.journal.keeps = self.resumable
 
     def _advance(self, what: str, first: int, count: int) -> None:
         if self.state not in (State.OPEN, State.ENDING) or first != self.next_frame:
             raise BadMessage(f"from the server: {what} {first} where {self.next_frame} was due")
         self.next_frame += count
 
-    def lost(self, code: int, reason: str) -> KFusionError | None:
-        """What a closed connection means: None after the end."""
-        if self.state is State.DONE:
-            return None
+    # A lost connection
+
+    @property
+    def resumable(self) -> bool:
+        """Whether another connection could go on."""
+        ready = self.ready
+        return (
+            self.reconnects
+            and self.state in (State.OPEN, State.ENDING)
+            and ready is not None
+            and ready.limits.resume_s > 0
+        )
+
+    @property
+    def owes(self) -> bool:
+        """Whether the server has had what it needs to say more."""
+        if self.state is State.ENDING:
+            return True
+        needed = self.next_frame + 2 * self.start.hop + self.start.lookahead + 3
+        return self.samples >= sample_of(needed, self.audio.rate)
+
+    def lost(self, code: int, reason: str) -> ConnectionLost:
+        """What a connection means that closed before the end."""
         where = "before the stream was ready"
         if self.state is not State.STARTING:
             where = f"after {self.frames} frames, before the end"
-        self.state = State.FAILED
-        return ConnectionLost(f"the connection closed {where} (code {code}{_told(reason)})")
+        told = f", {reason}" if reason else ""
+        return ConnectionLost(f"the connection closed {where} (code {code}{told})")
+
+    def resume(self) -> str:
+        """The first message on another connection."""
+        assert self.ready is not None
+        resume = wire.ResumeFrom(self.ready.resume, self.next_frame)
+        return msgspec.json.encode({"type": "start", "resume": resume}).decode()
+
+    def resumed(self, message: Message, now: float) -> int | None:
+        """Reads the answer: the samples that count as silence now; None, and it is yet to come.
+
+        Raises the server's error, by its code, and :class:`~kfusion.errors.BadMessage` for what
+        is not the protocol.
+        """
+        said = wire.parse_server(message) if isinstance(message, str) else None
+        match said:
+            case None if isinstance(message, str):
+                return None
+            case wire.Error():
+                raise named_error(said)
+            case wire.Ready() if said.n == self.next_frame:
+                return self._go_on(said, now)
+            case _:
+                raise BadMessage(f"from the server: no ready for frame {self.next_frame}")
+
+    def _go_on(self, ready: wire.Ready, now: float) -> int:
+        self.ready = ready
+        self._held = []
+        position, spoken = ready.audio_position, self._spoken(now)
+        if self.resend:
+            spoken = position
+            if position < self.samples:
+                self.owed.again(self.samples - position, now)
+        self.journal.rewind(position, spoken)
+        return max(0, spoken - position)
+
+    def _spoken(self, now: float) -> int:
+        """Samples of all that was said whose time has come."""
+        ahead = self.owed.ahead(now)
+        return self.samples - round(ahead * self.audio.rate) * (ahead > MICROPHONE_S)
 
 
-def _told(reason: str) -> str:
-    return f", {reason}" if reason else ""
-
-
-def pairs(points: ArrayLike) -> list[wire.Pair]:
-    """(68, 2) as the wire wants them. Raises :class:`~kfusion.errors.BadIdentity`."""
-    return Identity.from_points(points).pairs
-
-
-def identity_of(identity: ArrayLike | str | None) -> str | wire.GivenPoints:
-    """None, an id or points (68, 2) -> what ``start`` says."""
-    if identity is None:
-        return "neutral"
-    if isinstance(identity, str):
-        if not identity:
-            raise BadIdentity("identity: an empty id; wanted an id, points (68, 2) or None")
-        return identity
-    return wire.GivenPoints(pairs(identity))
-
-
-def _checked(message: wire.ClientMessage) -> str:
-    """A message that the server will accept, by the schema."""
-    text = wire.encode(message)
-    wire.parse_client(text)
-    return text
+def _interrupts(said: wire.Dropped | wire.MarkReached) -> bool:
+    return isinstance(said, wire.Dropped) and said.reason == "reset"

@@ -6,6 +6,7 @@ from collections import deque
 from math import log10
 from typing import Final
 
+from client.events import Reconnecting, Resumed
 from kfusion.stream import sample_of
 
 FLOOR_DB: Final = -60.0
@@ -26,6 +27,10 @@ class LatencyMeter:
         """Sample ``first`` of the stream was heard at ``at``, s."""
         self.heard.append((first, at))
 
+    def forget(self) -> None:
+        """What was heard so far came late for another reason: its frames teach nothing."""
+        self.heard.clear()
+
     def frame(self, n: int, now: float) -> None:
         """Frame ``n`` has come."""
         sample = sample_of(n, self.rate)
@@ -45,12 +50,25 @@ def level_bar(level: float) -> str:
     return "#" * filled + "." * (BAR - filled)
 
 
+def link_line(event: Reconnecting | Resumed) -> str:
+    """What became of the connection."""
+    if isinstance(event, Resumed):
+        return f"connected again after {event.away_s:.1f} s"
+    again = "" if event.attempt == 1 else f" (attempt {event.attempt})"
+    return f"connection lost, trying again in {event.wait_s:.1f} s{again}"
+
+
 def status_line(
-    level: float, latency_ms: float | None, frames: int, dropped: int, lost_s: float
+    level: float,
+    latency_ms: float | None,
+    frames: int,
+    dropped: int,
+    lost_s: float,
+    away: str = "",
 ) -> str:
-    """One line of at most 79 characters."""
-    latency = "   -" if latency_ms is None else f"{latency_ms:4.0f}"
-    line = f"[{level_bar(level)}] {latency} ms  {frames} frames"
+    """One line of at most 79 characters; ``away``: what to say in place of the latency."""
+    latency = "   - ms" if latency_ms is None else f"{latency_ms:4.0f} ms"
+    line = f"[{level_bar(level)}] {away or latency}  {frames} frames"
     if dropped:
         line += f"  {dropped} dropped"
     if lost_s:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
@@ -30,6 +31,20 @@ class Transport(Protocol):
     async def receive(self) -> str | bytes: ...
 
     async def close(self) -> None: ...
+
+    def abort(self) -> None:
+        """Ends it at once, without a word to the other side."""
+        ...
+
+
+Opener = Callable[[], Awaitable[Transport]]
+"""Opens a connection, the first one and each that goes on after a loss."""
+
+
+async def discard(transport: Transport) -> None:
+    """Leaves nothing of a connection; the other side sees it lost, not left."""
+    transport.abort()
+    await transport.close()
 
 
 def address(url: str) -> str:
@@ -78,6 +93,9 @@ class WebSocketTransport:
 
     async def close(self) -> None:
         await self.ws.close()
+
+    def abort(self) -> None:
+        self.ws.transport.abort()
 
 
 async def open_websocket(

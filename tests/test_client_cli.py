@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,18 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
+from client import connect
 from client.__main__ import arguments, main, read_identity
 from client.errors import OutputError
 from client.file import faces_at
+from client.memory import PretendServer
 from client.protocol import Frame
 from client.sinks.jsonl import JsonlSink
 from kfusion.errors import BadIdentity
 from kfusion.landmarks import NEUTRAL, lip_gap
 from kfusion.runtime import Animator, SyntheticEngine
 from tests.conftest import RunningServer, folder_of, voice
+from tests.test_reconnect import Cables
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -318,3 +322,16 @@ def test_an_interrupted_run_leaves_no_file(
     options = ["--url", synthetic_server.url, "--out", str(out)]
     assert main(["file", str(speech), *options]) == 130
     assert list(speech.parent.iterdir()) == [speech]
+
+
+def test_a_stream_that_is_lost_for_good_leaves_no_file(
+    speech: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cables = Cables(PretendServer(resume_s=0.05), [(3, 9), *[(0, 0)] * 99])
+    monkeypatch.setattr("client.file.connect", partial(connect, transport=cables))
+    assert main(["file", str(speech), "--out", str(speech.parent / "frames.jsonl")]) == 1
+    told = capsys.readouterr().err.splitlines()
+    assert told[0].startswith("kfusion-client: connection lost, trying again in ")
+    assert told[1].startswith("kfusion-client: the connection closed after ")
+    assert "no other one went on within 0.05 s" in told[1]
+    assert (len(told), list(speech.parent.iterdir())) == (2, [speech])

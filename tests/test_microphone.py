@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client import Frame, connect
+from client import Backoff, Frame, Reconnecting, Resumed, connect
 from client.__main__ import arguments, main
 from client.live import talk
 from client.memory import MemoryTransport, PretendServer
@@ -31,9 +31,10 @@ from client.microphone import (
     devices,
     portaudio,
 )
-from client.status import LatencyMeter, level_bar, status_line
+from client.status import LatencyMeter, level_bar, link_line, status_line
 from kfusion import wire
-from kfusion.errors import MicrophoneError, MissingExtra
+from kfusion.errors import ConnectionLost, MicrophoneError, MissingExtra
+from tests.test_reconnect import Cables
 
 BLOCK = b"\x01\x00" * 960
 LOUD = b"\x00\x20" * 960
@@ -284,6 +285,27 @@ def test_latency_is_unknown_until_a_frame_comes() -> None:
     assert meter.ms is None
 
 
+def test_what_was_heard_without_a_connection_teaches_no_latency() -> None:
+    meter = LatencyMeter(48_000)
+    meter.sound(0, 1.0)
+    meter.forget()
+    meter.frame(0, 9.0)
+    meter.sound(48_000, 9.0)
+    meter.frame(30, 9.2)
+    assert meter.ms == pytest.approx(200)
+
+
+def test_a_lost_connection_stands_where_the_latency_was() -> None:
+    away = link_line(Reconnecting(12, 4.96, "why"))
+    assert away == "connection lost, trying again in 5.0 s (attempt 12)"
+    line = status_line(0.1, 250.0, 100, 0, 0.0, away)
+    assert away in line
+    assert "250 ms" not in line
+    assert len(status_line(0.1, 250.0, 10**9, 3, 1.0, away)) <= 79
+    assert link_line(Reconnecting(1, 0.2, "why")) == "connection lost, trying again in 0.2 s"
+    assert link_line(Resumed(2, 3.14, 0)) == "connected again after 3.1 s"
+
+
 @pytest.mark.parametrize(
     ("level", "filled"), [(0.0, 0), (1e-3, 0), (10**-1.5, 10), (1.0, 20), (2.0, 20)]
 )
@@ -345,3 +367,63 @@ async def test_the_command_streams_until_it_is_interrupted_and_keeps_every_frame
     assert "listening to Built-in Audio at 48000 Hz" in told
     assert "60 frames" in told
     assert "dropped" not in told
+
+
+async def heard_by_the_command(
+    device: type[PlayedDevice], cables: Cables, out: Path, cut_for_good: bool = False
+) -> None:
+    """A second of sound through ``mic``, whose connection is cut in the middle."""
+    talking = asyncio.create_task(talk(arguments(["mic", "--out", str(out)])))
+    async with asyncio.timeout(20):
+        while not (device.opened and device.opened[0].running):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        for k in range(50):
+            if k == 25:
+                cables.cuts = [(0, 0)] * 99 if cut_for_good else []
+                cables.cut()
+            device.opened[0].hear(LOUD)
+            for _ in range(20):
+                await asyncio.sleep(0)
+        if not cut_for_good:
+            signal.raise_signal(signal.SIGINT)
+        await talking
+
+
+@pytest.mark.asyncio
+async def test_the_command_goes_on_after_a_lost_connection_and_says_so(
+    device: type[PlayedDevice],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cables = Cables(PretendServer(resume_s=30), [])
+    again = partial(connect, transport=cables, reconnect=Backoff(first_s=0.0))
+    monkeypatch.setattr("client.live.connect", again)
+    out = tmp_path / "frames.jsonl"
+    await heard_by_the_command(device, cables, out)
+    assert len(cables.opened) == 2
+    frames = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [frame["n"] for frame in frames] == list(range(30))
+    told = capsys.readouterr().err
+    assert "kfusion-client: connection lost, trying again in 0.0 s\n" in told
+    assert "kfusion-client: connected again after 0.0 s\n" in told
+    assert "30 frames" in told
+
+
+@pytest.mark.asyncio
+async def test_of_a_stream_that_is_lost_for_good_the_frames_that_came_are_kept(
+    device: type[PlayedDevice],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cables = Cables(PretendServer(resume_s=0.05), [])
+    monkeypatch.setattr("client.live.connect", partial(connect, transport=cables))
+    out = tmp_path / "frames.jsonl"
+    with pytest.raises(ConnectionLost, match=r"no other one went on within 0\.05 s"):
+        await heard_by_the_command(device, cables, out, cut_for_good=True)
+    frames = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [frame["n"] for frame in frames] == list(range(len(frames)))
+    assert 6 <= len(frames) <= 15
+    assert f"the {len(frames)} frames that came are in {out}" in capsys.readouterr().err
+    assert not out.with_name(".frames.jsonl.part").exists()

@@ -16,7 +16,7 @@ from client import Face, Frame, connect
 from client.inbox import Inbox
 from client.memory import Answer, MemoryTransport, PretendServer
 from client.pacing import SilenceOwed
-from client.pcm import encode_pcm
+from client.pcm import encode_pcm, pieces
 from client.protocol import ClientStream
 from client.transports import Closed, address
 from kfusion import wire
@@ -293,11 +293,10 @@ def test_samples_that_cannot_be_meant_are_refused(samples: Any, channels: Any, s
 
 
 def test_long_sound_is_split_into_messages_within_the_limit() -> None:
-    start = wire.Start(audio=wire.AudioFormat(96_000, 2, "f32le"))
-    stream = ClientStream(start, fill_silence=False)
-    pieces = list(stream.pieces(np.zeros((300_001, 2), np.float32)))
-    assert sum(p.samples for p in pieces) == 300_001
-    assert all(p.pcm is not None and len(p.pcm) < wire.MESSAGE_BYTES for p in pieces)
+    audio = wire.AudioFormat(96_000, 2, "f32le")
+    parts = list(pieces(np.zeros((300_001, 2), np.float32), audio))
+    assert sum(p.samples for p in parts) == 300_001
+    assert all(p.pcm is not None and len(p.pcm) < wire.MESSAGE_BYTES for p in parts)
 
 
 # Errors
@@ -626,6 +625,16 @@ def test_silence_for_a_gap_gives_back_the_time_of_the_gap() -> None:
     before = owed.audio(16_000, 1.15)
     assert before == 800
     assert owed.ahead(1.15) == pytest.approx(1.0)
+
+
+def test_sound_that_is_sent_again_is_spoken_from_now_on_or_later() -> None:
+    owed = SilenceOwed(16_000, 6)
+    owed.audio(32_000, 0.0)
+    owed.again(16_000, 0.5)  # its time is still to come
+    assert owed.ahead(0.5) == pytest.approx(1.5)
+    owed.again(16_000, 4.0)
+    assert owed.ahead(4.0) == pytest.approx(1.0)
+    assert owed.wake_at() == pytest.approx(5.1)
 
 
 def test_our_own_stall_is_no_gap_in_speech() -> None:

@@ -1,0 +1,55 @@
+"""What a stream tells whoever reads it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kfusion import wire
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """The face at ``t`` = ``n`` / 30 s after the first sample; ``points`` (68, 2) float32."""
+
+    n: int
+    t: float
+    points: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Reconnecting:
+    """The connection is lost; the ``attempt``-th to open another follows in ``wait_s``."""
+
+    attempt: int
+    wait_s: float
+    why: str
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """Another connection goes on with the stream, ``away_s`` after the loss.
+
+    ``silence``: samples that went by unheard and count as silence; 0 where all is sent again.
+    """
+
+    attempts: int
+    away_s: float
+    silence: int
+
+
+Event = (
+    Frame
+    | wire.EmotionSet
+    | wire.IdentitySet
+    | wire.MarkReached
+    | wire.ResetDone
+    | wire.Dropped
+    | wire.Error
+    | wire.End
+    | Reconnecting
+    | Resumed
+)
+"""What a stream tells, in the order of the wire. ``wire.Error`` here is never fatal."""
