@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -31,6 +34,7 @@ Done = Callable[[Job, Answer], None]
 SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Batches whose steps are timed; on CUDA each is compiled then."""
 TIMES: Final = 5
+NICE: Final = 4
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,7 @@ class Lanes:
                 thread.join(timeout=5)
 
     def _run(self) -> None:
+        _after_the_loop()
         while True:
             with self.wake:
                 self.idle += 1
@@ -129,6 +134,15 @@ class Lanes:
         for order, answer in zip(orders, answers, strict=True):
             order.done(order.job, answer)
         self.metrics.deliver.observe(time.monotonic() - at)
+
+
+def _after_the_loop() -> None:
+    """Lets the event loop go before this thread where cores are few: what it does not read in time
+    is late for ever, what a lane does not run in time is given up and the next is on time.
+    """
+    if sys.platform == "linux":  # elsewhere a thread has no niceness of its own
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.nice(0) + NICE)
 
 
 def _said(engine: Engine, orders: list[_Order]) -> NDArray[np.float32]:
