@@ -11,6 +11,7 @@ The inter-ocular distance is that between the outer eye corners (points 36 and 4
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -212,7 +213,7 @@ class Identity:
             raise BadIdentity("identity.points: not a face in the 68-point iBUG layout")
         return cls(own, forward.apply(own), forward.inverse)
 
-    @property
+    @cached_property
     def pairs(self) -> list[tuple[float, float]]:
         """The 68 points (x, y) in own coordinates, as the wire carries them."""
         return [(float(x), float(y)) for x, y in self.points]

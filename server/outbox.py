@@ -267,8 +267,15 @@ class Outbox:
             again.append(wire.Dropped(wanted, gap_end - wanted, "resume"))
         self.blocks.clear()
         history, self.history = self.history, deque()
+        told = self.forgotten
         for item in history:
-            before, after = _split(item, gap_end if isinstance(item, wire.Dropped) else wanted)
+            before, after = _split(item, wanted)
+            if isinstance(item, wire.Dropped):  # what of it lies in the gap was announced anew
+                after = _split(item, gap_end)[1]
+            if isinstance(item, (Frames, wire.Dropped)):
+                told = _end(item)
+            elif told >= wanted:  # came after all frames that the client has: perhaps not at all
+                before, after = None, item
             if before is not None:
                 self.history.append(before)
             if isinstance(after, Frames):  # out of the memory that new frames will take
@@ -280,7 +287,7 @@ class Outbox:
         self.remembered -= put_back
         self.waiting += put_back
         self.sent -= put_back
-        self.owed = put_back
+        self.owed = self.waiting
         self.reached = wanted
         seen = [item for item in self.history if isinstance(item, Frames)]
         if seen:

@@ -70,6 +70,7 @@ FILE_AHEAD_S: Final = 10.0  # audio awaiting inference at which no more is read
 SLACK_S: Final = 5.0  # by which the engine may be late before live audio is refused
 MAX_IN_FLIGHT: Final = 8  # windows of one session at the engine
 MAX_MARKS: Final = 1000
+MAX_TOLD: Final = 500  # characters of an error, which may quote the client
 MAX_UNSENT: Final = 2000  # frames' blocks and replies that a client leaves unread
 ERRORS: Final = 100  # so many errors ...
 ERRORS_S: Final = 10.0  # ... within this time end a session
@@ -133,7 +134,8 @@ class Session:
         self.errors: deque[float] = deque()
         self.told: dict[str, int] = {}  # errors by code
         self.generation = 0
-        self.running: deque[Job] = deque()  # at the engine, in order
+        self.at_engine = 0  # windows, those that a reset took back too
+        self.running: deque[Job] = deque()  # the others of them, in order
         self.answers: dict[int, NDArray[Any] | None] = {}  # by window end, those that came early
         self.next_frame = 0  # the next to be put into the outbox
         self.marks: deque[tuple[int, str]] = deque()
@@ -320,7 +322,7 @@ class Session:
         """The next window to run, if its sound is in and its time has come."""
         if self.state not in (State.OPEN, State.ENDING) or not self.slider.ready:
             return None
-        if len(self.running) >= MAX_IN_FLIGHT:
+        if self.at_engine >= MAX_IN_FLIGHT:
             return None
         deadline = float("inf")
         if self.live:
@@ -339,6 +341,7 @@ class Session:
         levels = self.hearing.push(window) if self.look.life else None
         job = Job(window, self.look, levels, emotion, deadline, self.generation)
         self.running.append(job)
+        self.at_engine += 1
         return job
 
     def _complete_at(self, due: float) -> float:
@@ -358,6 +361,7 @@ class Session:
         """What the engine said of a window, (30, 68, 2), or None where it gave the window up for
         being too late; in any order.
         """
+        self.at_engine -= 1
         if job.generation != self.generation or self.state is State.CLOSED:
             return
         self.answers[job.window.end] = said
@@ -423,7 +427,7 @@ class Session:
         fatal = fatal or len(self.errors) >= ERRORS
         self.told[error.code] = self.told.get(error.code, 0) + 1
         retry = error.retry_after_s if isinstance(error, Busy) else wire.UNSET
-        self.outbox.put(wire.Error(error.code, str(error), fatal, retry))
+        self.outbox.put(wire.Error(error.code, str(error)[:MAX_TOLD], fatal, retry))
         if fatal:
             reason = str(error.retry_after_s) if isinstance(error, Busy) else error.code
             self.state, self.closing = State.CLOSED, Close(error.close_code, reason)
@@ -442,12 +446,13 @@ class Session:
         Raises :class:`~kfusion.errors.BadMessage`, and changes nothing, if frames were not sent
         that the client says it has.
         """
+        unsent = len(self.outbox.items)
         self.outbox.rewind(wanted.next)
         self.outbox.items.appendleft(self._ready(wanted.next))
         self.lost_at = None
         self.heard = now
         self.resumptions += 1
-        self.most_unsent = MAX_UNSENT + len(self.outbox.items)
+        self.most_unsent = MAX_UNSENT + max(0, len(self.outbox.items) - unsent)
 
     def tick(self, now: float) -> None:
         """Ends what has waited too long."""
@@ -456,12 +461,12 @@ class Session:
                 self.state = State.CLOSED
         elif self.state is State.NEW and now >= self.began + START_S:
             self.fail(NotStarted(f"no start within {START_S:.0f} s; wanted start first"), now)
+        elif self.state is State.OPEN and now >= self.began + self.limits.session_s:
+            self.receive(wire.encode(wire.EndOfAudio()), now)
         elif self.state is State.OPEN and not self.wants_input:
             self.heard = now  # nothing can be heard from a client that is not read from
         elif self.state is State.OPEN and now >= self._idle_at():
             self.fail(Idle(f"nothing received for {self.limits.idle_s:g} s"), now)
-        elif self.state is State.OPEN and now >= self.began + self.limits.session_s:
-            self.receive(wire.encode(wire.EndOfAudio()), now)
 
     def _idle_at(self) -> float:
         if not self.wants_input:
@@ -476,11 +481,11 @@ class Session:
             return float("inf")
         if self.lost_at is not None:
             at = self.lost_at + self.limits.resume_s
-        elif self.state is State.ENDED:
-            return float("inf")
-        else:
+        elif self.state is State.OPEN:
             at = min(self._idle_at(), self.began + self.limits.session_s)
-        if self.live and self.slider.ready and len(self.running) < MAX_IN_FLIGHT:
+        else:
+            at = float("inf")
+        if self.live and self.slider.ready and self.at_engine < MAX_IN_FLIGHT:
             at = min(at, self._due() - AHEAD_S)
         return at
 

@@ -165,9 +165,12 @@ class Connection:
                 await asyncio.sleep(PING_S)
                 if not self.wanted.is_set():
                     continue
-                pong = await self.ws.ping()
-                done, _ = await asyncio.wait([asyncio.ensure_future(pong)], timeout=PING_S)
-                if not done and self.wanted.is_set():
+                try:
+                    async with asyncio.timeout(PING_S):  # sending it may wait for room, too
+                        await (await self.ws.ping())
+                except TimeoutError:
+                    if not self.wanted.is_set():
+                        continue
                     log.info("session %s: no answer to a ping", self.driver.session.name)
                     self.ws.transport.abort()
                     return

@@ -18,7 +18,7 @@ from typing import Any, Final
 import pytest
 
 from kfusion import wire
-from kfusion.audio import decode_pcm
+from kfusion.audio import Format, decode_pcm
 from kfusion.errors import BadAudio, BadMessage, WireError
 from kfusion.landmarks import NEUTRAL
 from kfusion.runtime import SyntheticEngine
@@ -27,6 +27,7 @@ from server.session import Session, State
 SECONDS: Final = float(os.environ.get("FUZZ_SECONDS", "6")) / 4  # for each of the tests below
 SEED: Final = int(os.environ.get("FUZZ_SEED", "1"))
 POINTS: Final = NEUTRAL.tolist()
+FORMATS: Final[tuple[Format, ...]] = ("s16le", "f32le")
 
 CLIENT: Final[list[dict[str, Any]]] = [
     {"type": "start"},
@@ -130,7 +131,7 @@ def test_what_a_client_may_send_is_read_or_refused() -> None:
 
 def test_sound_is_decoded_or_refused() -> None:
     for rng in inputs("sound"):
-        data, form = bytes_of(rng), rng.choice(["s16le", "f32le"])
+        data, form = bytes_of(rng), rng.choice(FORMATS)
         try:
             samples = decode_pcm(data, form, rng.choice([1, 2]))
         except BadAudio:
@@ -139,7 +140,7 @@ def test_sound_is_decoded_or_refused() -> None:
 
 
 def test_what_a_server_may_send_is_read_or_refused() -> None:
-    block = wire.encode_frames(wire.FrameBlock("points", 3, 5, NEUTRAL.reshape(1, -1)))
+    block = wire.encode_frames(wire.FrameBlock("points", 3, 5, NEUTRAL.reshape(1, -1).astype("f4")))
     said: list[dict[str, Any]] = [
         {"type": "frame", "n": 1, "t": 0.03, "points": [0.5] * 136},
         {"type": "dropped", "first": 1, "count": 2, "reason": "overload"},

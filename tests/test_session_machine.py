@@ -253,7 +253,7 @@ class Dial:
     def at(self, n: int) -> NDArray[np.float32]:
         first, start, target, frames = [r for r in self.ramps if r[0] <= n][-1]
         share = 1.0 if n >= first + frames else (n - first) / frames
-        return start + (target - start) * share
+        return (start + (target - start) * share).astype(np.float32)
 
     def turn(self, n: int, weights: dict[str, float], ramp: float) -> None:
         self.ramps.append((n, self.at(n), vector(weights), ramp * 30))
@@ -344,7 +344,7 @@ class Machine(RuleBasedStateMachine):
         return (
             s.state, s.slider.received, s.slider.floor, s.slider.next_end, len(s.marks), s.token,
             s.generation, s.clock.end, s.identity_id, s.emotion.target.tolist(), s.next_frame,
-            s.in_flight, s.outbox.waiting, sorted(s.identities.faces), s.lost_at,
+            s.at_engine, s.outbox.waiting, sorted(s.identities.faces), s.lost_at,
         )  # fmt: skip
 
     def give(self, message: str | bytes) -> None:
@@ -555,7 +555,7 @@ class Machine(RuleBasedStateMachine):
         elif self.too_fast(size, silent=False):
             self.refused(message, "too_fast")
         else:
-            self.sound.parts.append((self.received, mono))
+            self.sound.parts.append((self.received, mono.astype(np.float32)))
             self.moves(message, size, silent=False)
 
     @precondition(can_speak)
@@ -908,7 +908,7 @@ class Machine(RuleBasedStateMachine):
             self.wait(30)
             self.drain()
         client, end = self.client, self.client.end
-        if self.state is State.CLOSED:  # told that it had read too little
+        if self.session.state is State.CLOSED:  # told that it had read too little
             return
         assert end is not None and self.state is State.ENDED
         assert self.session.closing is not None and self.session.closing.code == 1000
