@@ -117,7 +117,8 @@ class Connection:
                 wait = self.allowance.spend(spent, self.loop.time())
                 if wait and self.strained():
                     await asyncio.sleep(wait + SAVED_S)
-                elif count % TURN == 0:  # others have theirs, however much lies here already
+                elif count % TURN == 0 or not self.driver.session.live:
+                    # Others have theirs, however much lies here already; of a file it is much.
                     await asyncio.sleep(0)
         except ConnectionClosed:
             return
