@@ -77,6 +77,21 @@ def parser() -> argparse.ArgumentParser:
         help="pages from here may open streams too, as https://example.org; null for files "
         "(those of this server and of this machine always may)",
     )
+    p.add_argument("--no-webrtc", action="store_true", help="streams over WebSocket alone")
+    p.add_argument(
+        "--ice-address",
+        action="append",
+        default=[],
+        metavar="IP",
+        help="WebRTC at this address of this machine (default: that of --host, or all)",
+    )
+    p.add_argument(
+        "--ice-server",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="stun:HOST:PORT, or 'turn:HOST:PORT NAME PASSWORD'; none by default",
+    )
     p.add_argument("--tls-cert", type=Path, metavar="PEM", help="chain for wss:// and https://")
     p.add_argument("--tls-key", type=Path, metavar="PEM", help="its private key")
     p.add_argument(
@@ -93,6 +108,9 @@ def config_of(a: argparse.Namespace) -> ServerConfig:
         token=a.token,
         insecure=a.insecure,
         origins=tuple(origin.rstrip("/") for origin in a.origin),
+        webrtc=not a.no_webrtc,
+        ice_addresses=tuple(a.ice_address),
+        ice_servers=tuple(a.ice_server),
         tls_cert=a.tls_cert,
         tls_key=a.tls_key,
         engine=a.engine,

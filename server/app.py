@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from http import HTTPStatus
 from itertools import islice
 from pathlib import Path
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import urlsplit
 
 from websockets.asyncio.server import Server, ServerConnection, serve
@@ -35,6 +35,9 @@ from server.metrics import Metrics
 from server.places import RETRY_S, Places, network_of
 from server.session import Session, State
 from server.websocket import Connection
+
+if TYPE_CHECKING:
+    from server.webrtc import Peers
 
 log = logging.getLogger("kfusion.server")
 
@@ -65,6 +68,24 @@ def viewer_folder() -> Path | None:
     return folder if folder and folder.is_dir() else None
 
 
+def make_peers(config: ServerConfig) -> Peers | None:
+    """What answers WebRTC's offers; None where it is not wanted or aiortc is not installed.
+
+    Media come in where the signalling does: a server for this machine alone offers no other
+    address. Raises :class:`~kfusion.errors.BadOptions`.
+    """
+    if not config.webrtc:
+        return None
+    try:
+        from server.webrtc import Ice, Peers
+    except ImportError as error:
+        log.info("no WebRTC: %s is not installed", error.name)
+        return None
+    own = {"localhost": ("127.0.0.1",), "": (), "0.0.0.0": (), "::": ()}
+    addresses = config.ice_addresses or own.get(config.host, (config.host,))
+    return Peers(Ice(addresses, config.ice_servers))
+
+
 class App:
     """Everything of one server that outlives a connection."""
 
@@ -84,6 +105,7 @@ class App:
         self.stopping = False
         self.empty = asyncio.Event()
         self.identities = Identities(config.limits.identities)  # of the token's holders
+        self.peers = make_peers(config)
         self.viewer = viewer_folder()
         self.schema = wire.json_schema()
 
@@ -205,10 +227,13 @@ class App:
                 raise
             event(log, "stream started", session=session.name, address=address, demand=demand)
 
-        session = Session(self.model, self.config.limits, now, identities, admit=admit)
+        session = Session(
+            self.model, self.config.limits, now, identities, admit=admit,
+            has_webrtc=self.peers is not None,
+        )  # fmt: skip
         driver = Driver(session, self.engine, self.metrics, self.kept, self._ended)
         self.drivers.add(driver)
-        connection = Connection(ws, driver, self._resume, self._late)
+        connection = Connection(ws, driver, self._resume, self._late, self.peers)
         self.connections[connection] = network_of(address)
         if not authorized(cast(Request, ws.request), self.config.token):
             session.fail(Unauthorized("the token is missing or wrong"), now)

@@ -22,6 +22,9 @@ class ServerConfig:
     checkpoint: Path | None = None
     device: str = "auto"
     threads: int = 0  # of the engine; 0 leaves it to the engine
+    webrtc: bool = True  # where aiortc is installed
+    ice_addresses: tuple[str, ...] = ()  # of this machine, for WebRTC; empty: the host's own
+    ice_servers: tuple[str, ...] = ()  # STUN and TURN
     max_sessions: int = 1000  # of all kinds; live ones are also bounded by what was measured
     max_per_address: int = 32  # of one other machine
     max_batch: int = 64  # at most; what was measured decides

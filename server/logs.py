@@ -18,6 +18,8 @@ def configure(level: str, form: Literal["text", "json"]) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter(_PARTS) if form == "json" else logging.Formatter(_PARTS))
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    for told in ("aioice", "aiortc"):  # every address they try is no news
+        logging.getLogger(told).setLevel("DEBUG" if level == "DEBUG" else "WARNING")
 
 
 def event(log: logging.Logger, what: str, **fields: str | int | float | None) -> None:

@@ -95,11 +95,14 @@ class Outbox:
     one past the last frame sent or announced; everything below ``forgotten`` cannot be sent again,
     the rest is in ``history``. ``owed`` of the waiting frames are those that ``rewind`` put back.
     ``written`` counts frames as often as they were sent.
+
+    ``encoding`` "pairs" is for a way that loses messages: each holds one frame and, again, the one
+    before it, if that was sent. Answers and errors do not wait for frames then.
     """
 
     MAX_BLOCK: Final = 30  # frames a binary message
 
-    def __init__(self, encoding: Literal["json", "binary"]) -> None:
+    def __init__(self, encoding: Literal["json", "binary", "pairs"]) -> None:
         self.encoding = encoding
         self.items: deque[Frames | wire.ServerMessage] = deque()
         self.blocks: deque[bytes] = deque()  # the other outputs of frames that are being sent
@@ -117,6 +120,16 @@ class Outbox:
         self.forgotten = 0
         self.given_up = DroppedFrames()
         self.last_sent: NDArray[np.float32] | None = None
+        self.before: tuple[int, dict[wire.Output, NDArray[np.float32]]] | None = None  # of pairs
+
+    @property
+    def paired(self) -> bool:
+        """Whether frames go another way than the rest."""
+        return self.encoding == "pairs"
+
+    @property
+    def unsent(self) -> bool:
+        return bool(self.items or self.blocks)
 
     @property
     def dropped(self) -> dict[str, int]:
@@ -128,7 +141,10 @@ class Outbox:
         return sum(self.dropped.values())
 
     def put(self, message: wire.ServerMessage) -> None:
-        self.items.append(message)
+        if self.paired and isinstance(message, (wire.Answer, wire.Error)):
+            self.items.insert(isinstance(next(iter(self.items), None), wire.Ready), message)
+        else:
+            self.items.append(message)
 
     def put_frames(self, frames: Frames) -> None:
         if len(frames):
@@ -182,19 +198,23 @@ class Outbox:
         self.waiting -= count
         self.owed = max(0, self.owed - count)
 
-    def pop(self, clock_us: int) -> str | bytes | None:
-        """The next message to send, encoded at this time; None when there is none."""
-        if self.blocks:
+    def pop(self, clock_us: int, *, frames: bool = True) -> str | bytes | None:
+        """The next message to send, encoded at this time; None when there is none, or when it is
+        of frames and those are not wanted.
+        """
+        if self.blocks and frames:
             return self.blocks.popleft()
         if not self.items:
             return None
         item = self.items[0]
+        if isinstance(item, Frames) and not frames:
+            return None
         if not isinstance(item, Frames):
             self._remember(self.items.popleft())
             if isinstance(item, wire.End):  # counted when it leaves, so that it is the truth
                 item = wire.End(self.sent, self.total_dropped, item.seconds)
             return wire.encode(item)
-        count = 1 if self.encoding == "json" else min(len(item), self.MAX_BLOCK)
+        count = min(len(item), self.MAX_BLOCK) if self.encoding == "binary" else 1
         now, later = item.split(count)
         if len(later):
             self.items[0] = later
@@ -209,16 +229,28 @@ class Outbox:
         if self.encoding == "json":
             numbers: dict[str, list[float]] = {k: v[0].tolist() for k, v in shown.items()}
             return wire.encode(wire.Frame(now.first, now.first / FPS, **numbers))
+        first = now.first
+        if self.paired:
+            first, shown = self._paired(first, shown)
         self.blocks.extend(
-            wire.encode_frames(wire.FrameBlock(name, now.first, clock_us, values))
+            wire.encode_frames(wire.FrameBlock(name, first, clock_us, values))
             for name, values in shown.items()
         )
         return self.blocks.popleft()
 
+    def _paired(
+        self, n: int, shown: dict[wire.Output, NDArray[np.float32]]
+    ) -> tuple[int, dict[wire.Output, NDArray[np.float32]]]:
+        """Frame ``n`` with the one that was sent before it, as it was sent."""
+        before, self.before = self.before, (n, shown)
+        if before is None or before[0] != n - 1 or before[1].keys() != shown.keys():
+            return n, shown
+        return n - 1, {k: np.concatenate((before[1][k], v)) for k, v in shown.items()}
+
     # A lost connection
 
     def _remember(self, item: Frames | wire.ServerMessage) -> None:
-        if isinstance(item, (wire.Ready, wire.Error)):
+        if isinstance(item, (wire.Ready, wire.Error, wire.Answer)):
             return
         if isinstance(item, (Frames, wire.Dropped)):
             self.reached = _end(item)
@@ -266,6 +298,7 @@ class Outbox:
             self.sent -= self.given_up.add(wanted, gap_end, "resume")
             again.append(wire.Dropped(wanted, gap_end - wanted, "resume"))
         self.blocks.clear()
+        self.before = None
         history, self.history = self.history, deque()
         told = self.forgotten
         for item in history:

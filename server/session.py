@@ -36,8 +36,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
+import msgspec
 from numpy.typing import NDArray
 
 from kfusion import emotion as emotions
@@ -106,6 +107,16 @@ class Close:
     reason: str
 
 
+class Media(Protocol):
+    """What brings a session's sound where its connection does not."""
+
+    def flush(self) -> None:
+        """Gives at once what it holds back."""
+
+    def skip(self, samples: int) -> None:
+        """So much silence came otherwise, and is not to be given again."""
+
+
 class Session:
     """One client's stream. ``identities`` is what its token, or itself, has put.
 
@@ -121,8 +132,11 @@ class Session:
         identities: Identities | None = None,
         name: str | None = None,
         admit: Callable[[float], None] = lambda _: None,
+        *,
+        has_webrtc: bool = False,
     ) -> None:
         self.model, self.limits, self.admit = model, limits, admit
+        self.has_webrtc = has_webrtc
         self.name = name or secrets.token_hex(8)
         self.state = State.NEW
         self.outbox = Outbox("json")
@@ -147,6 +161,8 @@ class Session:
         self.most_unsent = MAX_UNSENT
         self.parting = Close(1000, "end")  # how an ended stream is closed
         self.stopping = False
+        self.media: Media | None = None  # what brings the sound, where it is not this connection
+        self.offered: str | None = None  # by a client that waits for an answer
         self._handlers: dict[type[Any], Callable[[Any, float], None]] = {
             wire.Start: self._second_start,
             wire.Silence: self._silence,
@@ -180,10 +196,9 @@ class Session:
                 return
             if self.state is State.ENDING:
                 raise BadMessage("audio after end; wanted nothing more")
-            audio = self.start.audio
-            samples = decode_pcm(message, audio.format, audio.channels)
-            self._admit(len(samples), now, silent=False)
-            self.slider.push(samples)
+            if self.start.media == "webrtc":
+                raise BadMessage("audio on the socket; with media webrtc wanted it on the track")
+            self._sound(message, now)
             return
         parsed = wire.parse_client(message)
         if self.state is State.NEW:
@@ -204,7 +219,13 @@ class Session:
             self.wanted = start.resume
             return
         if start.media == "webrtc":
-            raise BadMessage("start.media: this server has no webrtc; wanted socket")
+            if not self.has_webrtc:
+                raise BadMessage("start.media: this server has no webrtc; wanted socket")
+            if start.mode == "file":
+                raise BadMessage("start.mode file with media webrtc; wanted live, or media socket")
+            start = msgspec.structs.replace(
+                start, audio=wire.AudioFormat(rate=48_000), encoding="binary"
+            )
         vector = emotions.vector(start.emotion)
         if isinstance(start.identity, wire.GivenPoints):
             identity, name = Identity.from_points(start.identity.points), None
@@ -221,7 +242,7 @@ class Session:
         self.stitcher = Stitcher(start.hop, start.lookahead)
         self.clock = PlayoutClock(start.audio.rate)
         self.live = start.mode == "live"
-        self.outbox.encoding = start.encoding
+        self.outbox.encoding = "pairs" if start.media == "webrtc" else start.encoding
         self.state = State.OPEN
         self.first_ready = now
         self.outbox.put(self._ready(0))
@@ -245,15 +266,51 @@ class Session:
     def _second_start(self, _: wire.Start, now: float) -> None:
         raise BadMessage("a second start; wanted one start a connection")
 
-    def _offer(self, _: wire.Offer, now: float) -> None:
-        raise BadMessage("offer: only with media webrtc, which this server has not")
+    def _offer(self, offer: wire.Offer, now: float) -> None:
+        if self.start.media != "webrtc":
+            raise BadMessage("offer: only with media webrtc, which start did not ask for")
+        if self.offered is not None:
+            raise BadMessage("a second offer before the answer; wanted one at a time")
+        self.offered = offer.sdp
+
+    def answered(self, answer: str | WireError, now: float) -> None:
+        """The offer is answered, or why it is not."""
+        self.offered = None
+        if isinstance(answer, WireError):
+            self._tell(answer, now)
+        elif self.closing is None:
+            self.outbox.put(wire.Answer(answer))
+
+    def hear(self, sound: bytes | int, now: float) -> None:
+        """Sound of the media track: PCM, or samples of silence where it did not come."""
+        if self.state is not State.OPEN:
+            return
+        self.heard = now
+        try:
+            if isinstance(sound, int):
+                self._quiet(sound, now)
+            else:
+                self._sound(sound, now)
+        except WireError as error:
+            self._tell(error, now)
+
+    def _sound(self, pcm: bytes, now: float) -> None:
+        audio = self.start.audio
+        samples = decode_pcm(pcm, audio.format, audio.channels)
+        self._admit(len(samples), now, silent=False)
+        self.slider.push(samples)
 
     def _silence(self, silence: wire.Silence, now: float) -> None:
         most = 60 * self.slider.rate
         if silence.samples > most:
             raise BadMessage(f"silence.samples is {silence.samples}; wanted at most {most} (60 s)")
-        self._admit(silence.samples, now, silent=True)
-        self.slider.push_silence(silence.samples)
+        self._quiet(silence.samples, now)
+        if self.media is not None:
+            self.media.skip(silence.samples)
+
+    def _quiet(self, samples: int, now: float) -> None:
+        self._admit(samples, now, silent=True)
+        self.slider.push_silence(samples)
 
     def _admit(self, samples: int, now: float, *, silent: bool) -> None:
         """Counts a message's samples, or refuses it whole."""
@@ -312,6 +369,8 @@ class Session:
         self.outbox.put(wire.ResetDone(n, position))
 
     def _end(self, _: wire.EndOfAudio, now: float) -> None:
+        if self.media is not None:
+            self.media.flush()
         self.slider.finish()
         self.state = State.ENDING
         self._finish_if_done()
@@ -497,9 +556,17 @@ class Session:
         waiting = self.slider.waiting / self.slider.rate
         return waiting < FILE_AHEAD_S and self.outbox.waiting < FILE_BACKLOG
 
-    def next_message(self, now: float) -> str | bytes | None:
-        """The next message to send, or None; then, if ``closing`` is set, close."""
-        return self.outbox.pop(max(0, round((now - self.first_ready) * 1e6)))
+    def give_up_frames(self) -> None:
+        """There is nothing left that would carry them."""
+        self.outbox.blocks.clear()
+        self.outbox.drop_oldest(self.outbox.waiting, "slow_reader")
+
+    def next_message(self, now: float, *, room: bool = True) -> str | bytes | None:
+        """The next message to send, or None; then, if ``closing`` is set, close.
+
+        Without ``room`` for frames they wait, and most of what is behind them with them.
+        """
+        return self.outbox.pop(max(0, round((now - self.first_ready) * 1e6)), frames=room)
 
 
 def internal(error: BaseException) -> Internal:

@@ -6,16 +6,19 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from kfusion import wire
-from kfusion.errors import WireError
+from kfusion.errors import BadMessage, WireError
 from server.driver import Driver
 from server.pacer import Allowance
 from server.session import State, internal
+
+if TYPE_CHECKING:
+    from server.webrtc import Peer, Peers
 
 log = logging.getLogger("kfusion.websocket")
 
@@ -42,6 +45,7 @@ class Connection:
     ``find`` gives the driver of the session that the client wants to go on with, taken over from
     its connection, if it still has one, or raises what the client is to be told. ``strained`` says
     whether the event loop is late: then a client that takes more than its share is read later.
+    ``peers`` makes the other end of a WebRTC connection, where the server has that.
     """
 
     def __init__(
@@ -50,8 +54,12 @@ class Connection:
         driver: Driver,
         find: Callable[[Connection, wire.ResumeFrom], Driver],
         strained: Callable[[], bool] = lambda: False,
+        peers: Peers | None = None,
     ) -> None:
         self.ws, self.driver, self.find, self.strained = ws, driver, find, strained
+        self.peers = peers
+        self.peer: Peer | None = None
+        self.negotiation: asyncio.Task[None] | None = None
         driver.link = self
         self.loop = asyncio.get_running_loop()
         self.outgoing = asyncio.Event()
@@ -75,14 +83,19 @@ class Connection:
         try:
             await asyncio.wait(self.tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in self.tasks:
+            tasks = [*self.tasks, *filter(None, [self.negotiation])]
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*self.tasks, return_exceptions=True)
-            if self.driver.link is not self:
+            await asyncio.gather(*tasks, return_exceptions=True)
+            replaced = self.driver.link is not self
+            self.driver.left(self, self.ws.close_code)
+            if replaced:
                 await self._close_replaced()
             if self.aborting is not None:
                 self.aborting.cancel()
-            self.driver.left(self, self.ws.close_code)
+            if self.peer is not None:
+                self.driver.session.media = None
+                await self.peer.close()
 
     async def _close_replaced(self) -> None:
         self.aborting = self.loop.call_later(CLOSE_S, self.ws.transport.abort)
@@ -98,7 +111,7 @@ class Connection:
         session = self.driver.session
         if session.closing is not None and self.aborting is None:
             self.aborting = self.loop.call_later(CLOSE_S, self.ws.transport.abort)
-        if session.outbox.items or session.closing is not None:
+        if session.outbox.unsent or session.closing is not None:
             self.outgoing.set()
         if session.wants_input:
             self.wanted.set()
@@ -134,6 +147,35 @@ class Connection:
         except Exception as error:
             log.exception("session %s failed", session.name)
             session.fail(internal(error), self.loop.time())
+        if session.offered is not None and (self.negotiation is None or self.negotiation.done()):
+            self.negotiation = asyncio.create_task(self._negotiate(session.offered))
+        self.driver.pump()
+
+    async def _negotiate(self, offer: str) -> None:
+        """Answers an offer with a new peer, in the place of the one before."""
+        assert self.peers is not None  # or the start would have been refused
+        session, peer = self.driver.session, self.peers.make(self._hear, self.moved)
+        replaced: Peer | None = peer
+        try:
+            answer = await peer.answer(offer)
+            replaced, self.peer, session.media = self.peer, peer, peer
+        except BadMessage as error:
+            answer = error
+        finally:
+            if replaced is not None:
+                await replaced.close()
+        session.answered(answer, self.loop.time())
+        self.driver.pump()
+
+    def _hear(self, sound: bytes | int) -> None:
+        if self.driver.link is not self:
+            return  # another connection has the session
+        session = self.driver.session
+        try:
+            session.hear(sound, self.loop.time())
+        except Exception as error:
+            log.exception("session %s failed", session.name)
+            session.fail(internal(error), self.loop.time())
         self.driver.pump()
 
     def _resume(self, wanted: wire.ResumeFrom) -> Driver:
@@ -144,20 +186,32 @@ class Connection:
     async def _write(self) -> None:
         try:
             while True:
-                session = self.driver.session
-                message = session.next_message(self.loop.time())
+                session, apart = self.driver.session, self.driver.session.outbox.paired
+                room = self.peer is not None and self.peer.room if apart else True
+                message = session.next_message(self.loop.time(), room=room)
+                if isinstance(message, bytes) and apart and self.peer is not None:
+                    self.peer.send(message)
+                    continue
                 if message is not None:
                     await self.ws.send(message)
                     if not session.live:  # a file's windows wait for room in the outbox
                         self.driver.pump()
                     continue
-                if session.closing is not None:
+                if session.closing is not None and session.outbox.unsent and not self._carried:
+                    session.give_up_frames()
+                    continue
+                if session.closing is not None and not session.outbox.unsent:
                     await self.ws.close(session.closing.code, session.closing.reason)
                     return
                 self.outgoing.clear()
                 await self.outgoing.wait()
         except ConnectionClosed:
             return
+
+    @property
+    def _carried(self) -> bool:
+        """Whether there is, or will be, somebody to take frames that wait."""
+        return self.peer is not None and self.peer.channel is not None and not self.peer.over
 
     async def _keep_alive(self) -> None:
         """Pings, but holds no silence against a client that we are not reading from."""

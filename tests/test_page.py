@@ -17,6 +17,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from kfusion.landmarks import INNER_LOWER, INNER_UPPER, NEUTRAL
+from kfusion.runtime import Animator
 from kfusion.wire import FrameBlock, Silence, encode_frames, parse_client
 from tests.conftest import DATA, voice
 
@@ -179,6 +180,7 @@ def driver(speech: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[A
         "use-fake-device-for-media-stream",
         f"use-file-for-fake-audio-capture={speech}",
         "autoplay-policy=no-user-gesture-required",
+        "allow-loopback-in-peer-connection",
         f"user-data-dir={tmp_path_factory.mktemp('profile')}",
         "window-size=1280,800",
     ):
@@ -239,6 +241,46 @@ def test_the_mouth_moves_while_someone_speaks_and_shuts_when_the_microphone_stop
     page.until_state("quiet")
     page.watch(1.5)
     assert abs(page.watch(0.2).lip_gap()[-1]) < 1
+
+
+def gap_of_the_clip(path: Path, model: Animator) -> NDArray[np.float64]:
+    sound, rate = soundfile.read(path, dtype="float32")
+    points = model.animate(sound, rate)
+    return (points[:, list(INNER_LOWER), 1] - points[:, list(INNER_UPPER), 1]).mean(axis=1)
+
+
+def likeness(seen: Seen, gap: NDArray[np.float64]) -> float:
+    """Correlation of what was drawn with the clip that the microphone says over and over."""
+    moving = np.flatnonzero(np.diff(seen.n, prepend=-1) > 0)
+    n, drawn = seen.n[moving], seen.lip_gap()[moving]
+    at = [np.interp((n + lag) % len(gap), np.arange(len(gap)), gap) for lag in range(len(gap))]
+    return max(float(np.corrcoef(drawn, there)[0, 1]) for there in at)
+
+
+def test_over_webrtc_the_mouth_moves_as_it_does_over_the_socket(
+    page: Page, speech: Path, model: Animator
+) -> None:
+    gap, alike = gap_of_the_clip(speech, model), dict[str, float]()
+    for media in ("socket", "webrtc"):
+        page.find(f'#media option[value="{media}"]').click()
+        page.find("#microphone").click()
+        page.until_state("live")
+        page.until("return kfusion.frame.n > 15")
+        session = page.driver.execute_script("return kfusion.session.constructor.name")
+        assert session == {"socket": "Session", "webrtc": "Call"}[media]
+        seen = page.watch(8.0)
+        assert seen.n[-1] - seen.n[0] == pytest.approx(240, abs=20)
+        alike[media] = likeness(seen, gap)
+        if media == "webrtc" and (path := os.environ.get("KFUSION_WEBRTC_SCREENSHOT")):
+            page.driver.save_screenshot(path)
+        page.find("#microphone").click()
+        page.until_state("quiet")
+        page.watch(1.5)
+        assert abs(page.watch(0.2).lip_gap()[-1]) < 1
+        page.driver.get("about:blank")
+        page.open()
+    assert alike["socket"] > 0.8
+    assert alike["webrtc"] == pytest.approx(alike["socket"], abs=0.05)
 
 
 def test_the_dial_changes_the_face_even_while_nobody_speaks(page: Page) -> None:

@@ -6,7 +6,7 @@ import { MicrophoneError, microphones } from "./microphone.js";
 import { NEUTRAL } from "./landmarks.js";
 import { Readout, rms } from "./readout.js";
 import { Stage } from "./stage.js";
-import { WIDTH, streamUrl, windowFromQuery } from "./protocol.js";
+import { WIDTH, iceServersFromQuery, streamUrl, windowFromQuery } from "./protocol.js";
 
 const TICK_MS = 50;
 const SMOOTH = 0.05;
@@ -32,6 +32,7 @@ let feeling = null; // the newest weights, until the server is told
 const stage = new Stage({
   url: streamUrl(location),
   window: windowFromQuery(location.search),
+  iceServers: iceServersFromQuery(location.search),
   told: (next, details) => {
     state = next;
     readout.tell(next, details);
@@ -98,10 +99,15 @@ part("microphone").addEventListener("click", () => {
   else startMicrophone();
   showButtons();
 });
-part("device").addEventListener("change", () => {
+function startAgain() {
   if (!talking()) return;
   stage.stopMicrophone();
   startMicrophone();
+}
+part("device").addEventListener("change", startAgain);
+part("media").addEventListener("change", ({ target }) => {
+  stage.media = target.value;
+  startAgain();
 });
 navigator.mediaDevices?.addEventListener("devicechange", () => {
   if (stage.microphone) listMicrophones();
@@ -199,6 +205,9 @@ globalThis.kfusion = {
   },
 };
 
+if (new URLSearchParams(location.search).get("media") === "webrtc") {
+  part("media").value = stage.media = "webrtc";
+}
 readout.tell(state);
 showButtons();
 requestAnimationFrame(draw);

@@ -35,7 +35,8 @@ async function ask(deviceId) {
   }
 }
 
-function makeContext() {
+function makeContext(wanted) {
+  if (wanted) return new AudioContext({ latencyHint: "interactive", sampleRate: wanted });
   const context = new AudioContext({ latencyHint: "interactive" });
   const { sampleRate } = context;
   if (sampleRate >= RATES.least && sampleRate <= RATES.most) return context;
@@ -45,13 +46,14 @@ function makeContext() {
 
 export class Microphone {
   /**
-   * @param {{deviceId: string, heard: (samples: Float32Array) => void, gone: () => void}} options
-   *   `heard`: each chunk, -1..1 at `rate`; `gone`: the device was unplugged or taken away
+   * @param {{deviceId: string, rate?: number | null, heard: (samples: Float32Array) => void,
+   *   gone: () => void}} options `rate`: the device's own by default; `heard`: each chunk, -1..1
+   *   at that rate; `gone`: the device was unplugged or taken away
    * @returns {Promise<Microphone>}
    */
-  static async open({ deviceId, heard, gone }) {
+  static async open({ deviceId, rate = null, heard, gone }) {
     const stream = await ask(deviceId);
-    const context = makeContext();
+    const context = makeContext(rate);
     try {
       await context.audioWorklet.addModule(new URL("capture-worklet.js", import.meta.url));
     } catch (error) {

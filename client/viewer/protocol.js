@@ -45,10 +45,21 @@ export function windowFromQuery(search) {
 }
 
 /**
- * The first message of a session: mono s16le in, binary points out.
- * @param {Window & {rate: number, mode: "live" | "file", emotion: Weights}} options
+ * `?ice=` of the page's address, as often as wanted: STUN servers for WebRTC. None by default.
+ * @param {string} search
+ * @returns {RTCIceServer[]}
  */
-export function start({ rate, mode, hop, lookahead, emotion }) {
+export function iceServersFromQuery(search) {
+  const urls = new URLSearchParams(search).getAll("ice").filter((url) => /^stuns?:\S+$/.test(url));
+  return urls.map((url) => ({ urls: url }));
+}
+
+/**
+ * The first message of a session: mono s16le in, binary points out.
+ * @param {Window & {rate: number, mode: "live" | "file", media?: "socket" | "webrtc",
+ *   emotion: Weights}} options
+ */
+export function start({ rate, mode, media = "socket", hop, lookahead, emotion }) {
   return {
     type: "start",
     audio: { rate, channels: 1, format: "s16le" },
@@ -57,6 +68,7 @@ export function start({ rate, mode, hop, lookahead, emotion }) {
     hop,
     lookahead,
     mode,
+    media,
     emotion,
   };
 }

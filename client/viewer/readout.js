@@ -13,6 +13,10 @@ const WORDS = {
   full: ["bad", "The server stayed full. Try again in a while."],
   lost: ["bad", "The connection was lost and did not come back. Start again when the server is up."],
   unreachable: ["bad", "The server does not answer. Is it still running?"],
+  "no-webrtc": [
+    "bad",
+    "WebRTC found no way to the server. Choose WebSocket as the connection, and start again.",
+  ],
   unauthorized: ["bad", "The server wants a token: open this page with ?token=… in its address."],
   insecure: [
     "bad",

@@ -1,6 +1,7 @@
 // What is on: a microphone session, a sound file, or nothing. It opens and closes sessions and
 // hands their frames to one buffer; how a pose is drawn is not its business.
 
+import { Call } from "./call.js";
 import { FrameBuffer } from "./playout.js";
 import { Live } from "./live.js";
 import { Microphone } from "./microphone.js";
@@ -14,15 +15,17 @@ const FRESH_TRIES = 3;
 const UNHEARD_S = 4;
 const UNHEARD_RMS = 1e-4;
 const SILENT_RATE = 16000; // of a session that is opened by the dial alone
+const CALL_RATE = 48000; // of WebRTC, whatever the microphone has
 
 export class Stage {
   /**
-   * @param {{url: string, window: import("./protocol.js").Window,
+   * @param {{url: string, window: import("./protocol.js").Window, iceServers: RTCIceServer[],
    *   told: (state: string, details?: object) => void,
    *   heard: (samples: Float32Array) => void}} options
    */
-  constructor({ url, window, told, heard }) {
-    Object.assign(this, { url, window, told, heard });
+  constructor({ url, window, iceServers, told, heard }) {
+    Object.assign(this, { url, window, iceServers, told, heard });
+    this.media = "socket"; // of the next session with a microphone; or "webrtc"
     this.weights = {};
     this.frames = new FrameBuffer(NEUTRAL);
     this.received = 0;
@@ -50,8 +53,10 @@ export class Stage {
     this.wasLive = false;
     this.told("asking");
     const opening = (this.opening = Symbol("opening"));
+    const calls = this.media === "webrtc";
     const microphone = await Microphone.open({
       deviceId,
+      rate: calls ? CALL_RATE : null,
       heard: (samples) => this.#captured(samples),
       gone: () => {
         this.stopMicrophone();
@@ -61,8 +66,11 @@ export class Stage {
     if (this.opening !== opening) return microphone.close();
     this.microphone = microphone;
     this.lastLoud = now();
-    if (this.live?.rate === microphone.rate) this.told("live");
-    else this.#openLive(microphone.rate);
+    const same = calls === this.session instanceof Call;
+    if (same && this.live?.rate === microphone.rate) {
+      if (calls) this.session.use(microphone.track);
+      this.told("live");
+    } else this.#openLive(microphone.rate);
   }
 
   stopMicrophone() {
@@ -196,15 +204,19 @@ export class Stage {
   }
 
   #open(rate, mode, { ready, frames }) {
-    const message = start({ rate, mode, ...this.window, emotion: this.weights });
+    const calls = this.media === "webrtc" && mode === "live" && this.microphone;
+    const media = calls ? "webrtc" : "socket";
+    const message = start({ rate, mode, media, ...this.window, emotion: this.weights });
     const weightsAtStart = this.weights;
     const fresh = new FrameBuffer(this.frames.rest);
     fresh.lastFrame = this.frames.lastFrame;
     this.told("connecting");
     this.frames = fresh;
-    const session = new Session({
+    const session = new (calls ? Call : Session)({
       url: this.url,
       start: message,
+      track: this.microphone?.track,
+      iceServers: this.iceServers,
       listener: {
         ready: (message, resumed) => {
           ready(message, resumed);
