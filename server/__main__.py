@@ -95,6 +95,25 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--tls-cert", type=Path, metavar="PEM", help="chain for wss:// and https://")
     p.add_argument("--tls-key", type=Path, metavar="PEM", help="its private key")
     p.add_argument(
+        "--zmq",
+        metavar="ADDRESS",
+        help="publish all sessions' frames on ZeroMQ, as at tcp://127.0.0.1:5560 (docs/zeromq.md)",
+    )
+    p.add_argument(
+        "--zmq-audio",
+        metavar="ADDRESS",
+        help="take live streams over ZeroMQ too, as at tcp://127.0.0.1:5561",
+    )
+    p.add_argument(
+        "--zmq-key", type=Path, metavar="FILE", help="the server's CURVE key, a .key_secret file"
+    )
+    p.add_argument(
+        "--zmq-clients",
+        type=Path,
+        metavar="FOLDER",
+        help="let in only those whose .key file lies here",
+    )
+    p.add_argument(
         "--log-format", default="text", choices=["text", "json"], help="json: an object a line"
     )
     p.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
@@ -113,6 +132,10 @@ def config_of(a: argparse.Namespace) -> ServerConfig:
         ice_servers=tuple(a.ice_server),
         tls_cert=a.tls_cert,
         tls_key=a.tls_key,
+        zmq=a.zmq,
+        zmq_audio=a.zmq_audio,
+        zmq_key=a.zmq_key,
+        zmq_clients=a.zmq_clients,
         engine=a.engine,
         checkpoint=a.checkpoint,
         device=a.device,
@@ -136,6 +159,10 @@ async def serve(app: App) -> None:
         port = next(iter(server.sockets)).getsockname()[1]
         host = f"[{app.config.host}]" if ":" in app.config.host else app.config.host
         scheme = "https" if app.tls else "http"
+        if app.publisher is not None:
+            print(f"ZeroMQ: frames at {app.publisher.endpoint}")
+        if app.dealers is not None:
+            print(f"ZeroMQ: streams at {app.dealers.endpoint}")
         print(f"KFusion ({app.model.name}) is ready: open {scheme}://{host}:{port}/", flush=True)
         await stop.wait()
 

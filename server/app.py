@@ -7,7 +7,7 @@ import importlib.util
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from http import HTTPStatus
 from itertools import islice
 from pathlib import Path
@@ -22,11 +22,11 @@ from websockets.typing import Subprotocol
 
 from kfusion import wire
 from kfusion.config import FPS
-from kfusion.errors import Busy, Unauthorized, UnknownSession
+from kfusion.errors import BadMessage, Busy, MissingExtra, Unauthorized, UnknownSession
 from kfusion.runtime import make_engine
 from server.access import authorized, check_exposure, origin_allowed, tls
 from server.config import ServerConfig
-from server.driver import Driver
+from server.driver import Driver, Link
 from server.engine import Lanes
 from server.identities import Identities
 from server.kept import Kept
@@ -36,8 +36,11 @@ from server.places import RETRY_S, Places, network_of
 from server.session import Session, State
 from server.websocket import Connection
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # optional, and without it pyzmq and aiortc are not imported
     from server.webrtc import Peers
+    from server.zeromq import Publisher
+    from server.zeromq_audio import Dealers
+    from server.zeromq_doors import Doors
 
 log = logging.getLogger("kfusion.server")
 
@@ -93,11 +96,14 @@ class App:
         check_exposure(config)
         self.config = config
         self.tls = tls(config.tls_cert, config.tls_key)
+        self.doors = _doors(config)
+        self.publisher: Publisher | None = None
+        self.dealers: Dealers | None = None
         self.metrics = Metrics()
         engine = make_engine(config.engine, config.checkpoint, config.device, config.threads)
         self.model = wire.Model(engine.name, engine.sha256)
         self.engine = Lanes(engine, config.max_batch, self.metrics)
-        self.connections: dict[Connection, str | None] = {}  # with their networks
+        self.connections: dict[Link, str | None] = {}  # with their networks
         self.drivers: set[Driver] = set()
         self.kept: Kept[Driver] = Kept()
         self.lags: deque[float] = deque(maxlen=LAGS)
@@ -105,7 +111,7 @@ class App:
         self.stopping = False
         self.empty = asyncio.Event()
         self.identities = Identities(config.limits.identities)  # of the token's holders
-        self.peers = make_peers(config)
+        self.peers: Peers | None = None  # before it serves
         self.viewer = viewer_folder()
         self.schema = wire.json_schema()
 
@@ -118,7 +124,7 @@ class App:
         except ValueError:
             return _answer(404, b"not found\n")
         if path == wire.PATH:
-            if self._crowded(network_of(connection.remote_address[0])):
+            if self.crowded(network_of(connection.remote_address[0])):
                 self.metrics.refused.inc()
                 return _answer(503, b"busy\n", headers={"Retry-After": str(RETRY_S)})
             if origin_allowed(request, self.config):
@@ -170,7 +176,7 @@ class App:
 
     # Who may come in
 
-    def _crowded(self, network: str | None) -> bool:
+    def crowded(self, network: str | None) -> bool:
         """Whether there are too many connections for one more, streams or not."""
         if self.stopping or len(self.connections) >= self.config.max_sessions + UNSTARTED:
             return True
@@ -189,7 +195,7 @@ class App:
         usual = sorted(self.lags)[len(self.lags) // 2] if self.lags else 0.0
         return f"the server is late by {usual * 1000:.0f} ms" if usual > LAG_S else None
 
-    def _late(self) -> bool:
+    def late(self) -> bool:
         """Whether the event loop was late in the last half second."""
         return max(islice(reversed(self.lags), SOON), default=0.0) > LATE_S
 
@@ -214,10 +220,21 @@ class App:
         raise NegotiationError(f"subprotocol not offered; wanted {wire.SUBPROTOCOL}")
 
     async def stream(self, ws: ServerConnection) -> None:
-        """One client from its handshake to its close."""
-        now = asyncio.get_running_loop().time()
+        """One WebSocket's client from its handshake to its close."""
         address = str(ws.remote_address[0])
         identities = self.identities if self.config.token else None
+        driver = self.enter(address, identities)
+        connection = Connection(ws, driver, self.resume, self.late, self.peers)
+        if not authorized(cast(Request, ws.request), self.config.token):
+            now = asyncio.get_running_loop().time()
+            driver.session.fail(Unauthorized("the token is missing or wrong"), now)
+        await self.attend(connection, address)
+
+    def enter(
+        self, address: str, identities: Identities | None = None, *, can_wait: bool = True
+    ) -> Driver:
+        """A newcomer's session, who is told before long if there is no place."""
+        loop = asyncio.get_running_loop()
 
         def admit(demand: float) -> None:
             try:
@@ -227,18 +244,22 @@ class App:
                 raise
             event(log, "stream started", session=session.name, address=address, demand=demand)
 
+        limits = self.config.limits
         session = Session(
-            self.model, self.config.limits, now, identities, admit=admit,
-            has_webrtc=self.peers is not None,
+            self.model, limits, loop.time(), identities, admit=admit, can_wait=can_wait,
+            has_webrtc=can_wait and self.peers is not None,  # signalling is for WebSockets
         )  # fmt: skip
+        if self.publisher is not None:
+            session.publish = self.publisher.tap(session.name)
         driver = Driver(session, self.engine, self.metrics, self.kept, self._ended)
         self.drivers.add(driver)
-        connection = Connection(ws, driver, self._resume, self._late, self.peers)
+        if (reason := self._why_not()) is not None:
+            loop.call_later(BUSY_S, self._turn_away, driver, reason)
+        return driver
+
+    async def attend(self, connection: Link, address: str) -> None:
+        """One connection to its close."""
         self.connections[connection] = network_of(address)
-        if not authorized(cast(Request, ws.request), self.config.token):
-            session.fail(Unauthorized("the token is missing or wrong"), now)
-        elif (reason := self._why_not()) is not None:
-            asyncio.get_running_loop().call_later(BUSY_S, self._turn_away, driver, reason)
         try:
             await connection.run()
         finally:
@@ -272,7 +293,7 @@ class App:
             drift=round(session.clock.drift, 3),
         )  # fmt: skip
 
-    def _resume(self, connection: Connection, wanted: wire.ResumeFrom) -> Driver:
+    def resume(self, connection: Link, wanted: wire.ResumeFrom) -> Driver:
         """Gives a connection the session that its client had.
 
         Raises :class:`~kfusion.errors.UnknownSession`, and :class:`~kfusion.errors.BadMessage` for
@@ -284,6 +305,8 @@ class App:
                 "start.resume.token is of no session that is kept (each token serves once, and "
                 f"lost sessions are kept {self.config.limits.resume_s:g} s); wanted a new start"
             )
+        if not (driver.session.live or connection.can_wait):
+            raise BadMessage("start.resume is of a file, for a connection that can wait")
         driver.resumed(connection, wanted)
         event(log, "stream resumed", session=driver.session.name, next=wanted.next)
         return driver
@@ -292,6 +315,7 @@ class App:
     async def serving(self) -> AsyncGenerator[Server]:
         """Warms up, opens the port, and closes both again."""
         loop = asyncio.get_running_loop()
+        self.peers = make_peers(self.config)
         await loop.run_in_executor(None, self.engine.start, loop)
         self.places = Places(
             self.config.max_sessions,
@@ -301,27 +325,50 @@ class App:
         )
         watching = asyncio.create_task(self._watch_loop())
         try:
-            async with serve(
-                self.stream,
-                self.config.host,
-                self.config.port,
-                ssl=self.tls,
-                process_request=self.http,
-                select_subprotocol=self.subprotocol,
-                subprotocols=[Subprotocol(wire.SUBPROTOCOL)],
-                compression=None,  # frames do not compress, and it costs latency
-                max_size=wire.MESSAGE_BYTES,
-                max_queue=4,
-                ping_interval=None,  # Connection pings: it knows when it is not reading
-                close_timeout=5,
-                server_header="kfusion",
-                logger=_quiet_logger(),
-            ) as server:
+            async with (
+                self._zeromq(),
+                serve(
+                    self.stream,
+                    self.config.host,
+                    self.config.port,
+                    ssl=self.tls,
+                    process_request=self.http,
+                    select_subprotocol=self.subprotocol,
+                    subprotocols=[Subprotocol(wire.SUBPROTOCOL)],
+                    compression=None,  # frames do not compress, and it costs latency
+                    max_size=wire.MESSAGE_BYTES,
+                    max_queue=4,
+                    ping_interval=None,  # Connection pings: it knows when it is not reading
+                    close_timeout=5,
+                    server_header="kfusion",
+                    logger=_quiet_logger(),
+                ) as server,
+            ):
                 yield server
                 await self._drain(server)
         finally:
             watching.cancel()
             await loop.run_in_executor(None, self.engine.stop)
+
+    @asynccontextmanager
+    async def _zeromq(self) -> AsyncGenerator[None]:
+        """Opens what was asked for of ZeroMQ, and closes it."""
+        if self.doors is None:
+            yield
+            return
+        from server.zeromq import Publisher
+        from server.zeromq_audio import Dealers
+
+        loop, config = asyncio.get_running_loop(), self.config
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(loop.run_in_executor, None, self.doors.close)
+            if config.zmq:
+                self.publisher = Publisher(self.doors, config.zmq, self.metrics)
+                stack.callback(self.publisher.close)
+            if config.zmq_audio:
+                self.dealers = Dealers(self.doors, config.zmq_audio, self)
+                stack.push_async_callback(self.dealers.close)
+            yield
 
     async def _drain(self, server: Server) -> None:
         """Finishes the streams: what was received is answered, their clients are told, and after
@@ -340,7 +387,18 @@ class App:
         except TimeoutError:
             event(log, "left unfinished", connections=len(self.connections))
             for connection in self.connections:
-                connection.ws.transport.abort()
+                connection.abort()
+
+
+def _doors(config: ServerConfig) -> Doors | None:
+    """What is wanted of ZeroMQ, checked, or None."""
+    if not (config.zmq or config.zmq_audio or config.zmq_key or config.zmq_clients):
+        return None
+    try:
+        from server.zeromq_doors import Doors
+    except ImportError:
+        raise MissingExtra("pyzmq is not installed; pip install 'kfusion[server]'") from None
+    return Doors(config)
 
 
 def _quiet_logger() -> logging.Logger:

@@ -18,6 +18,10 @@ class ServerConfig:
     origins: tuple[str, ...] = ()  # of pages served elsewhere that may open streams
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    zmq: str | None = None  # where frames are published
+    zmq_audio: str | None = None  # where streams are taken
+    zmq_key: Path | None = None  # the server's secret certificate
+    zmq_clients: Path | None = None  # public certificates of those who are let in
     engine: EngineName = "auto"
     checkpoint: Path | None = None
     device: str = "auto"

@@ -3,27 +3,44 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from kfusion import wire
+from kfusion.errors import WireError
 from server.engine import Answer, Lanes
 from server.kept import Kept
 from server.metrics import Metrics
 from server.session import Job, Session, State, internal
+
+log = logging.getLogger("kfusion.driver")
 
 LEFT: Final = (1000, 1001, 1002, 1003, 1007, 1009)
 """Close codes after which nobody comes back: in good order, or a breach of WebSocket's rules."""
 
 
 class Link(Protocol):
-    """A session's connection, as the driver sees it."""
+    """A session's connection, as the driver sees it. ``can_wait``: its messages may be left
+    unread for a while.
+    """
+
+    can_wait: bool
 
     def moved(self) -> None:
         """Something may be there to send, or to read."""
 
     def replaced(self) -> None:
         """Another connection has taken the session over."""
+
+    async def run(self) -> None:
+        """Serves until the connection is closed, by either side."""
+
+    def abort(self) -> None:
+        """Ends it at once, without a word to the other side."""
+
+
+L = TypeVar("L", bound=Link)
 
 
 class Driver:
@@ -91,6 +108,15 @@ class Driver:
         self.session.stop(self.loop.time())
         self.pump()
 
+    def hear(self, sound: bytes | int) -> None:
+        """Sound, or so many samples of silence, of a media track."""
+        try:
+            self.session.hear(sound, self.loop.time())
+        except Exception as error:
+            log.exception("session %s failed", self.session.name)
+            self.session.fail(internal(error), self.loop.time())
+        self.pump()
+
     # Connections come and go
 
     def resumed(self, link: Link, wanted: wire.ResumeFrom) -> Link | None:
@@ -137,3 +163,28 @@ class Driver:
         for name, counter, total in totals:
             counter.inc(total - self.counted.get(name, 0))
             self.counted[name] = total
+
+
+def receive(
+    link: L,
+    driver: Driver,
+    message: str | bytes,
+    find: Callable[[L, wire.ResumeFrom], Driver],
+) -> Driver:
+    """One message of a connection, to its session. Gives the driver to go on with, and to pump:
+    where the client wants another session, that of ``find``, which has taken it over for this
+    connection or raises what the client is to be told.
+    """
+    session = driver.session
+    try:
+        session.receive(message, driver.loop.time())
+        if session.state is State.NEW and session.wanted is not None:
+            found = find(link, session.wanted)
+            driver.left(link, 1000)  # it has only asked for the other one
+            return found
+    except WireError as error:
+        session.fail(error, driver.loop.time())
+    except Exception as error:
+        log.exception("session %s failed", session.name)
+        session.fail(internal(error), driver.loop.time())
+    return driver

@@ -28,15 +28,20 @@ class Look:
         return Rig(self.identity)
 
     def shown(
-        self, first: int, displacement: NDArray[np.float32], levels: NDArray[Any] | None
+        self,
+        first: int,
+        displacement: NDArray[np.float32],
+        levels: NDArray[Any] | None,
+        outputs: tuple[wire.Output, ...] | None = None,
     ) -> dict[wire.Output, NDArray[np.float32]]:
         """Canonical displacements (k, 68, 2) of frames ``first`` ..., and the loudness that life
-        hears of them -> (k, width) of each output. The same for any division into calls.
+        hears of them -> (k, width) of each output, or of these ones. The same for any division
+        into calls.
         """
         if self.life is not None and levels is not None:
             displacement = self.life.add(self.identity, first, displacement, levels)
         values: dict[wire.Output, NDArray[np.float32]] = {}
-        for name in self.outputs:
+        for name in self.outputs if outputs is None else outputs:
             if name == "points":
                 values[name] = self.identity.place(displacement).reshape(len(displacement), -1)
             else:

@@ -21,7 +21,7 @@ class Metrics:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)  # CPU, memory, file descriptors, where it can tell
         self.streams = Gauge("kfusion_streams", "Open streams", registry=registry)
-        self.connections = Gauge("kfusion_connections", "Open WebSockets", registry=registry)
+        self.connections = Gauge("kfusion_connections", "Open connections", registry=registry)
         self.refused = Counter(
             "kfusion_refused", "Streams and connections refused as too many", registry=registry
         )
@@ -73,6 +73,17 @@ class Metrics:
             "From the last of a live window's sound being due to its frames being ready to send",
             buckets=_SECONDS,
             registry=registry,
+        )
+        self.published = Counter(
+            "kfusion_zmq_published", "Messages of frames published on ZeroMQ", registry=registry
+        )
+        self.unpublished = Counter(
+            "kfusion_zmq_dropped",
+            "Messages of frames not published, for ZeroMQ was behind",
+            registry=registry,
+        )
+        self.subscriptions = Gauge(
+            "kfusion_zmq_subscriptions", "Topics subscribed to on ZeroMQ", registry=registry
         )
         self.drift = Histogram(
             "kfusion_drift_seconds",

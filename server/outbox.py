@@ -43,9 +43,11 @@ class Frames:
     def end(self) -> int:
         return self.first + len(self.displacement)
 
-    def shown(self) -> dict[wire.Output, NDArray[np.float32]]:
-        """As sent, (k, width) of each output."""
-        return self.look.shown(self.first, self.displacement, self.levels)
+    def shown(
+        self, outputs: tuple[wire.Output, ...] | None = None
+    ) -> dict[wire.Output, NDArray[np.float32]]:
+        """As sent, (k, width) of each output, or of these ones."""
+        return self.look.shown(self.first, self.displacement, self.levels, outputs)
 
     def split(self, count: int) -> tuple[Frames, Frames]:
         before = after = self.levels

@@ -121,7 +121,11 @@ class Session:
     """One client's stream. ``identities`` is what its token, or itself, has put.
 
     ``admit`` is asked for a place before a stream starts, with the windows a second that it wants
-    (0 for a file, which takes what is left), and raises :class:`~kfusion.errors.Busy`.
+    (0 for a file, which takes what is left), and raises :class:`~kfusion.errors.Busy`. A
+    connection that cannot wait to be read, ``can_wait`` false, streams no files.
+
+    ``publish`` is given all frames once they are known, in order, each once, and the time in
+    microseconds as it is in a binary message; whether and when they are sent does not matter.
     """
 
     def __init__(
@@ -133,10 +137,12 @@ class Session:
         name: str | None = None,
         admit: Callable[[float], None] = lambda _: None,
         *,
+        can_wait: bool = True,
         has_webrtc: bool = False,
     ) -> None:
         self.model, self.limits, self.admit = model, limits, admit
-        self.has_webrtc = has_webrtc
+        self.can_wait, self.has_webrtc = can_wait, has_webrtc
+        self.publish: Callable[[Frames, int], None] | None = None
         self.name = name or secrets.token_hex(8)
         self.state = State.NEW
         self.outbox = Outbox("json")
@@ -226,6 +232,8 @@ class Session:
             start = msgspec.structs.replace(
                 start, audio=wire.AudioFormat(rate=48_000), encoding="binary"
             )
+        if start.mode == "file" and not self.can_wait:
+            raise BadMessage("start.mode: a file needs a connection that can wait; wanted live")
         vector = emotions.vector(start.emotion)
         if isinstance(start.identity, wire.GivenPoints):
             identity, name = Identity.from_points(start.identity.points), None
@@ -426,11 +434,11 @@ class Session:
         self.answers[job.window.end] = said
         while self.running and self.running[0].window.end in self.answers:
             first = self.running.popleft()
-            self._put(first, self.answers.pop(first.window.end))
+            self._put(first, self.answers.pop(first.window.end), now)
         self._bound_backlog()
         self._finish_if_done()
 
-    def _put(self, job: Job, said: NDArray[Any] | None) -> None:
+    def _put(self, job: Job, said: NDArray[Any] | None, now: float) -> None:
         """A window's frames, or word that they will not come, with the marks among them."""
         window, frames = job.window, None
         if said is not None:
@@ -444,6 +452,8 @@ class Session:
             else:
                 part, frames = frames.split(end - self.next_frame)
                 self.outbox.put_frames(part)
+                if self.publish is not None and len(part):
+                    self.publish(part, self._clock_us(now))
             self.next_frame = end
             self._echo_marks()
 
@@ -476,6 +486,11 @@ class Session:
         """A fatal error from outside the session: busy, unauthorized, internal."""
         if self.state not in (State.ENDED, State.CLOSED):
             self._tell(error, now, fatal=True)
+
+    def refuse(self, error: WireError, now: float) -> None:
+        """What is wrong with a message that could not be given to :meth:`receive`."""
+        if self.state not in (State.ENDED, State.CLOSED):
+            self._tell(error, now)
 
     def _tell(self, error: WireError, now: float, *, fatal: bool | None = None) -> None:
         self.errors.append(now)
@@ -566,7 +581,10 @@ class Session:
 
         Without ``room`` for frames they wait, and most of what is behind them with them.
         """
-        return self.outbox.pop(max(0, round((now - self.first_ready) * 1e6)), frames=room)
+        return self.outbox.pop(self._clock_us(now), frames=room)
+
+    def _clock_us(self, now: float) -> int:
+        return max(0, round((now - self.first_ready) * 1e6))
 
 
 def internal(error: BaseException) -> Internal:

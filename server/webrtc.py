@@ -57,7 +57,7 @@ class Ice:
 
 
 class Peers:
-    """Makes the peers of one server.
+    """Makes the peers of one server; for a running event loop.
 
     Raises :class:`~kfusion.errors.BadOptions` for an ICE server that cannot be, and where the
     installed aiortc has not the two places that are replaced.

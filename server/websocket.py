@@ -12,10 +12,9 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from kfusion import wire
-from kfusion.errors import BadMessage, WireError
-from server.driver import Driver
+from kfusion.errors import BadMessage
+from server.driver import Driver, receive
 from server.pacer import Allowance
-from server.session import State, internal
 
 if TYPE_CHECKING:
     from server.webrtc import Peer, Peers
@@ -47,6 +46,8 @@ class Connection:
     whether the event loop is late: then a client that takes more than its share is read later.
     ``peers`` makes the other end of a WebRTC connection, where the server has that.
     """
+
+    can_wait = True
 
     def __init__(
         self,
@@ -101,6 +102,9 @@ class Connection:
         self.aborting = self.loop.call_later(CLOSE_S, self.ws.transport.abort)
         await self.ws.close(REPLACED, "resumed by another connection")
 
+    def abort(self) -> None:
+        self.ws.transport.abort()
+
     def replaced(self) -> None:
         """Nothing is read or written from now on; ``run`` closes."""
         for task in self.tasks:
@@ -137,18 +141,10 @@ class Connection:
             return
 
     def _receive(self, message: str | bytes) -> None:
-        session = self.driver.session
-        try:
-            session.receive(message, self.loop.time())
-            if session.state is State.NEW and session.wanted is not None:
-                self.driver = self._resume(session.wanted)
-        except WireError as error:
-            session.fail(error, self.loop.time())
-        except Exception as error:
-            log.exception("session %s failed", session.name)
-            session.fail(internal(error), self.loop.time())
-        if session.offered is not None and (self.negotiation is None or self.negotiation.done()):
-            self.negotiation = asyncio.create_task(self._negotiate(session.offered))
+        self.driver = receive(self, self.driver, message, self.find)
+        offer = self.driver.session.offered
+        if offer is not None and (self.negotiation is None or self.negotiation.done()):
+            self.negotiation = asyncio.create_task(self._negotiate(offer))
         self.driver.pump()
 
     async def _negotiate(self, offer: str) -> None:
@@ -170,18 +166,7 @@ class Connection:
     def _hear(self, sound: bytes | int) -> None:
         if self.driver.link is not self:
             return  # another connection has the session
-        session = self.driver.session
-        try:
-            session.hear(sound, self.loop.time())
-        except Exception as error:
-            log.exception("session %s failed", session.name)
-            session.fail(internal(error), self.loop.time())
-        self.driver.pump()
-
-    def _resume(self, wanted: wire.ResumeFrom) -> Driver:
-        found, asked = self.find(self, wanted), self.driver
-        asked.left(self, 1000)  # it has only asked for the other one
-        return found
+        self.driver.hear(sound)
 
     async def _write(self) -> None:
         try:
