@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 
 from client.loadtest.command import add_options
+from client.sinks import WANTED
 from client.transports import address
 from kfusion import wire
 from kfusion.errors import BadIdentity, Busy, ConnectionFailed, KFusionError, Unauthorized
@@ -33,6 +34,17 @@ def weight(text: str) -> tuple[str, float]:
         return name, float(number)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r}: wanted NAME=WEIGHT, e.g. happy=0.7") from None
+
+
+def share(text: str) -> float:
+    """A number from 0 to 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: wanted a number from 0 to 1")
+    return number
 
 
 def read_identity(path: Path) -> Points:
@@ -76,6 +88,16 @@ def parser() -> argparse.ArgumentParser:
     stream.add_argument("--hop", type=int, default=3, help="frames a step (%(default)s)")
     stream.add_argument("--lookahead", type=int, default=3, help="frames (%(default)s)")
     stream.add_argument("--out", metavar="FRAMES.jsonl", help="a JSON line per frame; - prints")
+    stream.add_argument(
+        "--to", action="append", default=[], metavar="URL",
+        help="a program that draws the face, at 30 frames a second; may be given again: "
+        f"{WANTED.replace('%', '%%')}",
+    )  # fmt: skip
+    stream.add_argument(
+        "--life", type=share, metavar="0..1",
+        help="blinks, brow accents, head motion (1 with a program that draws, else 0)",
+    )  # fmt: skip
+    stream.add_argument("--seed", type=int, default=0, help="another life (%(default)s)")
 
     file = commands.add_parser("file", parents=[stream], help="a sound file, as fast as it goes")
     file.add_argument("audio", type=Path, help="WAV, FLAC, Ogg, MP3, or what FFmpeg reads")
@@ -101,8 +123,8 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         return a
     a.emotion = dict(a.emotion)
     if a.command == "file":
-        if a.out is None and a.video is None:
-            p.error("nothing to write; give --out FRAMES.jsonl, --video PREVIEW.mp4 or both")
+        if a.out is None and a.video is None and not a.to:
+            p.error("nothing to write; give --out FRAMES.jsonl, --video PREVIEW.mp4 or --to URL")
         if a.video is not None and a.video.suffix.lower() != ".mp4":
             p.error(f"--video {a.video}: wanted a name that ends in .mp4")
     a.face = None if a.identity is None else read_identity(a.identity)

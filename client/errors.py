@@ -15,6 +15,10 @@ class OutputError(KFusionError):
     """A file cannot be written where it was wanted."""
 
 
+class BadSink(KFusionError):
+    """Frames cannot be sent where they were wanted, or it is no such place."""
+
+
 def _classes(base: type[WireError]) -> Iterator[tuple[str, Any]]:
     for cls in base.__subclasses__():
         yield cls.code, cls

@@ -12,11 +12,17 @@ from kfusion import wire
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """The face at ``t`` = ``n`` / 30 s after the first sample; ``points`` (68, 2) float32."""
+    """The face at ``t`` = ``n`` / 30 s after the first sample; ``points`` (68, 2) float32.
+
+    ``arkit52`` (52,) and ``vrm`` (14,), float32 in 0..1, where the stream was asked for them; the
+    names in their order are ``ready.outputs["arkit52"]`` and ``ready.outputs["vrm"]``.
+    """
 
     n: int
     t: float
     points: NDArray[np.float32]
+    arkit52: NDArray[np.float32] | None = None
+    vrm: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import ExitStack
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from client.events import Frame, Reconnecting, Resumed
 from client.sdk import Face, connect
-from client.sinks.jsonl import JsonlSink
+from client.sinks.bridge import Bridge
 from client.status import link_line
 from kfusion import wire
 from kfusion.audio import Samples, read_audio
@@ -40,7 +40,7 @@ Link = Reconnecting | Resumed
 async def animate(
     face: Face,
     samples: Samples,
-    on_frame: Callable[[Frame], object],
+    on_frame: Callable[[Frame], Awaitable[object]],
     on_link: Callable[[Link], object] = lambda _: None,
 ) -> wire.End | None:
     """Sends all of ``samples`` while reading, so that neither side waits for ever."""
@@ -54,7 +54,7 @@ async def animate(
     try:
         async for event in face.events():
             if isinstance(event, Frame):
-                on_frame(event)
+                await on_frame(event)
             elif isinstance(event, wire.End):
                 ended = event
             elif isinstance(event, (Reconnecting, Resumed)):
@@ -93,14 +93,12 @@ def run(a: argparse.Namespace) -> None:
     shown = len(samples) > LONG_S * rate and a.out != "-"
     frames: list[Frame] = []
     with ExitStack() as undo:
-        sink = None if a.out is None else JsonlSink(a.out)
-        if sink is not None:
-            undo.callback(sink.discard)
+        bridge = Bridge.open(a.out, a.to, a.face, hop=a.hop, skips=False)
+        undo.callback(bridge.discard)
         with progress("animating", total, shown=shown) as bar:
 
-            def take(frame: Frame) -> None:
-                if sink is not None:
-                    sink.send(frame)
+            async def take(frame: Frame) -> None:
+                await bridge.put(frame)
                 if a.video is not None:
                     frames.append(frame)
                 bar.update(1)
@@ -111,34 +109,42 @@ def run(a: argparse.Namespace) -> None:
                 elif isinstance(event, Resumed) or event.attempt == 1:
                     print(f"kfusion-client: {link_line(event)}", file=sys.stderr)
 
-            ended = asyncio.run(_stream(a, samples, rate, take, link))
+            ended = asyncio.run(_stream(a, samples, rate, bridge, take, link))
         if ended is not None and ended.dropped:
             print(f"kfusion-client: {ended.dropped} frames were dropped", file=sys.stderr)
         if a.video is not None:  # outside the loop, so that Ctrl-C ends it at once
             _draw(a, faces_at(frames, total), samples, rate, shown=shown)
-        if sink is not None:
-            sink.close()
+        bridge.close()
         undo.pop_all()
+    for line in bridge.troubles:
+        print(f"kfusion-client: {line}", file=sys.stderr)
 
 
 async def _stream(
     a: argparse.Namespace,
     samples: Samples,
     rate: int,
-    on_frame: Callable[[Frame], object],
+    bridge: Bridge,
+    on_frame: Callable[[Frame], Awaitable[object]],
     on_link: Callable[[Link], object],
 ) -> wire.End | None:
-    async with connect(
-        a.url,
-        rate=rate,
-        format="f32le",  # as it was read: nothing is rounded on the way
-        hop=a.hop,
-        lookahead=a.lookahead,
-        mode="file",
-        identity=a.face,
-        emotion=a.emotion,
-        token=a.token,
-    ) as face:
+    async with (
+        bridge,
+        connect(
+            a.url,
+            rate=rate,
+            format="f32le",  # as it was read: nothing is rounded on the way
+            hop=a.hop,
+            lookahead=a.lookahead,
+            mode="file",
+            identity=a.face,
+            emotion=a.emotion,
+            outputs=bridge.outputs,
+            life=bridge.life(a.life),
+            seed=a.seed,
+            token=a.token,
+        ) as face,
+    ):
         return await animate(face, samples, on_frame, on_link)
 
 

@@ -14,7 +14,7 @@ from typing import Final
 from client.events import Frame, Reconnecting, Resumed
 from client.microphone import Microphone, devices
 from client.sdk import Face, connect
-from client.sinks.jsonl import JsonlSink
+from client.sinks.bridge import Bridge
 from client.status import LatencyMeter, link_line, status_line
 from kfusion import wire
 from kfusion.errors import KFusionError
@@ -79,14 +79,13 @@ async def speak(mic: Microphone, face: Face, show: Show) -> None:
     await face.end()
 
 
-async def listen(face: Face, show: Show, sink: JsonlSink | None) -> None:
+async def listen(face: Face, show: Show, bridge: Bridge) -> None:
     """Takes the frames until the end."""
     async for event in face.events():
         if isinstance(event, Frame):
             show.frames += 1
             show.meter.frame(event.n, show.loop.time())
-            if sink is not None:
-                sink.send(event)
+            await bridge.put(event)
         elif isinstance(event, wire.Dropped):
             show.dropped += event.count
         elif isinstance(event, (Reconnecting, Resumed)):
@@ -109,13 +108,21 @@ async def talk(a: argparse.Namespace) -> None:
     A stream that is lost for good leaves the frames that came.
     """
     mic = Microphone(a.device)
+    bridge = Bridge.open(a.out, a.to, a.face, hop=a.hop, skips=True)
+    try:
+        await _stream(a, mic, bridge)
+    finally:
+        for line in bridge.troubles:
+            print(f"kfusion-client: {line}", file=sys.stderr)
+
+
+async def _stream(a: argparse.Namespace, mic: Microphone, bridge: Bridge) -> None:
     show: Show | None = None
     with ExitStack() as undo:
-        sink = None if a.out is None else JsonlSink(a.out)
-        if sink is not None:
-            undo.callback(sink.discard)
+        undo.callback(bridge.discard)
         try:
             async with (
+                bridge,
                 connect(
                     a.url,
                     rate=mic.rate,
@@ -123,33 +130,35 @@ async def talk(a: argparse.Namespace) -> None:
                     lookahead=a.lookahead,
                     identity=a.face,
                     emotion=a.emotion,
+                    outputs=bridge.outputs,
+                    life=bridge.life(a.life),
+                    seed=a.seed,
                     token=a.token,
                 ) as face,
                 mic,
             ):
                 show = Show(mic, face)
-                await _converse(show, sink)
+                await _converse(show, bridge)
         except KFusionError:
-            if sink is not None and show is not None and show.frames:
-                sink.close()
+            if show is not None and show.frames:
+                bridge.close()
                 undo.pop_all()
-                if a.out != "-":
+                if a.out not in (None, "-"):
                     came = f"the {show.frames} frames that came are in {a.out}"
                     print(f"kfusion-client: {came}", file=sys.stderr)
             raise
-        if sink is not None:
-            sink.close()
+        bridge.close()
         undo.pop_all()
 
 
-async def _converse(show: Show, sink: JsonlSink | None) -> None:
+async def _converse(show: Show, bridge: Bridge) -> None:
     mic, face = show.mic, show.face
     _stop_at_interrupt(mic)
     print(f"listening to {mic.device.name} at {mic.rate} Hz; Ctrl-C ends", file=sys.stderr)
     sending = asyncio.create_task(speak(mic, face, show))
     showing = asyncio.create_task(show.refresh()) if sys.stderr.isatty() else None
     try:
-        await listen(face, show, sink)
+        await listen(face, show, bridge)
         await sending
     finally:
         for task in filter(None, (sending, showing)):

@@ -19,20 +19,18 @@ from enum import Enum
 from typing import Final
 
 import msgspec
-import numpy as np
 from numpy.typing import ArrayLike
 
 from client import words
 from client.errors import named_error
 from client.events import Event, Frame
+from client.joining import Joining
 from client.journal import Journal
 from client.pacing import NEVER, SilenceOwed
 from client.pcm import Piece
 from kfusion import wire
 from kfusion.audio import frame_bytes
-from kfusion.config import FPS
 from kfusion.errors import BadMessage, ConnectionLost, WireError
-from kfusion.landmarks import COUNT
 from kfusion.stream import sample_of
 
 Message = str | bytes
@@ -76,6 +74,7 @@ class ClientStream:
         self.owed = SilenceOwed(start.audio.rate, start.hop + start.lookahead)
         size = frame_bytes(start.audio.format, start.audio.channels)
         self.journal = Journal(start.audio.rate, size)
+        self.joining = Joining(start.outputs)
         self.state = State.STARTING
         self.ready: wire.Ready | None = None
         self.next_frame = 0
@@ -178,14 +177,15 @@ class ClientStream:
         return told
 
     def _blocks(self, message: bytes) -> list[Event]:
-        block = wire.decode_frames(message)
-        if block.output != "points":
+        return self._frames(self.joining.block(wire.decode_frames(message)))
+
+    def _frames(self, frames: list[Frame]) -> list[Event]:
+        if not frames:
             return []
         events = self._release()
-        self._advance("frame", block.first, len(block.values))
-        self.frames += len(block.values)
-        faces = block.values.astype(np.float32).reshape(-1, COUNT, 2)
-        return events + [Frame(n, n / FPS, face) for n, face in enumerate(faces, block.first)]
+        self._advance("frame", frames[0].n, len(frames))
+        self.frames += len(frames)
+        return [*events, *frames]
 
     def _text(self, message: str) -> list[Event]:
         said = wire.parse_server(message)
@@ -214,12 +214,7 @@ class ClientStream:
     ) -> list[Event]:
         match said:
             case wire.Frame():
-                face = np.array(said.points, np.float32)
-                if face.size != 2 * COUNT:
-                    raise BadMessage(f"from the server: frame {said.n} has {face.size} numbers")
-                self._advance("frame", said.n, 1)
-                self.frames += 1
-                return [Frame(said.n, said.t, face.reshape(COUNT, 2))]
+                return self._frames([self.joining.frame(said)])
             case wire.Dropped():
                 self._advance("dropped", said.first, said.count)
                 self.dropped += said.count
@@ -240,6 +235,7 @@ class ClientStream:
                 f"from the server: protocol {ready.protocol}; wanted {wire.PROTOCOL}: "
                 "the server and this client are of different versions"
             )
+        self.joining.agree(ready)
         self.ready = ready
         self.next_frame = ready.n
         self.state = State.OPEN
@@ -303,6 +299,7 @@ class ClientStream:
                 raise BadMessage(f"from the server: no ready for frame {self.next_frame}")
 
     def _go_on(self, ready: wire.Ready, now: float) -> int:
+        self.joining.agree(ready)
         self.ready = ready
         self._held = []
         position, spoken = ready.audio_position, self._spoken(now)

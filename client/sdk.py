@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from typing import Literal, cast
 
 from numpy.typing import ArrayLike
@@ -45,6 +45,9 @@ async def connect(
     mode: Literal["live", "file"] = "live",
     identity: ArrayLike | str | None = None,
     emotion: Mapping[str, float] | None = None,
+    outputs: Iterable[wire.Output] = ("points",),
+    life: float = 0.0,
+    seed: int = 0,
     token: str | None = None,
     fill_silence: bool = True,
     reconnect: bool | Backoff = True,
@@ -58,7 +61,9 @@ async def connect(
     ``url``: ws://HOST:8765 or wss://. ``rate`` 8000-96000 Hz. ``hop`` and ``lookahead`` in
     frames of 1/30 s: what they sum to is the latency. ``mode`` "file" is as fast as the server
     can, nothing dropped; send and read at once. ``identity``: an id, or points (68, 2) at rest
-    in any coordinates, which the frames are then in. ``fill_silence``: in live mode, send the
+    in any coordinates, which the frames are then in. ``outputs``: what else frames carry besides
+    points, "arkit52" and "vrm". ``life`` 0..1: how much of blinks, brow accents and head motion is
+    added, the same for the same ``seed``. ``fill_silence``: in live mode, send the
     silence of a source that stops talking; False for a file played at live pace.
     ``reconnect``: open another connection when this one is lost, and go on where it was, for as
     long as the server keeps the session. ``resend``: send again all the sound that was lost with
@@ -82,6 +87,9 @@ async def connect(
             mode=mode,
             identity=identity_of(identity),
             emotion=weights,
+            outputs=("points", *(name for name in dict.fromkeys(outputs) if name != "points")),
+            life=life,
+            seed=seed,
         )
     except ValueError as error:
         raise BadMessage(f"start: {error}") from None

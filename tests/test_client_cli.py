@@ -287,10 +287,10 @@ def test_a_long_file_goes_faster_than_it_sounds_and_whole(
 def test_the_client_imports_without_torch_and_without_its_extra() -> None:
     code = """
 import sys
-for name in ("torch", "websockets", "sounddevice", "av", "PIL", "tqdm"):
+for name in ("torch", "websockets", "sounddevice", "av", "PIL", "tqdm", "pythonosc"):
     sys.modules[name] = None
 import client, client.__main__, client.memory, client.file, client.live, client.microphone
-import client.video, client.sinks.jsonl
+import client.video, client.sinks.bridge
 """
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=ROOT,

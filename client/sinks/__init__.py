@@ -1,15 +1,120 @@
-"""Where frames go: files now, other programs' protocols beside them."""
+"""Where frames go: files, and the protocols of programs that draw faces (docs/bridges.md).
+
+    sink = open_sink("vmc://127.0.0.1:39539")
+    async with connect(..., outputs=sink.needs, life=1.0) as face:
+        async for frame in face.frames():
+            sink.send(frame)
+    sink.close()
+
+bridge.py feeds several at once, each frame at its own time.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
-from client.protocol import Frame
+from numpy.typing import ArrayLike
+
+from client.errors import BadSink
+from client.events import Frame
+from client.sinks.jsonl import JsonlSink
+from client.sinks.livelink import LiveLinkSink
+from client.sinks.openseeface import OpenSeeFaceSink
+from client.sinks.vmc import VmcSink
+from kfusion import wire
+from kfusion.landmarks import NEUTRAL_IDENTITY, Identity
+
+__all__ = ["WANTED", "Sink", "open_sink"]
 
 
 class Sink(Protocol):
     """Takes frames in order; ``close`` when no more come. Neither waits for anyone."""
 
+    @property
+    def needs(self) -> tuple[wire.Output, ...]:
+        """The outputs, besides points, that its frames must carry."""
+        ...
+
+    @property
+    def live(self) -> bool:
+        """Whether each frame is to come at its own time: someone looks at once."""
+        ...
+
+    @property
+    def trouble(self) -> str:
+        """What its user should be told at the end; mostly empty."""
+        ...
+
     def send(self, frame: Frame) -> None: ...
 
     def close(self) -> None: ...
+
+    def discard(self) -> None:
+        """Closes it where the frames did not become whole."""
+        ...
+
+
+WANTED: Final = (
+    "jsonl:FILE, osf://HOST:PORT, vmc://HOST:PORT?vrm=0 (or 1), livelink://HOST:PORT?subject=NAME"
+)
+
+
+def open_sink(url: str, rest: ArrayLike | None = None) -> Sink:
+    """One of :data:`WANTED`; without a port, the protocol's usual one.
+
+    ``rest``: the face (68, 2) at rest that the frames are of; None is the neutral one. Raises
+    :class:`~client.errors.BadSink` for a URL or a host that is none,
+    :class:`~client.errors.OutputError` for a file that cannot be written,
+    :class:`~kfusion.errors.BadIdentity`, and :class:`~kfusion.errors.MissingExtra`.
+    """
+    scheme, colon, path = url.partition(":")
+    if colon and scheme == "jsonl":
+        if not path:
+            raise BadSink(f"{url}: no file; wanted jsonl:FILE, or jsonl:- to print")
+        return JsonlSink(path)
+    identity = NEUTRAL_IDENTITY if rest is None else Identity.from_points(rest)
+    if scheme not in _MAKERS or not colon:
+        raise BadSink(f"{url!r} is no place for frames; wanted {WANTED}")
+    usual_port, known, make = _MAKERS[scheme]
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, usual_port if parts.port is None else parts.port
+    except ValueError:
+        raise BadSink(f"{url}: no address; wanted {scheme}://HOST:PORT") from None
+    if not host or not port or parts.path.strip("/") or parts.fragment or parts.username:
+        raise BadSink(f"{url}: no address; wanted {scheme}://HOST:PORT")
+    return make(url, host, port, _options(url, parts, known), identity)
+
+
+def _options(url: str, parts: SplitResult, known: tuple[str, ...]) -> dict[str, str]:
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    for name in options:
+        if name not in known:
+            takes = f"wanted {known[0]}=..." if known else "wanted none"
+            raise BadSink(f"{url}: no option {name!r}; {takes}")
+    return options
+
+
+def _osf(url: str, host: str, port: int, _: Mapping[str, str], rest: Identity) -> Sink:
+    return OpenSeeFaceSink(url, host, port, rest)
+
+
+def _vmc(url: str, host: str, port: int, options: Mapping[str, str], _: Identity) -> Sink:
+    version = options.get("vrm", "0")
+    if version not in ("0", "1"):
+        raise BadSink(f"{url}: vrm={version}; wanted vrm=0 or vrm=1")
+    return VmcSink(url, host, port, vrm1=version == "1")
+
+
+def _livelink(url: str, host: str, port: int, options: Mapping[str, str], rest: Identity) -> Sink:
+    return LiveLinkSink(url, host, port, options.get("subject", "KFusion"), rest)
+
+
+_Maker = Callable[[str, str, int, Mapping[str, str], Identity], Sink]
+_MAKERS: Final[dict[str, tuple[int, tuple[str, ...], _Maker]]] = {
+    "osf": (11573, (), _osf),
+    "vmc": (39539, ("vrm",), _vmc),
+    "livelink": (11111, ("subject",), _livelink),
+}

@@ -1,15 +1,16 @@
-"""Frames as JSON Lines: {"n": 0, "t": 0.0, "points": [[x, y] * 68]}."""
+"""Frames as JSON Lines: {"n": 0, "t": 0.0, "points": [[x, y] * 68]}, and coefficients if any."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import msgspec
 
+from client.events import Frame
 from client.outputs import WholeFile
-from client.protocol import Frame
+from kfusion import wire
 
 
 class JsonlSink:
@@ -18,6 +19,10 @@ class JsonlSink:
     Raises :class:`~client.errors.OutputError` where it cannot be written.
     """
 
+    needs: tuple[wire.Output, ...] = ()
+    live = False
+    trouble = ""
+
     def __init__(self, path: str | Path) -> None:
         self.file = None if str(path) == "-" else WholeFile(path)
         self.out: BinaryIO = (
@@ -25,7 +30,10 @@ class JsonlSink:
         )
 
     def send(self, frame: Frame) -> None:
-        line = {"n": frame.n, "t": frame.t, "points": frame.points.tolist()}
+        line: dict[str, Any] = {"n": frame.n, "t": frame.t, "points": frame.points.tolist()}
+        for name, values in (("arkit52", frame.arkit52), ("vrm", frame.vrm)):
+            if values is not None:
+                line[name] = values.tolist()
         self.out.write(msgspec.json.encode(line) + b"\n")
         if self.file is None:
             self.out.flush()  # who reads it may be live

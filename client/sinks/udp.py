@@ -1,0 +1,85 @@
+"""What the sinks over UDP share: packets that nobody waits for, and what became of them."""
+
+from __future__ import annotations
+
+import os
+import socket
+from abc import ABC, abstractmethod
+
+from client.errors import BadSink
+from client.events import Frame
+from kfusion import wire
+
+
+class UdpSink(ABC):
+    """One packet a frame to ``host``:``port``; ``url`` is what it was opened with.
+
+    A packet that cannot be sent is counted in ``lost`` and nothing is raised. Raises
+    :class:`~client.errors.BadSink` for an address that is none.
+    """
+
+    needs: tuple[wire.Output, ...] = ()
+    live = True
+
+    def __init__(self, url: str, host: str, port: int) -> None:
+        self.url = url
+        self.sent = 0
+        self.lost = 0
+        self.why = ""
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+            family, kind, protocol, _, address = found[0]
+            self.socket = socket.socket(family, kind, protocol)
+        except (OSError, UnicodeError) as error:
+            raise BadSink(f"{url}: {host} was not found ({_reason(error)})") from None
+        self.socket.setblocking(False)
+        try:
+            self.socket.connect(address)
+        except OSError as error:
+            self.socket.close()
+            raise BadSink(f"{url}: {host} cannot be reached ({_reason(error)})") from None
+
+    @abstractmethod
+    def packet(self, frame: Frame) -> bytes: ...
+
+    def send(self, frame: Frame) -> None:
+        packet = self.packet(frame)
+        if not self._put(packet):
+            # It is the packet before that nobody took, and this one that was not sent: again.
+            self.sent -= 1
+            self._put(packet)
+
+    def _put(self, packet: bytes) -> bool:
+        """Whether all is well, or it was this packet that was lost."""
+        refused = False
+        try:
+            self.socket.send(packet)
+            self.sent += 1
+            return True
+        except ConnectionRefusedError as error:
+            refused, self.why = self.sent > 0, _reason(error)
+        except OSError as error:  # a full buffer, no network
+            self.why = _reason(error)
+        self.lost += 1
+        return not refused
+
+    @property
+    def trouble(self) -> str:
+        if not self.lost:
+            return ""
+        return (
+            f"{self.url}: {self.lost} of {self.sent + self.lost} packets were lost "
+            f"({self.why}); does a program listen there?"
+        )
+
+    def close(self) -> None:
+        self.socket.close()
+
+    def discard(self) -> None:
+        self.close()
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
+    return getattr(error, "strerror", None) or str(error)

@@ -1,0 +1,60 @@
+"""The VMC protocol (https://protocol.vmc.info): VRM's expressions as OSC, a bundle a frame.
+
+    /VMC/Ext/Blend/Val "A" 0.5      one for each expression
+    /VMC/Ext/Blend/Apply
+    /VMC/Ext/OK 1
+    /VMC/Ext/T 12.3                 seconds of the sender's own clock
+
+Bones are left out: a bone's message carries its position too, which only the model knows.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from client.events import Frame
+from client.sinks.udp import UdpSink
+from kfusion import wire
+from kfusion.errors import MissingExtra
+from kfusion.vrm import VRM, VRM0
+
+VRM1_NAMES: Final[tuple[tuple[int, str], ...]] = tuple(enumerate(VRM))
+VRM0_NAMES: Final = tuple((k, VRM0[name]) for k, name in VRM1_NAMES if name in VRM0)
+"""Where each expression is in a frame's ``vrm``, and its name. Models of VRM 0.x have none for
+``surprised``."""
+
+
+class VmcSink(UdpSink):
+    """Sends expressions by the names of VRM 0.x, which every receiver knows, or of VRM 1.0."""
+
+    needs: tuple[wire.Output, ...] = ("vrm",)
+
+    def __init__(self, url: str, host: str, port: int, *, vrm1: bool = False) -> None:
+        try:
+            from pythonosc.osc_bundle_builder import IMMEDIATELY, OscBundleBuilder
+            from pythonosc.osc_message_builder import OscMessageBuilder
+        except ImportError:
+            raise MissingExtra(
+                "the python-osc package is not installed; pip install 'kfusion[client]'"
+            ) from None
+        self._bundle = lambda: OscBundleBuilder(IMMEDIATELY)
+        self._message = OscMessageBuilder
+        self.names = VRM1_NAMES if vrm1 else VRM0_NAMES
+        super().__init__(url, host, port)
+
+    def packet(self, frame: Frame) -> bytes:
+        assert frame.vrm is not None, "the stream was not asked for vrm"
+        bundle = self._bundle()
+
+        def say(address: str, *values: str | float) -> None:
+            message = self._message(f"/VMC/Ext/{address}")
+            for value in values:
+                message.add_arg(value)
+            bundle.add_content(message.build())
+
+        for k, name in self.names:
+            say("Blend/Val", name, float(frame.vrm[k]))
+        say("Blend/Apply")
+        say("OK", 1)
+        say("T", frame.t)
+        return bundle.build().dgram
