@@ -34,6 +34,7 @@ from server.logs import event
 from server.metrics import Metrics
 from server.places import RETRY_S, Places, network_of
 from server.session import Session, State
+from server.turns import Turns
 from server.websocket import Connection
 
 if TYPE_CHECKING:  # optional, and without it pyzmq and aiortc are not imported
@@ -50,6 +51,8 @@ UNSTARTED_EACH: Final = 16  # ... and of one address
 LAG_S: Final = 0.1  # the event loop's own usual lateness at which no stream is added
 LATE_S: Final = 0.02  # at which those who ask for much are read later
 SOON: Final = 10  # the last half second
+DOOR_RATE: Final = 30.0  # newcomers a second then
+DOOR_S: Final = 5.0  # at most
 LAG_EVERY_S: Final = 0.05
 LAGS: Final = 40  # the last two seconds
 DRAIN_S: Final = 7.0  # for streams to be finished and taken once the server stops
@@ -108,6 +111,7 @@ class App:
         self.kept: Kept[Driver] = Kept()
         self.lags: deque[float] = deque(maxlen=LAGS)
         self.lag = 0.0  # 95 % of them within
+        self.door = 0.0  # when the next newcomer may come in
         self.stopping = False
         self.empty = asyncio.Event()
         self.identities = Identities(config.limits.identities)  # of the token's holders
@@ -117,7 +121,7 @@ class App:
 
     # Plain HTTP
 
-    def http(self, connection: ServerConnection, request: Request) -> Response | None:
+    async def http(self, connection: ServerConnection, request: Request) -> Response | None:
         """Answers GET; None lets the WebSocket handshake go on."""
         try:
             path = urlsplit(request.path).path
@@ -128,6 +132,7 @@ class App:
                 self.metrics.refused.inc()
                 return _answer(503, b"busy\n", headers={"Retry-After": str(RETRY_S)})
             if origin_allowed(request, self.config):
+                await self._door()
                 return None
             return _answer(403, b"streams are not for pages of this origin; see --origin\n")
         pages: dict[str, Callable[[], Response]] = {
@@ -139,6 +144,16 @@ class App:
             ),
         }
         return pages[path]() if path in pages else self._file(path)
+
+    async def _door(self) -> None:
+        """While the event loop is late, newcomers come in one by one: each costs as much as a
+        second of a stream.
+        """
+        now = asyncio.get_running_loop().time()
+        self.door = max(self.door, now)
+        if self.late():
+            self.door += 1 / DOOR_RATE
+        await asyncio.sleep(min(DOOR_S, self.door - now))
 
     def _health(self) -> Response:
         if self.engine.alive:
@@ -224,7 +239,7 @@ class App:
         address = str(ws.remote_address[0])
         identities = self.identities if self.config.token else None
         driver = self.enter(address, identities)
-        connection = Connection(ws, driver, self.resume, self.late, self.peers)
+        connection = Connection(ws, driver, self.resume, self.turns, self.peers)
         if not authorized(cast(Request, ws.request), self.config.token):
             now = asyncio.get_running_loop().time()
             driver.session.fail(Unauthorized("the token is missing or wrong"), now)
@@ -315,7 +330,7 @@ class App:
     async def serving(self) -> AsyncGenerator[Server]:
         """Warms up, opens the port, and closes both again."""
         loop = asyncio.get_running_loop()
-        self.peers = make_peers(self.config)
+        self.peers, self.turns = make_peers(self.config), Turns(self.late)
         await loop.run_in_executor(None, self.engine.start, loop)
         self.places = Places(
             self.config.max_sessions,

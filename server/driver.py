@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from typing import Final, Protocol, TypeVar
 
@@ -46,7 +47,8 @@ L = TypeVar("L", bound=Link)
 class Driver:
     """One session's life: its windows, its timer, its place among the kept ones.
 
-    ``ended`` is called when it is over.
+    ``ended`` is called when it is over. ``spent`` adds up the seconds of the event loop's own time
+    that it has cost, for whoever asks and sets it back.
     """
 
     def __init__(
@@ -63,13 +65,19 @@ class Driver:
         self.link: Link | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.counted: dict[str, int] = {}
+        self.spent = 0.0
 
     def pump(self) -> None:
         """Moves the session on: windows to the engine, the next timer, the connection."""
+        began = time.thread_time()
+        self._pump()
+        self.spent += time.thread_time() - began
+
+    def _pump(self) -> None:
         now = self.loop.time()
         self.session.tick(now)
         while (job := self.session.take_window(now)) is not None:
-            self.engine.submit(job, self._done)
+            self.engine.submit(job, self._done, self.session.wants)
         self._set_timer(now)
         if self.session.state is State.CLOSED:
             self._forget()
@@ -94,6 +102,7 @@ class Driver:
         self.pump()
 
     def _done(self, job: Job, answer: Answer) -> None:
+        began = time.thread_time()
         now = self.loop.time()
         if isinstance(answer, Exception):
             self.session.fail(internal(answer), now)
@@ -101,7 +110,8 @@ class Driver:
             self.session.complete(job, answer, now)
             if answer is not None and job.deadline < float("inf"):
                 self.metrics.late.observe(max(0.0, now - job.deadline))
-        self.pump()
+        self._pump()
+        self.spent += time.thread_time() - began
 
     def stop(self) -> None:
         """The server is going."""
@@ -175,7 +185,7 @@ def receive(
     where the client wants another session, that of ``find``, which has taken it over for this
     connection or raises what the client is to be told.
     """
-    session = driver.session
+    session, began = driver.session, time.thread_time()
     try:
         session.receive(message, driver.loop.time())
         if session.state is State.NEW and session.wanted is not None:
@@ -187,4 +197,6 @@ def receive(
     except Exception as error:
         log.exception("session %s failed", session.name)
         session.fail(internal(error), driver.loop.time())
+    finally:
+        driver.spent += time.thread_time() - began
     return driver

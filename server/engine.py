@@ -35,6 +35,7 @@ SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Batches whose steps are timed; on CUDA each is compiled then."""
 TIMES: Final = 5
 NICE: Final = 4
+SLICE: Final = 8  # answers that are delivered at once
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class _Order:
     job: Job
     done: Done
     since: float
+    wanted: Callable[[Job], bool]
 
 
 class Lanes:
@@ -76,10 +78,12 @@ class Lanes:
     def alive(self) -> bool:
         return all(thread.is_alive() for thread in self.threads)
 
-    def submit(self, job: Job, done: Done) -> None:
-        """Queues a job; ``done`` is called on the loop with what came of it."""
+    def submit(self, job: Job, done: Done, wanted: Callable[[Job], bool] = lambda _: True) -> None:
+        """Queues a job; ``done`` is called on the loop with what came of it. One that is not
+        ``wanted`` any more when its turn comes, as any thread may ask, is not run.
+        """
         with self.wake:
-            self.batcher.add(_Order(job, done, time.monotonic()), job.deadline)
+            self.batcher.add(_Order(job, done, time.monotonic(), wanted), job.deadline)
             self.wake.notify()
 
     def stop(self) -> None:
@@ -103,6 +107,9 @@ class Lanes:
                 orders, late = self.batcher.take(self.loop.time(), self.idle)
                 self.idle -= 1
                 busy = self.idle == 0
+            asked = [(order, order.wanted(order.job)) for order in orders]  # it may change
+            orders = [order for order, wanted in asked if wanted]
+            late += [order for order, wanted in asked if not wanted]
             if late:
                 self._answer(late, [None for _ in late])
             if orders:
@@ -131,9 +138,12 @@ class Lanes:
             log.debug("answers to %d windows came after the end", len(orders))
 
     def _deliver(self, orders: list[_Order], answers: list[Answer], at: float) -> None:
-        for order, answer in zip(orders, answers, strict=True):
+        """A few at a time: what else the loop has to do comes in between."""
+        for order, answer in zip(orders[:SLICE], answers[:SLICE], strict=True):
             order.done(order.job, answer)
         self.metrics.deliver.observe(time.monotonic() - at)
+        if orders[SLICE:]:
+            self.loop.call_soon(self._deliver, orders[SLICE:], answers[SLICE:], at)
 
 
 def _after_the_loop() -> None:

@@ -424,12 +424,16 @@ class Session:
         """When the last frame of the next window is spoken."""
         return self.clock.due(sample_of(self.slider.next_last - 1, self.slider.rate))
 
+    def wants(self, job: Job) -> bool:
+        """Whether anything will come of a window: not after a reset, or the end."""
+        return job.generation == self.generation and self.state is not State.CLOSED
+
     def complete(self, job: Job, said: NDArray[Any] | None, now: float) -> None:
         """What the engine said of a window, (30, 68, 2), or None where it gave the window up for
         being too late; in any order.
         """
         self.at_engine -= 1
-        if job.generation != self.generation or self.state is State.CLOSED:
+        if not self.wants(job):
             return
         self.answers[job.window.end] = said
         while self.running and self.running[0].window.end in self.answers:

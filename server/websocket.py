@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed
 from kfusion import wire
 from kfusion.errors import BadMessage
 from server.driver import Driver, receive
-from server.pacer import Allowance
+from server.turns import Share, Turns
 
 if TYPE_CHECKING:
     from server.webrtc import Peer, Peers
@@ -24,15 +24,12 @@ log = logging.getLogger("kfusion.websocket")
 PING_S: Final = 20.0
 CLOSE_S: Final = 10.0  # for a client to take what it is still owed
 REPLACED: Final = 4409  # another connection has resumed the session
-SHARE: Final = 0.03  # of the event loop's time that a client may take while the loop is late
-SAVED_S: Final = 0.1
-MESSAGE_S: Final = 1.5e-4  # about what a message costs the loop ...
+MESSAGE_S: Final = 5e-5  # about what a message costs the loop before the session has it ...
 BYTE_S: Final = 2e-9  # ... and each byte of it
-TURN: Final = 8  # messages of one client before the next one has its turn
-READ_BYTES: Final = 1 << 14
+TURN: Final = 8  # messages of one client before the next one has its turn; late, each one
+READ_BYTES: Final = 1 << 12
 """Bytes that asyncio reads at once (its own choice is 256 KiB): what lies in them is parsed before
-anybody else has their turn, and that may be a message every 8 bytes. On a machine that is late by
-20 ms it is still more than any stream sends.
+anybody else has their turn, and that may be a message every 8 bytes.
 """
 SEND_BUFFER: Final = 1 << 16
 """Kernel send buffer: a slow reader is noticed after seconds, not minutes."""
@@ -42,8 +39,8 @@ class Connection:
     """One WebSocket: a reader, a writer and pings, for the session that its driver moves.
 
     ``find`` gives the driver of the session that the client wants to go on with, taken over from
-    its connection, if it still has one, or raises what the client is to be told. ``strained`` says
-    whether the event loop is late: then a client that takes more than its share is read later.
+    its connection, if it still has one, or raises what the client is to be told. ``turns`` says
+    when the next message may be read while the event loop is late.
     ``peers`` makes the other end of a WebRTC connection, where the server has that.
     """
 
@@ -54,10 +51,10 @@ class Connection:
         ws: ServerConnection,
         driver: Driver,
         find: Callable[[Connection, wire.ResumeFrom], Driver],
-        strained: Callable[[], bool] = lambda: False,
+        turns: Turns,
         peers: Peers | None = None,
     ) -> None:
-        self.ws, self.driver, self.find, self.strained = ws, driver, find, strained
+        self.ws, self.driver, self.find, self.turns = ws, driver, find, turns
         self.peers = peers
         self.peer: Peer | None = None
         self.negotiation: asyncio.Task[None] | None = None
@@ -67,7 +64,7 @@ class Connection:
         self.wanted = asyncio.Event()
         self.aborting: asyncio.TimerHandle | None = None
         self.tasks: list[asyncio.Task[None]] = []
-        self.allowance = Allowance(SHARE, SAVED_S, self.loop.time())
+        self.share = Share()
 
     async def run(self) -> None:
         """Serves until the connection is closed, by either side."""
@@ -130,11 +127,12 @@ class Connection:
                 message = await self.ws.recv()
                 self._receive(message)
                 count += 1
-                spent = MESSAGE_S + BYTE_S * len(message)
-                wait = self.allowance.spend(spent, self.loop.time())
-                if wait and self.strained():
-                    await asyncio.sleep(wait + SAVED_S)
-                elif count % TURN == 0 or not self.driver.session.live:
+                spent = MESSAGE_S + BYTE_S * len(message) + self.driver.spent
+                self.driver.spent = 0.0
+                self.turns.spend(self.share, spent)
+                if count % TURN == 0:
+                    await self.turns.wait(self.share)
+                if count % TURN == 0 or not self.driver.session.live:
                     # Others have theirs, however much lies here already; of a file it is much.
                     await asyncio.sleep(0)
         except ConnectionClosed:

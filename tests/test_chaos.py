@@ -23,9 +23,9 @@ from tests.test_server import Raw, client, get, pcm
 RATE: Final = 16_000
 CHUNK: Final = 320
 SECONDS: Final = float(os.environ.get("CHAOS_SECONDS", "10"))
-SLACK_S: Final = 0.05
-"""Beside 1.5 times the undisturbed figure, which is a few milliseconds: the hostile clients are
-two hundred on the same two cores, and other machines' time is not the server's.
+WINDOW_S: Final = 0.2
+"""From a frame's own time to the end of the sound that it waits for: what is compared is the total
+latency, this and what the server adds to it.
 """
 
 
@@ -126,5 +126,5 @@ async def test_two_hundred_hostile_clients_harm_nobody_else() -> None:
     assert memory[1] < memory[0] + 640  # of 1000 sessions at most, half a MiB each
     told = "".join(server.lines)
     assert "Traceback" not in told and "ERROR" not in told, told
-    if disturbed > 1.5 * undisturbed + SLACK_S:
+    if WINDOW_S + disturbed > 1.5 * (WINDOW_S + undisturbed):
         pytest.xfail(f"not on time yet: {disturbed:.3f} s beside them, {undisturbed:.3f} s alone")
