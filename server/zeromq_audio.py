@@ -26,17 +26,7 @@ from kfusion.errors import BadMessage, BadOptions, Busy, TooFast, WireError
 from server.driver import receive
 from server.pacer import Allowance
 from server.places import RETRY_S, network_of
-from server.websocket import (
-    BYTE_S,
-    CLOSE_S,
-    MESSAGE_S,
-    PING_S,
-    REPLACED,
-    SAVED_S,
-    SEND_BUFFER,
-    SHARE,
-    TURN,
-)
+from server.websocket import BYTE_S, CLOSE_S, PING_S, REPLACED, SEND_BUFFER, TURN
 from server.zeromq_doors import LINGER_MS, Doors
 
 if TYPE_CHECKING:
@@ -45,6 +35,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("kfusion.zeromq")
 
 TEXT, BINARY, CLOSE, PING = b"t", b"b", b"c", b"p"
+SHARE: Final = 0.03  # of the event loop's time that a peer may take while the loop is late
+SAVED_S: Final = 0.1
+MESSAGE_S: Final = 1.5e-4  # about what a message costs the loop
 UNREAD: Final = 4  # messages of a peer that wait here, each up to 1 MiB
 UNSENT: Final = 64  # messages to a peer that wait here; others wait in its session
 FULL_S: Final = 0.02  # after which it is tried again
