@@ -61,7 +61,7 @@ from kfusion.stream import Slider, Stitcher, Window, sample_of
 from server.identities import Identities
 from server.look import Look, names, ordered
 from server.outbox import HISTORY, Frames, Outbox
-from server.pacer import PlayoutClock
+from server.pacer import Allowance, PlayoutClock
 
 START_S: Final = 10.0  # to the first message
 AHEAD_S: Final = 2.0  # live frames are computed at most so long before they are due
@@ -71,6 +71,7 @@ FILE_AHEAD_S: Final = 10.0  # audio awaiting inference at which no more is read
 SLACK_S: Final = 5.0  # by which the engine may be late before live audio is refused
 MAX_IN_FLIGHT: Final = 8  # windows of one session at the engine
 MAX_MARKS: Final = 1000
+OFFERS: Final = 8.0  # of peer connections, each of which costs keys and sockets, at once
 MAX_TOLD: Final = 500  # characters of an error, which may quote the client
 MAX_UNSENT: Final = 2000  # frames' blocks and replies that a client leaves unread
 ERRORS: Final = 100  # so many errors ...
@@ -169,6 +170,7 @@ class Session:
         self.stopping = False
         self.media: Media | None = None  # what brings the sound, where it is not this connection
         self.offered: str | None = None  # by a client that waits for an answer
+        self.offers = Allowance(1.0, OFFERS, now)
         self._handlers: dict[type[Any], Callable[[Any, float], None]] = {
             wire.Start: self._second_start,
             wire.Silence: self._silence,
@@ -279,6 +281,10 @@ class Session:
             raise BadMessage("offer: only with media webrtc, which start did not ask for")
         if self.offered is not None:
             raise BadMessage("a second offer before the answer; wanted one at a time")
+        if self.offers.spend(1.0, now):
+            raise BadMessage(
+                f"more than {OFFERS:.0f} offers at once; wanted one a second after those"
+            )
         self.offered = offer.sdp
 
     def answered(self, answer: str | WireError, now: float) -> None:

@@ -226,6 +226,9 @@ async def test_what_cannot_be_answered_is_said_and_the_session_lives(
             told = await ask({"type": "offer", "sdp": sdp})
             assert (told["code"], told["fatal"]) == ("bad_message", False)
             assert words in told["message"]
+        for _ in range(6):
+            told = await ask({"type": "offer", "sdp": "v=0"})
+        assert "one a second" in told["message"]
         await ws.send(b"\0\0")
         told = json.loads(await ws.recv())
         assert "track" in told["message"]
