@@ -6,7 +6,9 @@ import { MicrophoneError, microphones } from "./microphone.js";
 import { NEUTRAL } from "./landmarks.js";
 import { Readout, rms } from "./readout.js";
 import { Stage } from "./stage.js";
-import { WIDTH, iceServersFromQuery, streamUrl, windowFromQuery } from "./protocol.js";
+import {
+  WIDTH, iceServersFromQuery, lifeFromQuery, streamUrl, windowFromQuery,
+} from "./protocol.js";
 
 const TICK_MS = 50;
 const SMOOTH = 0.05;
@@ -33,6 +35,7 @@ const stage = new Stage({
   url: streamUrl(location),
   window: windowFromQuery(location.search),
   iceServers: iceServersFromQuery(location.search),
+  life: lifeFromQuery(location.search),
   told: (next, details) => {
     state = next;
     readout.tell(next, details);

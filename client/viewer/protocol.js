@@ -45,6 +45,16 @@ export function windowFromQuery(search) {
 }
 
 /**
+ * `?life=` of the page's address, 0..1: how much the face blinks and moves of itself; 1 by default.
+ * @param {string} search
+ * @returns {number}
+ */
+export function lifeFromQuery(search) {
+  const life = Number.parseFloat(new URLSearchParams(search).get("life") ?? "1");
+  return life >= 0 && life <= 1 ? life : 1;
+}
+
+/**
  * `?ice=` of the page's address, as often as wanted: STUN servers for WebRTC. None by default.
  * @param {string} search
  * @returns {RTCIceServer[]}
@@ -57,9 +67,10 @@ export function iceServersFromQuery(search) {
 /**
  * The first message of a session: mono s16le in, binary points out.
  * @param {Window & {rate: number, mode: "live" | "file", media?: "socket" | "webrtc",
- *   emotion: Weights}} options
+ *   life?: number, seed?: number, emotion: Weights}} options
  */
-export function start({ rate, mode, media = "socket", hop, lookahead, emotion }) {
+export function start(options) {
+  const { rate, mode, media = "socket", hop, lookahead, life = 0, seed = 0, emotion } = options;
   return {
     type: "start",
     audio: { rate, channels: 1, format: "s16le" },
@@ -69,6 +80,8 @@ export function start({ rate, mode, media = "socket", hop, lookahead, emotion })
     lookahead,
     mode,
     media,
+    life,
+    seed,
     emotion,
   };
 }

@@ -20,11 +20,12 @@ const CALL_RATE = 48000; // of WebRTC, whatever the microphone has
 export class Stage {
   /**
    * @param {{url: string, window: import("./protocol.js").Window, iceServers: RTCIceServer[],
-   *   told: (state: string, details?: object) => void,
+   *   life: number, told: (state: string, details?: object) => void,
    *   heard: (samples: Float32Array) => void}} options
    */
-  constructor({ url, window, iceServers, told, heard }) {
-    Object.assign(this, { url, window, iceServers, told, heard });
+  constructor({ url, window, iceServers, life, told, heard }) {
+    Object.assign(this, { url, window, iceServers, life, told, heard });
+    this.seed = Math.floor(Math.random() * 2 ** 31); // blinks and nods of this visit
     this.media = "socket"; // of the next session with a microphone; or "webrtc"
     this.weights = {};
     this.frames = new FrameBuffer(NEUTRAL);
@@ -206,7 +207,8 @@ export class Stage {
   #open(rate, mode, { ready, frames }) {
     const calls = this.media === "webrtc" && mode === "live" && this.microphone;
     const media = calls ? "webrtc" : "socket";
-    const message = start({ rate, mode, media, ...this.window, emotion: this.weights });
+    const { life, seed, weights } = this;
+    const message = start({ rate, mode, media, ...this.window, life, seed, emotion: weights });
     const weightsAtStart = this.weights;
     const fresh = new FrameBuffer(this.frames.rest);
     fresh.lastFrame = this.frames.lastFrame;
