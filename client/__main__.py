@@ -76,7 +76,14 @@ def parser() -> argparse.ArgumentParser:
         default=os.environ.get("KFUSION_TOKEN"),
         help="the server's token (default: the environment's KFUSION_TOKEN, if any)",
     )
-    stream = argparse.ArgumentParser(add_help=False, parents=[server])
+    sinks = argparse.ArgumentParser(add_help=False)
+    sinks.add_argument("--out", metavar="FRAMES.jsonl", help="a JSON line per frame; - prints")
+    sinks.add_argument(
+        "--to", action="append", default=[], metavar="URL",
+        help="a program that draws the face, at 30 frames a second; may be given again: "
+        f"{WANTED.replace('%', '%%')}",
+    )  # fmt: skip
+    stream = argparse.ArgumentParser(add_help=False, parents=[server, sinks])
     stream.add_argument(
         "--emotion", nargs="+", type=weight, default=[], metavar="NAME=WEIGHT",
         help="e.g. happy=0.7; the rest is neutral",
@@ -87,17 +94,14 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     stream.add_argument("--hop", type=int, default=3, help="frames a step (%(default)s)")
     stream.add_argument("--lookahead", type=int, default=3, help="frames (%(default)s)")
-    stream.add_argument("--out", metavar="FRAMES.jsonl", help="a JSON line per frame; - prints")
-    stream.add_argument(
-        "--to", action="append", default=[], metavar="URL",
-        help="a program that draws the face, at 30 frames a second; may be given again: "
-        f"{WANTED.replace('%', '%%')}",
-    )  # fmt: skip
     stream.add_argument(
         "--life", type=share, metavar="0..1",
         help="blinks, brow accents, head motion (1 with a program that draws, else 0)",
     )  # fmt: skip
     stream.add_argument("--seed", type=int, default=0, help="another life (%(default)s)")
+    stream.add_argument(
+        "--record", type=Path, metavar="FILE.kfr", help="the whole stream, for `replay`"
+    )
 
     file = commands.add_parser("file", parents=[stream], help="a sound file, as fast as it goes")
     file.add_argument("audio", type=Path, help="WAV, FLAC, Ogg, MP3, or what FFmpeg reads")
@@ -106,6 +110,23 @@ def parser() -> argparse.ArgumentParser:
     mic = commands.add_parser("mic", parents=[stream], help="the microphone, live; Ctrl-C ends")
     mic.add_argument("--device", help="an input device's number or name (the system's default)")
     mic.add_argument("--list", action="store_true", help="lists the input devices")
+
+    say = commands.add_parser("say", parents=[stream], help="a sound file, heard and seen together")
+    say.add_argument("audio", type=Path, help="WAV, FLAC, Ogg, MP3, or what FFmpeg reads")
+    say.add_argument("--device", help="an output device's number or name (the system's default)")
+    say.add_argument(
+        "--lead", type=float, default=0.0, metavar="MS",
+        help="gives frames so much before their sound: what drawing them takes (%(default)s)",
+    )  # fmt: skip
+
+    replay = commands.add_parser(
+        "replay", parents=[server, sinks], help="a recorded stream once more"
+    )
+    replay.add_argument("recording", type=Path, metavar="FILE.kfr")
+    replay.add_argument(
+        "--speed", type=float, default=1.0, help="times as fast; 0: at once (%(default)s)"
+    )
+    replay.add_argument("--resend", action="store_true", help="says it to the server again")
 
     add_options(commands.add_parser("loadtest", parents=[server], help="many live streams, timed"))
     return p
@@ -119,7 +140,9 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         address(a.url)
     except ConnectionFailed as error:
         p.error(f"--url {error}")
-    if a.command == "loadtest":
+    if a.command == "replay" and not 0 <= a.speed < float("inf"):
+        p.error(f"--speed {a.speed}: wanted 0 or more")
+    if a.command in ("loadtest", "replay"):
         return a
     a.emotion = dict(a.emotion)
     if a.command == "file":
@@ -147,6 +170,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             return load(a)
         if command == "file":
             from client.file import run
+        elif command == "say":
+            from client.say import run
+        elif command == "replay":
+            from client.replay import run
         else:
             from client.live import run
         run(a)

@@ -19,6 +19,10 @@ class BadSink(KFusionError):
     """Frames cannot be sent where they were wanted, or it is no such place."""
 
 
+class RecordingError(KFusionError):
+    """A file is no recording of a stream, or a damaged one."""
+
+
 def _classes(base: type[WireError]) -> Iterator[tuple[str, Any]]:
     for cls in base.__subclasses__():
         yield cls.code, cls

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from typing import Final
+from typing import Final, Protocol
 
 from numpy.typing import ArrayLike
 
@@ -23,10 +23,16 @@ LIVE_FRAMES: Final = 300  # unread frames kept of a live stream (10 s)
 FILE_FRAMES: Final = 36_000  # ... and of a file (20 min, some 30 MB)
 
 
+class Told(Protocol):
+    """What tells one event after the other: a face, or a player (player.py)."""
+
+    async def next_event(self) -> Event | None: ...
+
+
 class Events(AsyncIterator[Event]):
     """Everything a face tells, in the order of the wire; ends after ``wire.End``."""
 
-    def __init__(self, face: Face) -> None:
+    def __init__(self, face: Told) -> None:
         self.face = face
 
     async def __anext__(self) -> Event:
@@ -39,7 +45,7 @@ class Events(AsyncIterator[Event]):
 class Frames(AsyncIterator[Frame]):
     """Only the frames of a face; what else it tells is passed over."""
 
-    def __init__(self, face: Face) -> None:
+    def __init__(self, face: Told) -> None:
         self.face = face
 
     async def __anext__(self) -> Frame:

@@ -143,6 +143,7 @@ async def _stream(
             life=bridge.life(a.life),
             seed=a.seed,
             token=a.token,
+            record=a.record,
         ) as face,
     ):
         return await animate(face, samples, on_frame, on_link)

@@ -134,6 +134,7 @@ async def _stream(a: argparse.Namespace, mic: Microphone, bridge: Bridge) -> Non
                     life=bridge.life(a.life),
                     seed=a.seed,
                     token=a.token,
+                    record=a.record,
                 ) as face,
                 mic,
             ):

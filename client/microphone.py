@@ -16,25 +16,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from client.devices import Device, choose, listed, portaudio
 from kfusion.audio import MAX_RATE, MIN_RATE
-from kfusion.errors import MicrophoneError, MissingExtra
+from kfusion.errors import MicrophoneError
 
 if TYPE_CHECKING:
     from client.sdk import Face
 
 BLOCK_MS: Final = 20
 QUEUE_S: Final = 2.0
-
-
-@dataclass(frozen=True)
-class Device:
-    """An input device as PortAudio lists it."""
-
-    index: int
-    name: str
-    channels: int
-    rate: int
-    default: bool
 
 
 @dataclass(frozen=True)
@@ -100,55 +90,9 @@ class CaptureClock:
         return lost
 
 
-def portaudio() -> Any:
-    """The sounddevice module. Raises :class:`~kfusion.errors.MissingExtra`, saying what to do."""
-    try:
-        import sounddevice
-    except ImportError:
-        raise MissingExtra(
-            "the sounddevice package is not installed; pip install 'kfusion[client]'"
-        ) from None
-    except OSError:
-        raise MissingExtra(
-            "the PortAudio library is not installed; on Debian or Ubuntu: apt install libportaudio2"
-        ) from None
-    return sounddevice
-
-
 def devices() -> list[Device]:
     """Every input device. Raises :class:`~kfusion.errors.MissingExtra`."""
-    sd = portaudio()
-    default = sd.default.device[0]
-    return [
-        Device(
-            index, d["name"], d["max_input_channels"], round(d["default_samplerate"]),
-            index == default,
-        )
-        for index, d in enumerate(sd.query_devices())
-        if d["max_input_channels"] > 0
-    ]  # fmt: skip
-
-
-def choose(found: list[Device], wanted: str | int | None) -> Device:
-    """The device of an index or of a name, or a part of one in any case; None: the default.
-
-    Raises :class:`~kfusion.errors.MicrophoneError` for none, or for several that fit a name.
-    """
-    if not found:
-        raise MicrophoneError("no input device; wanted a microphone that is plugged in")
-    listed = "; ".join(f"{d.index} {d.name}" for d in found)
-    if wanted is None:
-        return next((d for d in found if d.default), found[0])
-    text = str(wanted)
-    if text.isdecimal():
-        fits = [d for d in found if d.index == int(text)]
-    else:
-        fits = [d for d in found if d.name == text]
-        fits = fits or [d for d in found if text.casefold() in d.name.casefold()]
-    if len(fits) != 1:
-        problem = "is no input device" if not fits else "fits several input devices"
-        raise MicrophoneError(f"{text!r} {problem}; wanted one of: {listed}")
-    return fits[0]
+    return listed("input")
 
 
 class Microphone:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import AsyncGenerator, Iterable, Mapping
+from pathlib import Path
 from typing import Literal, cast
 
 from numpy.typing import ArrayLike
@@ -22,6 +23,7 @@ from client.face import Face
 from client.link import Link
 from client.protocol import ClientStream
 from client.reconnect import Backoff, Reconnection
+from client.record import Recorder
 from client.transports import Opener, Transport, open_websocket
 from client.words import identity_of
 from kfusion import wire
@@ -55,6 +57,7 @@ async def connect(
     open_timeout: float = 10.0,
     transport: Transport | Opener | None = None,
     clock: Clock | None = None,
+    record: str | Path | None = None,
 ) -> AsyncGenerator[Face, None]:
     """Opens a stream; leaving the block closes it.
 
@@ -71,7 +74,8 @@ async def connect(
     what is still to be spoken, and what is past becomes silence, so that it does not fall behind.
     ``open_timeout`` in seconds, for connecting and for the answer. ``transport``: instead of a
     WebSocket, e.g. :class:`client.memory.MemoryTransport` in tests; or a function that opens one,
-    for reconnecting needs another.
+    for reconnecting needs another. ``record``: a file for every message of the stream, without
+    tokens (record.py).
 
     Raises :class:`~kfusion.errors.ConnectionFailed`, ``Busy`` (with ``retry_after_s``),
     ``Unauthorized``, or ``BadMessage``, ``BadEmotion``, ``BadIdentity`` for a bad option.
@@ -108,11 +112,19 @@ async def connect(
     stream = ClientStream(
         start, fill_silence=fill_silence, reconnects=reconnection is not None, resend=resend
     )
-    stream.open()  # tells a bad option before a server is asked
-    first = cast(Transport, transport) if opener is None else await opener()
-    face = Face(stream, Link(stream, first, reconnection), clock)
-    try:
-        await face.open(open_timeout)
-        yield face
-    finally:
-        await face.close()
+    stream.open()  # tells a bad option before a server is asked, or a file is written
+    recorder = None if record is None else Recorder(record, url, token, clock.now)
+    if recorder is not None and opener is not None:
+        opener = recorder.opener(opener)
+        if reconnection is not None:
+            reconnection.opener = opener
+    with recorder or contextlib.nullcontext():
+        first = cast(Transport, transport) if opener is None else await opener()
+        if recorder is not None and opener is None:
+            first = recorder.transport(first)
+        face = Face(stream, Link(stream, first, reconnection), clock)
+        try:
+            await face.open(open_timeout)
+            yield face
+        finally:
+            await face.close()

@@ -50,6 +50,10 @@ class MicrophoneError(KFusionError):
     """There is no such input device, or it cannot be opened."""
 
 
+class SpeakerError(KFusionError):
+    """There is no such output device, it cannot be opened, or it stopped playing."""
+
+
 class BadOptions(KFusionError):
     """Options that a program cannot run with, alone or together."""
 

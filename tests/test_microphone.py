@@ -19,18 +19,10 @@ from hypothesis import strategies as st
 
 from client import Backoff, Frame, Reconnecting, Resumed, connect
 from client.__main__ import arguments, main
+from client.devices import Device, choose, portaudio
 from client.live import talk
 from client.memory import MemoryTransport, PretendServer
-from client.microphone import (
-    Block,
-    BlockQueue,
-    CaptureClock,
-    Device,
-    Microphone,
-    choose,
-    devices,
-    portaudio,
-)
+from client.microphone import Block, BlockQueue, CaptureClock, Microphone, devices
 from client.status import LatencyMeter, level_bar, link_line, status_line
 from kfusion import wire
 from kfusion.errors import ConnectionLost, MicrophoneError, MissingExtra
