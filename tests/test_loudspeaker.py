@@ -106,6 +106,7 @@ def test_what_the_loudspeaker_says_the_microphone_hears_and_the_lips_follow(
         assert mic.stderr is not None
         try:
             assert "listening to" in mic.stderr.readline()
+            told = ""
             for _ in range(3):  # a machine that stalls leaves the device without sound, and says so
                 told = finished(python("-m", "client", "say", clip, *url, "--out", said,
                                        environment=pulse))  # fmt: skip
