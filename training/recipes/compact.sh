@@ -45,3 +45,9 @@ python -m training.train @training/recipes/compact-on.args --threads 1 --out "$o
     --init "$out/run/model.safetensors" --licence "$licence" \
     --data "$out/grid_s1" "$out/grid_s1" "$out/grid_s1" "$out/grid_s1" "$out/grid_s1" \
     "$out/grid_s1_voices" "$out/grid_s1_voices" "$@"
+
+# And once more: his other voices as often as his own, and more voices behind them.
+python -m training.train @training/recipes/compact-more.args --threads 1 --out "$out/run-more" \
+    --init "$out/run-on/model.safetensors" --licence "$licence" \
+    --data "$out/grid_s1" "$out/grid_s1" "$out/grid_s1" "$out/grid_s1" "$out/grid_s1_voices" \
+    "$out/grid_s1_voices" "$out/grid_s1_voices" "$out/grid_s1_voices" "$out/grid_s1_voices" "$@"
