@@ -11,6 +11,7 @@ from kfusion.errors import SpeakerError
 from kfusion.wire import AudioFormat
 
 BLOCK_MS: Final = 20
+HELD_S: Final = 0.1  # by the device: a machine that stalls for less is not heard
 AHEAD_S: Final = 5.0  # no device says that what it takes now is heard later than that
 
 Fill = Callable[[int, float], bytes]
@@ -85,6 +86,7 @@ class Speaker:
             self._stream = self._sd.RawOutputStream(
                 samplerate=audio.rate,
                 blocksize=audio.rate * BLOCK_MS // 1000,
+                latency=HELD_S,
                 callback=play,
                 finished_callback=finished,
                 **self._options(audio),

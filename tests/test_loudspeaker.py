@@ -112,6 +112,8 @@ def test_what_the_loudspeaker_says_the_microphone_hears_and_the_lips_follow(
                                        environment=pulse))  # fmt: skip
                 if "underruns" not in told:
                     break
+            else:
+                pytest.skip("this machine lets the sound device run dry, three times out of three")
             assert "90 frames with their sound" in told
             mic.send_signal(signal.SIGINT)
             _, told = mic.communicate(timeout=30)
