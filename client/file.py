@@ -12,8 +12,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from client.asked import stream_as_asked
 from client.events import Frame, Reconnecting, Resumed
-from client.sdk import Face, connect
+from client.sdk import Face
 from client.sinks.bridge import Bridge
 from client.status import link_line
 from kfusion import wire
@@ -130,21 +131,8 @@ async def _stream(
 ) -> wire.End | None:
     async with (
         bridge,
-        connect(
-            a.url,
-            rate=rate,
-            format="f32le",  # as it was read: nothing is rounded on the way
-            hop=a.hop,
-            lookahead=a.lookahead,
-            mode="file",
-            identity=a.face,
-            emotion=a.emotion,
-            outputs=bridge.outputs,
-            life=bridge.life(a.life),
-            seed=a.seed,
-            token=a.token,
-            record=a.record,
-        ) as face,
+        # As it was read: nothing is rounded on the way.
+        stream_as_asked(a, bridge, rate=rate, format="f32le", mode="file") as face,
     ):
         return await animate(face, samples, on_frame, on_link)
 

@@ -11,9 +11,10 @@ from contextlib import ExitStack
 from types import FrameType
 from typing import Final
 
+from client.asked import stream_as_asked
 from client.events import Frame, Reconnecting, Resumed
 from client.microphone import Microphone, devices
-from client.sdk import Face, connect
+from client.sdk import Face
 from client.sinks.bridge import Bridge
 from client.status import LatencyMeter, link_line, status_line
 from kfusion import wire
@@ -123,19 +124,7 @@ async def _stream(a: argparse.Namespace, mic: Microphone, bridge: Bridge) -> Non
         try:
             async with (
                 bridge,
-                connect(
-                    a.url,
-                    rate=mic.rate,
-                    hop=a.hop,
-                    lookahead=a.lookahead,
-                    identity=a.face,
-                    emotion=a.emotion,
-                    outputs=bridge.outputs,
-                    life=bridge.life(a.life),
-                    seed=a.seed,
-                    token=a.token,
-                    record=a.record,
-                ) as face,
+                stream_as_asked(a, bridge, rate=mic.rate) as face,
                 mic,
             ):
                 show = Show(mic, face)

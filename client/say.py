@@ -9,9 +9,9 @@ from contextlib import ExitStack
 
 import soxr
 
+from client.asked import stream_as_asked
 from client.events import Event, Frame, Reconnecting, Resumed
 from client.player import Player
-from client.sdk import connect
 from client.sinks.bridge import Bridge
 from client.speaker import Speaker
 from client.status import link_line
@@ -48,19 +48,7 @@ async def _say(
 ) -> None:
     async with (
         bridge,
-        connect(
-            a.url,
-            rate=rate,
-            hop=a.hop,
-            lookahead=a.lookahead,
-            identity=a.face,
-            emotion=a.emotion,
-            outputs=bridge.outputs,
-            life=bridge.life(a.life),
-            seed=a.seed,
-            token=a.token,
-            record=a.record,
-        ) as face,
+        stream_as_asked(a, bridge, rate=rate) as face,
         Player(face, speaker, lead_s=a.lead / 1000) as player,
     ):
         print(f"speaking through {speaker.name} at {rate} Hz; Ctrl-C ends", file=sys.stderr)

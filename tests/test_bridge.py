@@ -424,7 +424,7 @@ async def test_a_microphone_drives_a_program_and_a_file_loses_nothing(
     listeners: list[Listener],
 ) -> None:
     transport = MemoryTransport(PretendServer())
-    monkeypatch.setattr("client.live.connect", partial(connect, transport=transport))
+    monkeypatch.setattr("client.asked.connect", partial(connect, transport=transport))
     out = tmp_path / "frames.jsonl"
     to = ["--to", f"osf://{listeners[0].place}", "--to", f"vmc://{listeners[1].place}?vrm=1"]
     talking = asyncio.create_task(talk(arguments(["mic", "--out", str(out), *to, "--seed", "3"])))

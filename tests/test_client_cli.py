@@ -328,7 +328,7 @@ def test_a_stream_that_is_lost_for_good_leaves_no_file(
     speech: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cables = Cables(PretendServer(resume_s=0.05), [(3, 9), *[(0, 0)] * 99])
-    monkeypatch.setattr("client.file.connect", partial(connect, transport=cables))
+    monkeypatch.setattr("client.asked.connect", partial(connect, transport=cables))
     assert main(["file", str(speech), "--out", str(speech.parent / "frames.jsonl")]) == 1
     told = capsys.readouterr().err.splitlines()
     assert told[0].startswith("kfusion-client: connection lost, trying again in ")

@@ -340,7 +340,7 @@ async def test_the_command_streams_until_it_is_interrupted_and_keeps_every_frame
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     transport = MemoryTransport(PretendServer())
-    monkeypatch.setattr("client.live.connect", partial(connect, transport=transport))
+    monkeypatch.setattr("client.asked.connect", partial(connect, transport=transport))
     out = tmp_path / "frames.jsonl"
     talking = asyncio.create_task(talk(arguments(["mic", "--out", str(out)])))
     async with asyncio.timeout(20):
@@ -390,7 +390,7 @@ async def test_the_command_goes_on_after_a_lost_connection_and_says_so(
 ) -> None:
     cables = Cables(PretendServer(resume_s=30), [])
     again = partial(connect, transport=cables, reconnect=Backoff(first_s=0.0))
-    monkeypatch.setattr("client.live.connect", again)
+    monkeypatch.setattr("client.asked.connect", again)
     out = tmp_path / "frames.jsonl"
     await heard_by_the_command(device, cables, out)
     assert len(cables.opened) == 2
@@ -410,7 +410,7 @@ async def test_of_a_stream_that_is_lost_for_good_the_frames_that_came_are_kept(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     cables = Cables(PretendServer(resume_s=0.05), [])
-    monkeypatch.setattr("client.live.connect", partial(connect, transport=cables))
+    monkeypatch.setattr("client.asked.connect", partial(connect, transport=cables))
     out = tmp_path / "frames.jsonl"
     with pytest.raises(ConnectionLost, match=r"no other one went on within 0\.05 s"):
         await heard_by_the_command(device, cables, out, cut_for_good=True)
