@@ -26,7 +26,7 @@ CLOSE_S: Final = 10.0  # for a client to take what it is still owed
 REPLACED: Final = 4409  # another connection has resumed the session
 MESSAGE_S: Final = 5e-5  # about what a message costs the loop before the session has it ...
 BYTE_S: Final = 2e-9  # ... and each byte of it
-TURN: Final = 8  # messages of one client before the next one has its turn; late, each one
+TURN: Final = 8  # messages of one client before the next one has its turn
 READ_BYTES: Final = 1 << 12
 """Bytes that asyncio reads at once (its own choice is 256 KiB): what lies in them is parsed before
 anybody else has their turn, and that may be a message every 8 bytes.
@@ -130,9 +130,10 @@ class Connection:
                 spent = MESSAGE_S + BYTE_S * len(message) + self.driver.spent
                 self.driver.spent = 0.0
                 self.turns.spend(self.share, spent)
-                if count % TURN == 0:
+                turn_over = count % TURN == 0
+                if turn_over:
                     await self.turns.wait(self.share)
-                if count % TURN == 0 or not self.driver.session.live:
+                if turn_over or not self.driver.session.live:
                     # Others have theirs, however much lies here already; of a file it is much.
                     await asyncio.sleep(0)
         except ConnectionClosed:

@@ -140,6 +140,7 @@ class Call:
     track: Speech
     open: asyncio.Event  # the data channel is
     ready: dict[str, Any]
+    ready_at: float  # when it came: the server's clock began a moment before
     said: list[dict[str, Any]] = field(default_factory=list)
     frames: dict[int, NDArray[np.float32]] = field(default_factory=dict)  # (68, 2) by n
     came: dict[int, float] = field(default_factory=dict)
@@ -194,7 +195,7 @@ async def calling(
     try:
         async with connect(url, max_size=1 << 22) as ws:
             await ws.send(json.dumps({"type": "start", "media": "webrtc", **start}))
-            call = Call(ws, pc, track, opened, json.loads(await ws.recv()))
+            call = Call(ws, pc, track, opened, json.loads(await ws.recv()), time.monotonic())
             assert call.ready["type"] == "ready", call.ready
             channel.on("message", call.received)
             channel.on("open", opened.set)
