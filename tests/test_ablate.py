@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from kfusion import config
-from tests.corpora import one_speaker
+from tests.corpora import one_speaker, talking, write_corpus
 from tests.test_model import SMALL
 from training import train
 from training.ablate import main, rows_of
@@ -46,5 +47,32 @@ def test_rows_are_made_once_resumed_and_printed(
     assert head.startswith("|  | M-LD | M-LVD | F-LD | F-LVD |")
     assert mlp.startswith("| repl MLP (2 seeds) | ") and "1.380 / 2.520 / 3.990 / 3.480" in mlp
     assert cao.startswith("| Cao et al., SpeechSyncNet (2 seeds) | ")
+    kept = (tmp_path / "runs" / "mlp-1" / "scores.json").read_text()
+    assert main([*command, "--only", "mlp-1", "--lookahead", "0", *options]) == 0
+    other = (tmp_path / "runs" / "mlp-1" / "scores.json").read_text()
+    assert json.loads(kept)["m_ld"] != json.loads(other)["m_ld"]  # scored anew
     assert main([*command, "--only", "chen-1"]) == 2
     assert "--only chen-1; wanted some of mlp-1, cao-1" in capsys.readouterr().err
+
+
+def test_what_only_trains_is_trained_on_and_not_scored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(config.PRESETS, "compact", SMALL)
+    corpus = one_speaker(tmp_path / "c")
+    more = write_corpus(tmp_path / "voices", [talking("other", 9)], {"other": "train"})
+    command = [
+        "--out",
+        str(tmp_path / "runs"),
+        "--rows",
+        "mlp",
+        "--threads",
+        "1",
+        "--device",
+        "cpu",
+    ]
+    options = ["--", "--steps", "1", "--batch", "4"]
+    assert main(["--data", str(corpus), str(more), *command, *options]) == 0
+    assert "| repl MLP | " in capsys.readouterr().out
+    assert main(["--data", str(more), *command, *options]) == 2
+    assert "voices: no validation clips among 1" in capsys.readouterr().err

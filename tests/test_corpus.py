@@ -15,7 +15,7 @@ from kfusion.errors import DataError
 from kfusion.landmarks import NEUTRAL, lip_gap
 from tests.corpora import one_speaker, talking, write_corpus
 from training.clips import Clip, at_30fps, at_times
-from training.corpus import Corpus, CorpusWriter, Header, fingerprint, open_corpora
+from training.corpus import Corpus, CorpusWriter, Header, fingerprint, of_side, open_corpora
 from training.splits import LeakError
 
 HEADER = Header(source="made", layout="made", split_by="clip", seed=0, share=0.1, held_out=[])
@@ -202,6 +202,43 @@ def test_a_leak_is_an_error_within_a_corpus_and_between_corpora(tmp_path: Path) 
     there = write_corpus(tmp_path / "there", [talking("x", 5)], {"x": "validation"})
     with pytest.raises(LeakError, match="recordings"):
         open_corpora([here, there])
+
+
+def test_whom_a_corpus_split_by_clip_trains_on_is_no_stranger_to_another(tmp_path: Path) -> None:
+    people = [talking(f"{who}{k}", 10 * i + k, speaker=who)
+              for i, who in enumerate("ab") for k in range(2)]  # fmt: skip
+    several = write_corpus(tmp_path / "several", people)
+    (held_out,) = {e.speaker for e in Corpus(several).of("validation")}
+    for who, leaks in (("a", held_out == "a"), ("b", held_out == "b")):
+        one = write_corpus(tmp_path / who, [talking("x", 5, speaker=who)], {"x": "train"})
+        if leaks:
+            with pytest.raises(LeakError, match=f"speakers {who} are both"):
+                open_corpora([one, several])
+        else:
+            open_corpora([one, several])
+
+
+def test_of_corpora_that_are_used_together_some_may_lack_a_side(tmp_path: Path) -> None:
+    one = Corpus(write_corpus(tmp_path / "one", [talking("a", 0)], {"a": "train"}))
+    two = Corpus(write_corpus(tmp_path / "two", [talking("b", 1)], {"b": "validation"}))
+    assert [e.name for _, e in of_side([one, two], "validation")] == ["b"]
+    assert [e.name for _, e in of_side([one, two], "all")] == ["a", "b"]
+    with pytest.raises(DataError, match="one: no validation clips among 1"):
+        of_side([one], "validation")
+
+
+def test_an_emotional_clip_knows_its_speakers_neutral_face_in_its_own_crop(tmp_path: Path) -> None:
+    plain = talking("n", 0, speaker="a", emotion="neutral")
+    smiling = talking("h", 1, speaker="a", emotion="happy")
+    smiling.points[:, 48, 0] -= 7.0
+    smiling.points[:] = smiling.points * 1.1 + 5.0
+    others = [talking("x", 2, speaker="b", emotion="happy")]
+    corpus = Corpus(write_corpus(tmp_path / "c", [plain, smiling, *others]))
+    clips = {e.name: corpus.clip(e) for e in corpus.entries}
+    assert clips["n"].neutral is None and clips["x"].neutral is None
+    found = clips["h"].neutral
+    assert found is not None
+    np.testing.assert_allclose(found, plain.identity * 1.1 + 5.0, atol=0.05)
 
 
 def test_a_speakers_neutral_face_is_from_their_neutral_clips(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -16,14 +17,15 @@ import pytest
 import soundfile
 
 from kfusion.errors import DataError
+from kfusion.faces import TrackerError
 from kfusion.landmarks import NEUTRAL
 from tests.conftest import folder_of, voice
 from tests.drawn_video import MarkTracker, click_time, opening_time, write_clip, write_sound
 from training.clips import read_track
 from training.corpus import Corpus
+from training.making import Made, results
 from training.phones import INDEX
 from training.prepare import main, plan, prepare
-from training.track import TrackerError
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = (
@@ -163,7 +165,7 @@ def test_a_tracker_that_fails_ends_it_and_skips_no_clip(tmp_path: Path) -> None:
     source = tmp_path / "clips"
     source.mkdir()
     for n in range(2):
-        write_clip(source / f"{n}.mp4", seconds=0.4, click=0.2)
+        write_clip(source / f"{n}.mp4", seconds=0.4, click=0.1 + 0.1 * n)
     for processes in (1, 2):
         with pytest.raises(TrackerError, match="no weights here"):
             prepare(plan(source), tmp_path / "out", BrokenTracker, processes=processes)
@@ -344,19 +346,45 @@ def test_a_disk_that_fills_up_leaves_whole_clips_and_the_same_files_later(
 
 def test_stopped_by_the_keyboard_it_says_that_it_goes_on(tmp_path: Path) -> None:
     source, out = tracks(tmp_path / "tracks", 400), tmp_path / "out"
-    run = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, *command(source, out, "--processes", "2")],
         cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
-    index = out / "clips.jsonl"
-    give_up = time.monotonic() + 60
-    while time.monotonic() < give_up and not (index.exists() and index.stat().st_size):
-        pass
-    os.killpg(run.pid, signal.SIGINT)  # as a terminal does
-    _, said = run.communicate(timeout=30)
+    ) as run:  # fmt: skip
+        try:
+            index = out / "clips.jsonl"
+            give_up = time.monotonic() + 60
+            while time.monotonic() < give_up and not (index.exists() and index.stat().st_size):
+                time.sleep(0.005)
+            os.killpg(run.pid, signal.SIGINT)  # as a terminal does
+            _, said = run.communicate(timeout=30)
+        finally:
+            run.kill()
     assert run.returncode == 130
     assert "stopped; the same command goes on" in said and "Traceback" not in said
     assert main(command(source, out, "--processes", "1")[2:]) == 0
+
+
+@pytest.mark.parametrize("then", ["goes on", "stops"])
+def test_a_process_killed_half_way_through_its_answer_keeps_nobody_waiting(
+    tmp_path: Path, then: str
+) -> None:
+    """A clip of 4 s is more than a pipe holds, so its process is in the middle of sending it."""
+    sources = plan(tracks(tmp_path / "tracks", 8, seconds=4.0), held_out=["p2"]).found.clips
+    made = results(sources, None, 2)
+    assert isinstance(next(made), Made)
+    time.sleep(1.0)  # nothing is taken, and both are under way with what comes next
+    workers = [p.pid for p in multiprocessing.active_children() if p.name.startswith("Spawn")]
+    assert len(workers) == 2
+    for pid in workers:
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+    began = time.monotonic()
+    if then == "goes on":
+        with pytest.raises(TrackerError, match="a process was killed or crashed"):
+            list(made)
+    made.close()
+    assert time.monotonic() - began < 5.0
+    assert not set(workers) & {p.pid for p in multiprocessing.active_children()}
 
 
 def test_a_source_that_says_otherwise_now_wants_a_new_folder(tmp_path: Path) -> None:

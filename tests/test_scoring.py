@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from math import isnan
 from pathlib import Path
 
@@ -59,6 +60,14 @@ def test_the_label_is_given_only_where_asked_for(animator: Animator) -> None:
     given = predict_offline(animator, clip, 3, 3, emotion=True)
     assert np.array_equal(plain, animator.animate(clip.audio, 16_000, identity=clip.identity))
     assert np.abs(given - plain).max() > 1
+    # The label is that of training: a way from the speaker's neutral face, where it is known.
+    own = clip.identity + np.linspace(0, 3, 68)[:, None]
+    known = replace(clip, neutral=own)
+    felt = animator.animate(clip.audio, 16_000, emotion={"happy": 1.0}, identity=own)
+    np.testing.assert_array_equal(predict_offline(animator, known, 3, 3, emotion=True), felt)
+    streamed = predict_streamed(animator, known, 3, 3, emotion=True)
+    np.testing.assert_allclose(streamed, felt, atol=1e-4)
+    assert np.array_equal(predict_offline(animator, known, 3, 3), plain)
     for emotion in (None, "neutral"):
         clip = clip_of(2, emotion)
         assert np.array_equal(predict_offline(animator, clip, 3, 3, emotion=True), plain)

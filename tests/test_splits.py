@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kfusion.errors import DataError
-from training.splits import LeakError, check_no_leak, split_of_clip, split_of_speakers
+from training.splits import (
+    LeakError,
+    check_no_leak,
+    split_of_clip,
+    split_of_clips,
+    split_of_speakers,
+)
 
 NAMES = st.lists(st.text(min_size=1, max_size=8), min_size=2, max_size=40, unique=True)
 
@@ -35,6 +41,20 @@ def test_other_seeds_hold_out_others() -> None:
     sides = [[split_of_clip(c, seed) for c in clips] for seed in (0, 0, 1)]
     assert sides[0] == sides[1] != sides[2]
     assert 20 <= sides[0].count("validation") <= 60  # a tenth of 400
+
+
+@given(NAMES, st.integers(0, 99), st.floats(0.0, 0.5))
+def test_of_a_few_clips_one_is_held_out_and_of_many_those_that_are_drawn(
+    names: list[str], seed: int, share: float
+) -> None:
+    split = split_of_clips(names, seed, share)
+    drawn = {n: split_of_clip(n, seed, share) for n in names}
+    if "validation" in drawn.values():
+        assert split == drawn
+    else:
+        assert list(split.values()).count("validation") == 1
+    assert split_of_clips(names[::-1], seed, share) == split
+    assert split_of_clips(names[:1], 0, 0.0) == {names[0]: "train"}
 
 
 def test_speakers_can_be_held_out_by_name() -> None:

@@ -14,15 +14,17 @@ import torch
 
 from kfusion.errors import DataError
 from kfusion.landmarks import NEUTRAL, lip_gap
+from kfusion.runtime import WEIGHTS, Animator
 from tests.conftest import voice
 from tests.corpora import one_speaker, write_corpus
 from training import teacher
 from training.clips import Clip
 from training.corpus import Corpus
-from training.label import label
+from training.label import ByModel, ByPhones, label
 from training.label import main as label_main
 from training.phones import INDEX, PHONES, Track, spans
 from training.splits import Split, split_of_clip
+from training.subject import open_engine
 from training.teacher import NEAREST, Teacher, borrowed, frame_times, frames_of, speak
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -196,7 +198,9 @@ def test_labels_are_what_the_teacher_says_on_its_own_face(
     taught: Teacher, source: Path, tmp_path: Path
 ) -> None:
     teacher.save(taught, tmp_path / "t.safetensors")
-    corpus = label(source, table(source), r"^(\w+)-", tmp_path / "t.safetensors", tmp_path / "out")
+    corpus = label(
+        source, r"^(\w+)-", ByPhones(table(source), tmp_path / "t.safetensors"), tmp_path / "out"
+    )
     assert [e.name for e in corpus.entries] == [f"{w}-{n}" for w in SPEAKERS for n in range(2)]
     assert [(s.name, s.reason) for s in corpus.skipped] == [("amy-9", "is shorter than a frame")]
     assert corpus.header.split_by == "speaker"
@@ -225,7 +229,7 @@ def test_a_speaker_that_is_asked_for_wrongly_is_told(
     source: Path, untaught: Path, tmp_path: Path, speaker: str, what: str
 ) -> None:
     with pytest.raises(DataError, match=what):
-        label(source, table(source), speaker, untaught, tmp_path / "out")
+        label(source, speaker, ByPhones(table(source), untaught), tmp_path / "out")
 
 
 def test_the_same_recording_is_not_labelled_on_both_sides(
@@ -237,7 +241,7 @@ def test_the_same_recording_is_not_labelled_on_both_sides(
     text = table(source).read_text()
     same = "".join(f"{li}\n" for li in text.splitlines() if li.startswith("amy-0\t"))
     table(source).write_text(text + same.replace("amy-0", f"{other}-0"))
-    corpus = label(source, table(source), r"^(\w+)-", untaught, tmp_path / "out")
+    corpus = label(source, r"^(\w+)-", ByPhones(table(source), untaught), tmp_path / "out")
     reasons = {s.name: s.reason for s in corpus.skipped}
     assert "the same recording as amy-0" in reasons[f"{other}-0"]
 
@@ -246,24 +250,35 @@ def test_stopped_in_the_middle_it_goes_on_and_ends_with_the_same_files(
     source: Path, untaught: Path, tmp_path: Path
 ) -> None:
     whole, torn = tmp_path / "whole", tmp_path / "torn"
-    label(source, table(source), r"^(\w+)-", untaught, whole)
+    label(source, r"^(\w+)-", ByPhones(table(source), untaught), whole)
     third = source / "ben-0.wav"
     sound = third.read_bytes()
     third.write_bytes(b"torn")
     with pytest.raises(DataError, match=r"ben-0\.wav: cannot be read"):
-        label(source, table(source), r"^(\w+)-", untaught, torn)
+        label(source, r"^(\w+)-", ByPhones(table(source), untaught), torn)
     assert (torn / "clips.jsonl").read_bytes().count(b"\n") == 2
     for file in ("audio.i16", "points.i16", "phones.u8"):  # as a kill leaves them
         with (torn / file).open("ab") as more:
             more.write(b"half a clip")
     third.write_bytes(sound)
-    label(source, table(source), r"^(\w+)-", untaught, torn)
+    label(source, r"^(\w+)-", ByPhones(table(source), untaught), torn)
     assert {f.name for f in whole.iterdir()} == {f.name for f in torn.iterdir()}
     for file in whole.iterdir():
         assert file.read_bytes() == (torn / file.name).read_bytes(), file.name
     table(source).write_text(table(source).read_text() + "more\t0.0\t1.0\tAA\n")
     with pytest.raises(DataError, match="begun with other settings"):
-        label(source, table(source), r"^(\w+)-", untaught, torn)
+        label(source, r"^(\w+)-", ByPhones(table(source), untaught), torn)
+
+
+def test_labels_are_what_the_model_says_of_any_sound(source: Path, tmp_path: Path) -> None:
+    corpus = label(source, r"^(\w+)-", ByModel(WEIGHTS), tmp_path / "out")
+    assert "amy-unheard" in {e.name for e in corpus.entries}, "no phones are needed"
+    clip = corpus.clip(next(e for e in corpus.entries if e.name == "ben-1"))
+    sound, _ = soundfile.read(source / "ben-1.wav", dtype="float32")
+    said = Animator(open_engine(WEIGHTS)).animate(sound, 16_000, lookahead=15)
+    assert clip.phones is None and len(clip.points) == len(said)
+    np.testing.assert_allclose(clip.points, said, atol=0.05)
+    np.testing.assert_allclose(clip.identity, NEUTRAL, atol=0.02)
 
 
 def test_the_two_commands_teach_and_label(

@@ -270,6 +270,22 @@ def test_the_paper_preset_trains_from_a_local_wav2vec2(
     pretrained = load_file(source / "model.safetensors")
     assert torch.equal(frozen[name], pretrained[name.removeprefix("wav2vec2.model.")])
     assert not torch.equal(free[name], frozen[name])
+    # Its own masks and skipped layers would be drawn where no seed reaches.
+    stopped = tmp_path / "stopped"
+    real, saves = train.Run.save, []
+
+    def once(*a: object, **k: object) -> None:
+        saves.append(a)
+        real(*a, **k)  # pyright: ignore[reportArgumentType]
+        raise KeyboardInterrupt
+
+    options = (*more, "--finetune", "--save-every", "1")
+    whole = run(corpus, tmp_path / "whole", 2, *options)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(train.Run, "save", once)
+        run(corpus, stopped, 2, *options)
+    assert len(saves) == 1
+    assert same_bits(whole, run(corpus, stopped, 2, *options))
 
 
 @pytest.mark.usefixtures("small")
@@ -301,6 +317,24 @@ def test_a_full_disk_is_told_and_the_saved_state_stays(corpus: Path, tmp_path: P
     assert done.returncode == 2 and "kfusion-train: " in done.stderr, done.stderr
     assert "cannot be written" in done.stderr and "Traceback" not in done.stderr
     assert (out / "state.pt").read_bytes() == before and not list(out.glob("*.partial"))
+
+
+@pytest.mark.usefixtures("small")
+def test_a_checkpoint_that_could_not_be_written_is_made_again(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(corpus, tmp_path / "whole", 4)
+    real, out = train.save_network, tmp_path / "out"
+
+    def full(path: Path, network: train.Network, made: dict[str, object]) -> None:
+        if made["steps"] == 4:
+            raise OSError(28, "No space left on device")
+        real(path, network, made)
+
+    with monkeypatch.context() as patched, pytest.raises(DataError, match="No space"):
+        patched.setattr(train, "save_network", full)
+        run(corpus, out, 4)
+    assert same_bits(whole, run(corpus, out, 4))
 
 
 @pytest.mark.usefixtures("small")

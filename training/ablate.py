@@ -20,9 +20,11 @@ from pathlib import Path
 from statistics import mean
 from typing import Final
 
+from kfusion import __version__
 from kfusion.errors import DataError, KFusionError
+from kfusion.runtime import file_sha256
 from training import train
-from training.corpus import open_corpora
+from training.corpus import fingerprint, of_side, open_corpora
 from training.evaluate import score_checkpoint
 from training.networks import ABLATIONS, BASELINES, CHOICES
 from training.published import TABLE_2, VARIANTS
@@ -53,6 +55,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         prog="kfusion-ablate", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
+    p.add_argument("--version", action="version", version=f"kfusion {__version__}")
     p.add_argument("--data", type=Path, nargs="+", required=True, help="prepared corpora")
     p.add_argument("--out", type=Path, required=True, help="folder of the runs")
     p.add_argument("--rows", nargs="+", default=["table2"], choices=[*GROUPS, *TITLES])
@@ -90,12 +93,19 @@ def make(a: argparse.Namespace, row: str, seed: int) -> dict[str, float]:
     if a.device:
         options += ["--device", a.device]
     done = train.train(train.arguments(options))
-    if done.steps == 0 and scores.exists():
-        return json.loads(scores.read_text())
-    clips = (clip for corpus in open_corpora(a.data) for clip in corpus.clips("validation"))
+    held_out = of_side(open_corpora(a.data), "validation")
+    scored = {
+        "checkpoint": file_sha256(done.checkpoint),
+        "clips": fingerprint(entry for _, entry in held_out),
+        "hop": a.hop,
+        "lookahead": a.lookahead,
+    }
+    if scores.exists() and (kept := json.loads(scores.read_text())).get("scored") == scored:
+        return {name: kept[name] for name in COLUMNS}
+    clips = (corpus.clip(entry) for corpus, entry in held_out)
     found = score_checkpoint(done.checkpoint, clips, a.hop, a.lookahead)
     row_of = {name: float(found[name]) for name in COLUMNS}
-    scores.write_text(json.dumps(row_of))
+    scores.write_text(json.dumps({**row_of, "scored": scored}))
     return row_of
 
 
@@ -121,6 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     a = arguments(argv)
     results: dict[str, list[dict[str, float]]] = {}
     try:
+        of_side(open_corpora(a.data), "validation")  # else a row would train and not be scored
         for row, seed in jobs_of(a):
             print(f"{TITLES[row]}, seed {seed}", file=sys.stderr, flush=True)
             results.setdefault(row, []).append(make(a, row, seed))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -218,6 +219,6 @@ def describe(threads: int, device: str) -> dict[str, str]:
     }
     if device.startswith("cuda"):
         machine["device"] += f" ({torch.cuda.get_device_name(device)}), bfloat16"
-    if hasattr(os, "getloadavg"):
+    if sys.platform != "win32":
         machine["load before"] = f"{os.getloadavg()[0]:.2f}"
     return machine

@@ -39,7 +39,8 @@ class Clip:
     """``audio`` (N,) at 16 kHz in -1..1; ``points`` (T, 68, 2) at 30 fps in pixels of a 256 x 256
     crop; ``emotion`` is one of :data:`kfusion.emotion.EMOTIONS`, or None where it is not known;
     ``rest`` (68, 2), the face at rest as found in the source's own frames, and ``phones`` [steps],
-    a track of :mod:`training.phones`, where they are known.
+    a track of :mod:`training.phones`, where they are known; ``neutral`` (68, 2) in the same pixels,
+    the face at rest of the speaker's neutral clips, where this one is not neutral.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Clip:
     level: int | None = None
     rest: Points | None = None
     phones: NDArray[np.uint8] | None = None
+    neutral: Points | None = None
 
     @cached_property
     def identity(self) -> Points:

@@ -291,10 +291,7 @@ class Corpus:
 
     def of(self, split: Which) -> list[Entry]:
         """The entries of one side; DataError where there is none."""
-        some = [e for e in self.entries if split in ("all", e.split)]
-        if not some:
-            raise DataError(f"{self.folder}: no {split} clips among {len(self.entries)}")
-        return some
+        return [entry for _, entry in of_side([self], split)]
 
     def sound(self, entry: Entry, first: int, count: int) -> NDArray[np.float32]:
         """``count`` samples from ``first`` of the clip on, zeros before it and after it."""
@@ -326,7 +323,17 @@ class Corpus:
             entry.level,
             self.clip_identity(entry),
             self.phones(entry),
+            self.clip_neutral(entry),
         )
+
+    def clip_neutral(self, entry: Entry) -> NDArray[np.float64] | None:
+        """The speaker's face at rest in their neutral clips, (68, 2) in the pixels of this clip
+        (:attr:`Clip.neutral`); None for a clip that is neutral itself, and where there are none.
+        """
+        if entry.emotion in (None, "neutral") or entry.speaker not in self.neutral:
+            return None
+        back = to_canonical(self.clip_identity(entry)).inverse
+        return back.apply(self.neutral[entry.speaker])
 
     def clip_identity(self, entry: Entry) -> NDArray[np.float64]:
         """The clip's own face at rest, (68, 2) in its pixels (:attr:`Clip.identity`)."""
@@ -359,16 +366,30 @@ class Corpus:
 def check_splits(corpora: Sequence[Corpus]) -> None:
     """Raises :class:`~training.splits.LeakError` where corpora, alone or together, leak.
 
-    Of a corpus split by clip the one speaker is on both sides, and that is said in its header.
+    Of a corpus split by clip the one speaker is on both sides, and that is said in its header;
+    but one whom it trains on is no stranger to the others.
     """
     speakers: dict[Split, set[str]] = {"train": set(), "validation": set()}
     recordings: dict[Split, set[str]] = {"train": set(), "validation": set()}
     for corpus in corpora:
         for entry in corpus.entries:
             recordings[entry.split].add(entry.sha256)
-            if corpus.header.split_by == "speaker":
+            if corpus.header.split_by == "speaker" or entry.split == "train":
                 speakers[entry.split].add(entry.speaker)
     check_no_leak(speakers, recordings)
+
+
+def of_side(corpora: Sequence[Corpus], split: Which) -> list[tuple[Corpus, Entry]]:
+    """The entries of one side of corpora that are used together, some of which may have none
+    there. DataError where none of them has one.
+    """
+    some = [(c, e) for c in corpora for e in c.entries if split in ("all", e.split)]
+    if not some:
+        raise DataError(
+            f"{', '.join(str(c.folder) for c in corpora)}: no {split} clips among "
+            f"{sum(len(c.entries) for c in corpora)}"
+        )
+    return some
 
 
 def fingerprint(entries: Iterable[Entry]) -> str:

@@ -20,12 +20,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from kfusion import emotion
 from kfusion.config import FPS, FRAMES, SAMPLE_RATE, WINDOW
-from kfusion.errors import DataError
 from kfusion.landmarks import MIRROR, align, mirrored, to_canonical
 from training import phones, sounds
 from training.augment import Augmentation, Sound, another_face, mixed, random_emotion
 from training.clips import at_times
-from training.corpus import Corpus, Entry, Which
+from training.corpus import Corpus, Entry, Which, of_side
 
 Array = NDArray[np.float32]
 STEPS: Final = np.arange(50) / 50
@@ -67,11 +66,14 @@ class Batch:
 
 @dataclass(frozen=True)
 class _Known:
-    """A clip: where it lies, and its face at rest (canonical)."""
+    """A clip: where it lies, its reference face at rest (canonical), and by how much the clip's
+    own face at rest differs from that: 0 but for clips with an emotion, whose reference is neutral.
+    """
 
     corpus: Corpus
     entry: Entry
     at_rest: Array
+    settled: Array
 
 
 class Windows(Dataset[tuple[Any, ...]]):
@@ -95,9 +97,7 @@ class Windows(Dataset[tuple[Any, ...]]):
     ) -> None:
         self.augmentation, self.seed, self.by_level = augmentation, seed, by_level
         self._sound = Sound(augmentation)
-        self.clips = [_known(c, e) for c in corpora for e in c.entries if split in ("all", e.split)]
-        if not self.clips:
-            raise DataError(f"{', '.join(str(c.folder) for c in corpora)}: no {split} clips")
+        self.clips = [_known(corpus, entry) for corpus, entry in of_side(corpora, split)]
         seconds = [max(1, round(k.entry.points[1] / FPS)) for k in self.clips]
         self._owner = np.repeat(np.arange(len(seconds)), seconds)
         self._part = np.concatenate([np.arange(s) for s in seconds])
@@ -147,7 +147,9 @@ class Windows(Dataset[tuple[Any, ...]]):
         target = self._target(clip, times * speed)
         spoken = self._phones(clip, (first / FPS + STEPS) * speed)
         if rng.random() < a.rest:
+            target -= clip.settled
             audio, target, mask, spoken = _to_rest(rng, audio, target, mask, spoken, times, end)
+            target += clip.settled
         if rng.random() < a.babble:
             audio = mixed(audio, self._babble(rng), rng.uniform(*a.babble_snr_db))
         audio = self._sound.augmented(rng, audio)
@@ -202,10 +204,11 @@ class Windows(Dataset[tuple[Any, ...]]):
 
 
 def _known(corpus: Corpus, entry: Entry) -> _Known:
-    own = corpus.clip_identity(entry)
-    if entry.emotion not in (None, "neutral") and entry.speaker in corpus.neutral:
-        own = corpus.neutral[entry.speaker]
-    return _Known(corpus, entry, to_canonical(own).apply(own).astype(np.float32))
+    own, neutral = corpus.clip_identity(entry), corpus.clip_neutral(entry)
+    reference = own if neutral is None else neutral
+    at_rest = to_canonical(reference).apply(reference).astype(np.float32)
+    settled = np.zeros_like(at_rest) if neutral is None else align(own[None], at_rest)[0] - at_rest
+    return _Known(corpus, entry, at_rest, settled.astype(np.float32))
 
 
 def _to_rest(
@@ -217,7 +220,9 @@ def _to_rest(
     times: NDArray[np.float64],
     end: float,
 ) -> tuple[Array, NDArray[np.float64], Array, phones.Track]:
-    """Sound that stops within the window, or holds no speech at all: the face comes to rest."""
+    """Sound that stops within the window, or holds no speech at all: the face comes to rest,
+    where the target, given from there, is 0.
+    """
     if rng.random() < 0.5:
         kind = rng.random()
         audio = np.zeros_like(audio)

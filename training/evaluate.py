@@ -23,14 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from kfusion import mp4
+from kfusion import __version__, mp4
 from kfusion.config import FRAMES
 from kfusion.errors import DataError
 from kfusion.runtime import WEIGHTS, Animator
 from kfusion.stream import HOPS
 from training import side_by_side
 from training.clips import Clip
-from training.corpus import Corpus, open_corpora
+from training.corpus import Corpus, of_side, open_corpora
 from training.figures import Strip, draw_overlay, pick
 from training.latency import draw_latency, latency_table, sweep
 from training.legacy import AUTHORS_BATCH
@@ -77,6 +77,7 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    p.add_argument("--version", action="version", version=f"kfusion {__version__}")
     p.add_argument("--data", type=Path, nargs="+", required=True, metavar="CORPUS")
     p.add_argument("--split", choices=["train", "validation", "all"], default="validation")
     p.add_argument("--checkpoint", type=Path, nargs="+", default=[WEIGHTS], metavar="FILE")
@@ -133,12 +134,12 @@ class Task:
         })  # fmt: skip
 
     def clips(self) -> Iterator[Clip]:
-        for corpus in self.corpora:
-            yield from corpus.clips(self.a.split)
+        for corpus, entry in of_side(self.corpora, self.a.split):
+            yield corpus.clip(entry)
 
     @property
     def count(self) -> int:
-        return sum(len(corpus.of(self.a.split)) for corpus in self.corpora)
+        return len(of_side(self.corpora, self.a.split))
 
     def predictor(
         self, animator: Animator, hop: int, lookahead: int, *, emotion: bool = False
@@ -149,8 +150,8 @@ class Task:
     @property
     def models(self) -> dict[str, Predict]:
         """The rows of the models; where clips are labelled also with the label given."""
-        entries = [e for corpus in self.corpora for e in corpus.of(self.a.split)]
-        labelled = any(e.emotion not in (None, "neutral") for e in entries)
+        entries = of_side(self.corpora, self.a.split)
+        labelled = any(e.emotion not in (None, "neutral") for _, e in entries)
         rows: dict[str, Predict] = {}
         for name, animator in self.animators.items():
             make = partial(self.predictor, animator, self.a.hop, self.a.lookahead)
@@ -175,10 +176,9 @@ class Task:
         return mean_displacement(tqdm(clips, desc="constant", unit="clip", disable=None))
 
     def find(self, name: str) -> Clip:
-        for corpus in self.corpora:
-            for entry in corpus.of(self.a.split):
-                if entry.name == name:
-                    return corpus.clip(entry)
+        for corpus, entry in of_side(self.corpora, self.a.split):
+            if entry.name == name:
+                return corpus.clip(entry)
         raise DataError(
             f"--video {name}: no {self.a.split} clip has this name; wanted one, or auto"
         )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kfusion.config import FPS
 from kfusion.landmarks import MOUTH, align, lip_gap
 from training.clips import Clip
-from training.corpus import Corpus, Entry, Which
+from training.corpus import Corpus, Entry, Which, of_side
 from training.metrics import landmark_distance
 
 PARTS: Final = (
@@ -45,7 +45,7 @@ def pick(corpora: Sequence[Corpus], split: Which, count: int) -> list[tuple[Corp
     """``count`` clips for figures: of different speakers and emotions where there are several,
     evenly over them.
     """
-    every = [(corpus, entry) for corpus in corpora for entry in corpus.of(split)]
+    every = of_side(corpora, split)
     firsts: dict[tuple[str, str | None], tuple[Corpus, Entry]] = {}
     for corpus, entry in every:
         firsts.setdefault((entry.speaker, entry.emotion), (corpus, entry))

@@ -1,10 +1,13 @@
-"""Gives sound that nobody filmed the landmarks that a teacher says its phones would have had.
+"""Gives sound that nobody filmed the landmarks that it would have had: those that a teacher says of
+its phones, or those that a model says of the sound itself (self-training; arXiv 1911.04252).
 
-    python -m training.label --teacher teacher.safetensors --source SPEECH --phones phones.tsv \\
+    python -m training.label --teacher teacher.safetensors --phones phones.tsv --source SPEECH \\
+        --speaker '^(\\d+)-' --out CORPUS
+    python -m training.label --model model.safetensors --source SPEECH \\
         --speaker '^(\\d+)-' --out CORPUS
 
-The corpus that it writes holds the phones too. Speakers are split by the first byte of their name's
-sha256: validation below 26.
+A corpus that a teacher made holds the phones too. Speakers are split by the first byte of their
+name's sha256: validation below 26.
 """
 
 from __future__ import annotations
@@ -12,24 +15,88 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
+from typing import Final, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
+from kfusion.audio import SAMPLE_RATE
 from kfusion.errors import DataError
-from kfusion.landmarks import Identity
-from kfusion.runtime import file_sha256
+from kfusion.landmarks import NEUTRAL_IDENTITY, Identity
+from kfusion.runtime import Animator, file_sha256
 from training import teacher
 from training.clips import SOUNDS, Clip, read_sound
 from training.corpus import Corpus, CorpusWriter, Header
-from training.phones import STEP, read_phones
+from training.phones import STEP, Track, read_phones
 from training.program import ended
 from training.splits import LeakError, split_of_clip
+from training.subject import open_engine
+
+LOOKAHEAD: Final = 15
+"""Frames: half a window, for a label need not be in time."""
 
 
-def label(source: Path, phones: Path, speaker: str, taught_by: Path, out: Path) -> Corpus:
-    """Every sound of a folder that the table has phones for; ``speaker`` is a regular expression
-    whose first group is the speaker in a clip's name, ``taught_by`` a teacher's file. What was
-    written with the same is gone on from.
+class Labeller(Protocol):
+    """Who says the landmarks: on the face ``rest``, made with ``files`` ({what: sha256})."""
+
+    rest: NDArray[np.float64]
+    files: dict[str, str]
+
+    def knows(self, name: str) -> bool: ...
+
+    def frames(
+        self, name: str, samples: NDArray[np.float32]
+    ) -> tuple[NDArray[np.floating], Track | None]:
+        """Landmarks (T, 68, 2) of samples at 16 kHz, and the phones where they are known."""
+        ...
+
+
+class ByPhones:
+    """The teacher of a file, for the sounds that a table has phones for.
+
+    Raises :class:`~kfusion.errors.DataError`.
+    """
+
+    def __init__(self, phones: Path, taught_by: Path) -> None:
+        self._tracks, self._model = read_phones(phones), teacher.load(taught_by)
+        self._face = Identity.from_points(self._model.rest.numpy())
+        self.rest = self._face.points
+        self.files = {"phones": file_sha256(phones), "teacher": file_sha256(taught_by)}
+
+    def knows(self, name: str) -> bool:
+        return name in self._tracks
+
+    def frames(
+        self, name: str, samples: NDArray[np.float32]
+    ) -> tuple[NDArray[np.floating], Track | None]:
+        spoken = self._tracks[name][: len(samples) // STEP]
+        return self._face.place(teacher.speak(self._model, spoken)), spoken
+
+
+class ByModel:
+    """The model of a file, on the neutral face, hearing half a second ahead; for any sound.
+
+    Raises :class:`~kfusion.errors.ModelError`.
+    """
+
+    def __init__(self, model: Path) -> None:
+        self._animator = Animator(open_engine(model, 1))
+        self.rest = NEUTRAL_IDENTITY.points
+        self.files = {"model": file_sha256(model)}
+
+    def knows(self, name: str) -> bool:
+        return True
+
+    def frames(
+        self, name: str, samples: NDArray[np.float32]
+    ) -> tuple[NDArray[np.floating], Track | None]:
+        return self._animator.animate(samples, SAMPLE_RATE, lookahead=LOOKAHEAD), None
+
+
+def label(source: Path, speaker: str, by: Labeller, out: Path) -> Corpus:
+    """Every sound of a folder that the labeller knows; ``speaker`` is a regular expression whose
+    first group is the speaker in a clip's name. What was written with the same is gone on from.
 
     Raises :class:`~kfusion.errors.DataError`.
     """
@@ -39,13 +106,10 @@ def label(source: Path, phones: Path, speaker: str, taught_by: Path, out: Path) 
         raise DataError(f"--speaker {speaker!r}: {error}") from None
     if not pattern.groups:
         raise DataError(f"--speaker {speaker!r}: wanted a group, as in '^(\\d+)-'")
-    tracks, model = read_phones(phones), teacher.load(taught_by)
-    sounds = sorted(f for f in source.iterdir() if f.suffix in SOUNDS and f.stem in tracks)
+    sounds = sorted(f for f in source.iterdir() if f.suffix in SOUNDS and by.knows(f.stem))
     if not sounds:
-        raise DataError(f"{source}: no sound that {phones} has phones for")
-    face = Identity.from_points(model.rest.numpy())
-    files = {"phones": file_sha256(phones), "teacher": file_sha256(taught_by)}
-    header = Header(source.resolve().name, "labelled", "speaker", 0, 0.1, [], files=files)
+        raise DataError(f"{source}: no sound, or none that the table has phones for")
+    header = Header(source.resolve().name, "labelled", "speaker", 0, 0.1, [], files=by.files)
     with CorpusWriter(out, header) as corpus:
         done = corpus.done
         for sound in tqdm(sounds, unit="clip", mininterval=5):
@@ -54,14 +118,13 @@ def label(source: Path, phones: Path, speaker: str, taught_by: Path, out: Path) 
             who = pattern.search(sound.stem)
             if who is None or who[1] is None:
                 raise DataError(f"{sound.stem}: --speaker {speaker!r} does not match")
-            samples, spoken = read_sound(sound), tracks[sound.stem]
-            spoken = spoken[: len(samples) // STEP]
-            frames = face.place(teacher.speak(model, spoken))
+            samples = read_sound(sound)
+            frames, spoken = by.frames(sound.stem, samples)
             if not len(frames):
                 corpus.skip(sound.stem, "is shorter than a frame")
                 continue
             clip = Clip(
-                sound.stem, samples, frames.astype(float), who[1], rest=face.points, phones=spoken
+                sound.stem, samples, frames.astype(float), who[1], rest=by.rest, phones=spoken
             )
             try:
                 corpus.add(clip, split_of_clip(who[1]))
@@ -72,7 +135,10 @@ def label(source: Path, phones: Path, speaker: str, taught_by: Path, out: Path) 
 
 
 def run(a: argparse.Namespace) -> None:
-    corpus = label(a.source, a.phones, a.speaker, a.teacher, a.out)
+    if (a.phones is None) != (a.teacher is None):
+        raise DataError("--teacher and --phones go together")
+    by = ByModel(a.model) if a.teacher is None else ByPhones(a.phones, a.teacher)
+    corpus = label(a.source, a.speaker, by, a.out)
     print(f"{a.out}: {len(corpus.entries)} clips")
 
 
@@ -80,9 +146,11 @@ def main() -> int:
     p = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    p.add_argument("--teacher", type=Path, required=True)
+    who = p.add_mutually_exclusive_group(required=True)
+    who.add_argument("--teacher", type=Path, help="from python -m training.teacher")
+    who.add_argument("--model", type=Path, help="from python -m training.train")
     p.add_argument("--source", type=Path, required=True, help="folder of sound files")
-    p.add_argument("--phones", type=Path, required=True, help="from python -m training.phones")
+    p.add_argument("--phones", type=Path, help="from python -m training.phones; for --teacher")
     p.add_argument(
         "--speaker", required=True, help="regular expression with a group, for a clip's name"
     )

@@ -6,24 +6,27 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections import deque
+import traceback
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Final
+from multiprocessing import connection
+from typing import Any, Final
 
 import numpy as np
 
 from kfusion.config import FPS, SAMPLE_RATE
 from kfusion.errors import DataError
+from kfusion.faces import TrackerError
+from kfusion.processes import interrupts_held
 from training.clips import Clip, Samples, read_track
 from training.layouts import Source
-from training.track import Tracker, TrackerError, track_video
+from training.track import Tracker, track_video
 from training.video import first_time, has_sound, sound
 
 LEAST_SOUND: Final = 0.5  # of a clip's pictures
 MakeTracker = Callable[[], Tracker]
+Pipe = Any  # multiprocessing's Connection, which has another class on Windows
 
 
 @dataclass(frozen=True)
@@ -89,13 +92,48 @@ def _labelled(clip: Clip, source: Source) -> Clip:
     )
 
 
-# A worker process owns one tracker, made once.
-_tracker: Tracker | None = None
+class _Worker:
+    """A process that owns one tracker and makes one clip at a time.
+
+    Its pipe is its own: where it is killed half-way through a clip's samples, the parent reads an
+    end. In a queue that processes share, as an executor's is, the parent would wait for the rest.
+    """
+
+    def __init__(self, make_tracker: MakeTracker | None) -> None:
+        context = multiprocessing.get_context("spawn")  # a forked process cannot use CUDA
+        self.pipe, its = context.Pipe()
+        self.process = context.Process(target=_serve, args=(its, make_tracker), daemon=True)
+        with interrupts_held():
+            self.process.start()
+        its.close()
+
+    def give(self, source: Source) -> None:
+        with suppress(OSError):  # it has ended, as take() will tell
+            self.pipe.send(source)
+
+    def take(self) -> Made | str | None:
+        """What it made; None from one whose tracker is loaded. Raises what failed there."""
+        try:
+            answer = self.pipe.recv()
+        except (EOFError, OSError):
+            raise TrackerError(
+                "a process was killed or crashed, perhaps for want of memory; what is written is "
+                "whole, and the same command goes on from it; wanted fewer --processes"
+            ) from None
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def end(self) -> None:
+        self.process.terminate()  # stopped half-way: nobody wants its clip
+        self.process.join()
+        self.process.close()
+        self.pipe.close()
 
 
-def _start_worker() -> None:
-    """Ctrl-C is the parent's to tell of; and a worker whose parent was killed ends too."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def _serve(pipe: Pipe, make_tracker: MakeTracker | None) -> None:
+    """A worker's life: Ctrl-C is its parent's to tell of, and with its parent it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it could not be held
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -104,18 +142,16 @@ def _start_worker() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def _load_worker(make_tracker: MakeTracker) -> None:
-    global _tracker  # noqa: PLW0603 - the process is the tracker's owner
-    if _tracker is None:
-        _tracker = make_tracker()
-
-
-def _work(source: Source, make_tracker: MakeTracker | None) -> Made | str:
-    if make_tracker is not None:
-        _load_worker(make_tracker)
-    return make(source, _tracker)
+    try:
+        tracker = make_tracker() if make_tracker else None
+        pipe.send(None)
+        while True:
+            pipe.send(make(pipe.recv(), tracker))
+    except (EOFError, ConnectionError):
+        pass
+    except Exception as error:
+        error.add_note(f"in a process of its own:\n{traceback.format_exc()}")
+        pipe.send(error)
 
 
 def results(
@@ -132,29 +168,31 @@ def results(
         tracker = make_tracker() if make_tracker else None
         yield from (make(source, tracker) for source in sources)
         return
-    others = set(multiprocessing.active_children())
-    # Spawned, because a forked process cannot use CUDA.
-    pool = ProcessPoolExecutor(
-        processes, multiprocessing.get_context("spawn"), initializer=_start_worker
-    )
+    workers: list[_Worker] = []
     try:
-        if make_tracker is not None:
-            # One alone first, so that weights are fetched once and what fails is told once.
-            pool.submit(_load_worker, make_tracker).result()
-        waiting: deque[Future[Made | str]] = deque()
-        for source in sources:
-            waiting.append(pool.submit(_work, source, make_tracker))
-            if len(waiting) == 2 * processes:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-        pool.shutdown()
-    except BrokenProcessPool:
-        raise TrackerError(
-            "a process was killed or crashed, perhaps for want of memory; what is written is "
-            "whole, and the same command goes on from it; wanted fewer --processes"
-        ) from None
+        workers.append(_Worker(make_tracker))
+        # One alone first, so that weights are fetched once and what fails is told once.
+        workers[0].take()
+        while len(workers) < processes:
+            workers.append(_Worker(make_tracker))  # each is known once it runs, and is ended
+        idle = workers[:1]
+        busy: dict[Pipe, tuple[_Worker, int]] = {w.pipe: (w, -1) for w in workers[1:]}
+        made: dict[int, Made | str] = {}
+        given = 0
+        for wanted in range(len(sources)):
+            while wanted not in made:
+                while idle and given < min(len(sources), wanted + 2 * processes):
+                    worker = idle.pop()
+                    worker.give(sources[given])
+                    busy[worker.pipe] = worker, given
+                    given += 1
+                for pipe in connection.wait(list(busy)):
+                    worker, which = busy.pop(pipe)
+                    result = worker.take()
+                    if result is not None:
+                        made[which] = result
+                    idle.append(worker)
+            yield made.pop(wanted)
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for worker in set(multiprocessing.active_children()) - others:
-            worker.terminate()  # stopped half-way: nobody wants its clip
+        for worker in workers:
+            worker.end()

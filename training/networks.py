@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from kfusion.checkpoint import load_model, save_model
+from kfusion.checkpoint import load_model, save_model, write_whole
 from kfusion.config import ModelConfig
 from kfusion.errors import CheckpointError
 from kfusion.model import KFusion
@@ -92,9 +92,7 @@ def save_network(path: Path, network: Network, provenance: dict[str, Any]) -> No
         "config": json.dumps(network.config.to_dict(), sort_keys=True),
         "provenance": json.dumps(provenance, sort_keys=True),
     }
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(save(tensors, metadata))
-    partial.replace(path)
+    write_whole(path, save(tensors, metadata))
 
 
 def load_network(path: Path) -> tuple[Network, dict[str, Any]]:

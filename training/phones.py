@@ -157,7 +157,7 @@ def read_phones(path: Path) -> dict[str, Track]:
     found: dict[str, list[tuple[int, int, int]]] = {}
     number = 1
     try:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             for line in csv.DictReader(file, delimiter="\t"):
                 number += 1
                 start, end = (round(float(line[name]) / STEP_S) for name in ("start_s", "end_s"))
@@ -199,7 +199,7 @@ def at(track: Track, seconds: NDArray[Any]) -> Track:
 def read_words(path: Path) -> dict[str, str]:
     """A table with the columns clip and words (tab-separated) -> words by clip."""
     try:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             lines = csv.DictReader(file, delimiter="\t")
             return {line["clip"]: line["words"] or "" for line in lines}
     except (OSError, KeyError, ValueError, csv.Error) as error:
@@ -214,7 +214,7 @@ def run(a: argparse.Namespace) -> None:
         raise DataError(f"{a.source}: no sound that {a.words} has words for")
     Aligner()  # says at once where pocketsphinx is not there
     without = 0
-    with a.out.open("w", newline="") as file:
+    with a.out.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, delimiter="\t", lineterminator="\n")
         table.writerow(["clip", "start_s", "end_s", "phone"])
         found = tracks_of(sounds, words, recognise=a.recognise, processes=a.processes)

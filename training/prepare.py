@@ -22,6 +22,7 @@ from pathlib import Path
 import msgspec
 from tqdm import tqdm
 
+from kfusion import __version__
 from kfusion.config import SAMPLE_RATE
 from kfusion.errors import DataError, KFusionError
 from kfusion.runtime import file_sha256
@@ -29,7 +30,7 @@ from training.corpus import Corpus, CorpusWriter, Header
 from training.layouts import LAYOUTS, Found, find
 from training.making import Made, MakeTracker, results
 from training.phones import Track, read_phones
-from training.splits import LeakError, Split, split_of_clip, split_of_speakers
+from training.splits import LeakError, Split, split_of_clips, split_of_speakers
 from training.track import FaceAlignmentTracker
 
 
@@ -87,7 +88,7 @@ def plan(
                 f"--held-out {' '.join(held_out)}: {source} has one speaker, {min(speakers)}, and "
                 "is split by clip; wanted no --held-out"
             )
-        splits: dict[str, Split] = {c.name: split_of_clip(c.name, seed, share) for c in found.clips}
+        splits: dict[str, Split] = split_of_clips((c.name for c in found.clips), seed, share)
     else:
         sides = split_of_speakers(speakers, seed, share, held_out)
         splits = {c.name: sides[c.speaker] for c in found.clips}
@@ -174,6 +175,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    p.add_argument("--version", action="version", version=f"kfusion {__version__}")
     p.add_argument("--source", type=Path, required=True, help="folder of video or tracks")
     p.add_argument("--out", type=Path, required=True, help="folder of the corpus")
     p.add_argument("--layout", choices=["auto", *LAYOUTS], default="auto")

@@ -117,13 +117,15 @@ def predict_offline(
 ) -> NDArray[np.float32]:
     """The clip's frames on the clip's own identity, windows in batches.
 
-    ``emotion``: the clip's label is given to the model at weight 1; without it it is neutral.
+    ``emotion``: the clip's label is given to the model at weight 1, with the speaker's neutral
+    face where it is known, as in training: the clip's own smiles already. Without it the emotion
+    is neutral.
     """
     return animator.animate(
         clip.audio,
         SAMPLE_RATE,
         emotion=label_of(clip) if emotion else None,
-        identity=clip.identity,
+        identity=identity_of(clip, emotion=emotion),
         hop=hop,
         lookahead=lookahead,
     )
@@ -133,7 +135,7 @@ def predict_streamed(
     animator: Animator, clip: Clip, hop: int, lookahead: int, *, emotion: bool = False
 ) -> NDArray[np.float32]:
     """:func:`predict_offline` the way a live session runs: 20 ms at a time, each window alone."""
-    face = Identity.from_points(clip.identity)
+    face = Identity.from_points(identity_of(clip, emotion=emotion))
     felt = emotions.vector(label_of(clip) if emotion else {})
     stitcher = Stitcher(hop, lookahead)
     frames = [np.zeros((0, 68, 2), np.float32)]
@@ -153,6 +155,11 @@ def live_windows(audio: Samples, hop: int, lookahead: int) -> Iterator[Window]:
     slider.finish()
     while (window := slider.take()) is not None:
         yield window
+
+
+def identity_of(clip: Clip, *, emotion: bool) -> NDArray[np.float64]:
+    """The face that a model is given for a clip, beside its label or without it."""
+    return clip.neutral if emotion and clip.neutral is not None else clip.identity
 
 
 def label_of(clip: Clip) -> dict[str, float]:

@@ -29,6 +29,16 @@ def split_of_clip(name: str, seed: int = 0, share: float = 0.1) -> Split:
     return "validation" if _draw(name, seed)[0] < round(256 * share) else "train"
 
 
+def split_of_clips(names: Iterable[str], seed: int = 0, share: float = 0.1) -> dict[str, Split]:
+    """:func:`split_of_clip` of several; where that holds none out, the first in the order of
+    sha256 is, unless it is the only one.
+    """
+    sides: dict[str, Split] = {name: split_of_clip(name, seed, share) for name in names}
+    if len(sides) > 1 and "validation" not in sides.values():
+        sides[min(sides, key=lambda name: _draw(name, seed))] = "validation"
+    return sides
+
+
 def split_of_speakers(
     speakers: Iterable[str], seed: int = 0, share: float = 0.1, held_out: Iterable[str] = ()
 ) -> dict[str, Split]:
@@ -36,7 +46,7 @@ def split_of_speakers(
     sha256 of seed and name.
 
     Raises :class:`~kfusion.errors.DataError` for an unknown name, for nobody left to train on,
-    and for fewer than two speakers, whom :func:`split_of_clip` is for.
+    and for fewer than two speakers, whom :func:`split_of_clips` is for.
     """
     everyone, wanted = sorted(set(speakers)), sorted(set(held_out))
     if len(everyone) < 2:

@@ -229,7 +229,7 @@ def write_csv(path: Path, results: Mapping[str, Result]) -> None:
 
 def write_lines(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
     """CSV with the first line's keys as its head; nan is left empty."""
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(lines[0]))
         writer.writeheader()
         for line in lines:

@@ -55,7 +55,10 @@ def synthesise(sentences: Sequence[str], out: Path, processes: int, seed: int = 
         return name, job[1]
 
     table = out / "words.tsv"
-    with table.open("w", newline="") as file, ThreadPoolExecutor(processes) as pool:
+    with (
+        table.open("w", newline="", encoding="utf-8") as file,
+        ThreadPoolExecutor(processes) as pool,
+    ):
         rows = csv.writer(file, delimiter="\t", lineterminator="\n")
         rows.writerow(["clip", "words"])
         jobs = pool.map(one, enumerate(sentences))

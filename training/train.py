@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
+from kfusion import __version__
 from kfusion.config import PRESETS, ModelConfig
 from kfusion.errors import DataError, KFusionError
 from kfusion.kan import KAN
@@ -72,6 +73,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         prog="kfusion-train", description=__doc__, fromfile_prefix_chars="@",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
+    p.add_argument("--version", action="version", version=f"kfusion {__version__}")
     p.add_argument("--data", type=Path, nargs="+", required=True,
                    help="prepared corpora; one named twice counts twice")  # fmt: skip
     p.add_argument("--out", type=Path, required=True, help="folder of the run")
@@ -315,9 +317,16 @@ def _train(a: argparse.Namespace, processes: Processes) -> Trained:
                     windows_per_s=speed, loader=waited / seconds,
                 )  # fmt: skip
                 if stop or step % a.save_every == 0 or step == steps:
-                    run.save(step, **parts)
                     made = {**provenance, "seed": a.seed, "steps": step}
-                    save_network(run.checkpoint, average, made)
+                    # The state last: what goes on from it writes the checkpoint again.
+                    try:
+                        save_network(run.checkpoint, average, made)
+                    except OSError as error:
+                        raise DataError(
+                            f"{run.checkpoint}: cannot be written ({error}); the state saved "
+                            "before is whole"
+                        ) from None
+                    run.save(step, **parts)
                     if held_out:
                         check = validation(average, held_out, weights, device)
                         run.validated(step, check)

@@ -1,6 +1,6 @@
 """Tries one checkpoint on everything that a bundled model must do::
 
-    python -m training.trial kfusion/weights/compact.safetensors --data ../shared/data --out trial/
+    python -m training.trial kfusion/weights/compact.safetensors --data DATA --out trial/
 
 DATA holds the sets grid_s1, grid_others, mead_speech, speakers, mead_expressions, voices,
 speechocean, librispeech and the table grid_s1_phones.tsv. It measures: each figure stands beside
