@@ -191,6 +191,8 @@ def read_audio(path: str | Path) -> tuple[Samples, int]:
     if not path.is_file():
         raise AudioFileError(f"{path}: no such file")
     samples, rate = _read_sndfile(path) or _read_av(path)
+    if not len(samples):
+        raise AudioFileError(f"{path}: holds no sound")
     if not np.isfinite(samples).all():
         raise AudioFileError(f"{path}: holds samples that are not finite")
     samples = np.clip(samples, -1, 1)
@@ -233,5 +235,5 @@ def _read_av(path: Path) -> tuple[Samples, int]:
     except FFmpegError as error:
         raise AudioFileError(f"{path}: cannot be read as sound ({error})") from None
     if not blocks:
-        raise AudioFileError(f"{path}: holds no sound")
+        return np.zeros(0, np.float32), rate
     return np.concatenate(blocks, axis=1).mean(axis=0, dtype=np.float32), rate

@@ -55,9 +55,18 @@ def save_model(path: Path, model: KFusion, provenance: dict[str, Any]) -> None:
         "normalisation": json.dumps(normalisation(), sort_keys=True),
         "provenance": json.dumps(provenance, sort_keys=True),
     }
+    write_whole(path, save(tensors, metadata))
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """A file of these bytes, or what was there before and an OSError."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(save(tensors, metadata))
-    partial.replace(path)
+    try:
+        partial.write_bytes(data)
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def load_model(path: Path) -> tuple[KFusion, dict[str, Any]]:

@@ -99,6 +99,33 @@ def lip_gap(points: NDArray[Any]) -> Any:
     return (lower - upper).mean(axis=-1)
 
 
+# How far a point follows the jaw when the mouth is shut: the share of the lip gap that it rises.
+_FOLLOWS: Final = {
+    67: 1.0, 66: 1.0, 65: 1.0, 59: 0.8, 58: 0.95, 57: 1.0, 56: 0.95, 55: 0.8, 4: 0.2, 5: 0.45,
+    6: 0.8, 7: 1.0, 8: 1.0, 9: 1.0, 10: 0.8, 11: 0.45, 12: 0.2,
+}  # fmt: skip
+
+
+def down_of(points: NDArray[Any]) -> NDArray[np.float64]:
+    """The unit vector from the brow to the chin of an upright or rolled face (68, 2)."""
+    x, y = points[45] - points[36]
+    return np.array([-y, x]) / np.hypot(x, y)
+
+
+def mouth_shut(points: NDArray[Any]) -> Points:
+    """The same face (68, 2) with its inner lips closed, the jaw raised with the lower lip; all
+    else stays, so a smile stays a smile.
+    """
+    shut = np.array(points, np.float64)
+    down = down_of(shut)
+    lower, upper = list(INNER_LOWER), list(INNER_UPPER)
+    gap = max(0.0, float(((shut[lower] - shut[upper]) @ down).mean()))
+    for i, share in _FOLLOWS.items():
+        shut[i] -= share * gap * down
+    shut[lower] = shut[upper]
+    return shut
+
+
 def mirrored(points: NDArray[Any], width: float = CROP) -> NDArray[Any]:
     """The index-swapped mirror image of (..., 68, 2) points about x = width / 2."""
     swapped = points[..., MIRROR, :].copy()

@@ -253,7 +253,8 @@ class KFusion(nn.Module):
 # - The emotion is a vector e per row in a gate 1 + W e, so that mixtures are possible; theirs is
 #   a label that cancels out at batch 1. (test_the_emotion_changes_its_own_row_and_no_other)
 # - The identity is the speaker's face at rest, not the window's own first frame: live there is no
-#   such frame. (test_training.py, test_an_identity_is_the_mouth_at_rest)
+#   such frame. (test_windows.py,
+#   test_the_identity_is_the_clips_face_at_rest_whatever_frame_a_window_begins_with)
 # - The output is the identity plus a displacement that starts at zero: an untrained network is a
 #   face at rest. (test_an_untrained_network_answers_the_identity)
 # - Landmarks are normalised by a similarity, so that place, size and roll of a face do not

@@ -28,6 +28,7 @@ from kfusion.audio import MAX_RATE, MIN_RATE, Samples, read_audio
 from kfusion.config import FRAMES, WINDOW, ModelConfig
 from kfusion.errors import BadAudio, CheckpointError, MissingExtra
 from kfusion.landmarks import NEUTRAL_IDENTITY, NEUTRAL_INTER_OCULAR, Identity
+from kfusion.score import Score
 from kfusion.stream import Stitcher, Window, windows_of
 
 WEIGHTS: Final = Path(__file__).parent / "weights" / "compact.safetensors"
@@ -277,7 +278,7 @@ class Animator:
         audio: str | Path | ArrayLike,
         rate: int | None = None,
         *,
-        emotion: Mapping[str, float] | None = None,
+        emotion: Mapping[str, float] | Score | None = None,
         identity: ArrayLike | None = None,
         hop: int = 3,
         lookahead: int = 3,
@@ -287,24 +288,29 @@ class Animator:
 
         ``audio`` is a file, or samples (N,) in -1..1 with their ``rate`` (8000-96000).
         ``identity`` (68, 2) is a face at rest in any coordinates, which the answer is in; without
-        one it is in pixels of the canonical 256 x 256 crop. ``emotion`` is {name: weight}. The
-        same as a stream of the same samples at this hop and look-ahead (frames).
+        one it is in pixels of the canonical 256 x 256 crop. ``emotion`` is {name: weight}, or a
+        :class:`~kfusion.score.Score` of emotions over time. The same as a stream of the same
+        samples at this hop and look-ahead (frames).
 
         Raises :class:`~kfusion.errors.AudioFileError`, ``BadAudio``, ``BadEmotion`` or
         ``BadIdentity``.
         """
         samples, rate = _samples(audio, rate)
         face = NEUTRAL_IDENTITY if identity is None else Identity.from_points(identity)
-        vector = emotions.vector(emotion or {})
+        track = (
+            emotion.track()
+            if isinstance(emotion, Score)
+            else emotions.EmotionTrack(emotions.vector(emotion or {}))
+        )
         stitcher = Stitcher(hop, lookahead)
         frames = [np.zeros((0, 68, 2), np.float32)]
         batches = _batched(windows_of(samples, rate, hop, lookahead), batch)
-        for windows, said in self._run(batches, face.canonical, vector):
+        for windows, said in self._run(batches, face.canonical, track):
             frames += [face.place(stitcher.push(w, s)) for w, s in zip(windows, said, strict=True)]
         return np.concatenate(frames)
 
     def _run(
-        self, batches: Iterator[list[Window]], face: NDArray[Any], vector: NDArray[Any]
+        self, batches: Iterator[list[Window]], face: NDArray[Any], track: emotions.EmotionTrack
     ) -> Iterator[tuple[list[Window], NDArray[np.float32]]]:
         """Each batch and what the engine says of it, in order, on all of its lanes."""
 
@@ -313,7 +319,7 @@ class Animator:
             return self.engine.step(
                 np.stack([w.audio for w in windows]),
                 np.repeat(face[None], rows, axis=0),
-                np.repeat(vector[None], rows, axis=0),
+                np.stack([track.at(w.last - 1) for w in windows]),
             )
 
         if self.engine.lanes == 1:

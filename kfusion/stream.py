@@ -56,7 +56,7 @@ class Slider:
     """Cuts the windows of one stream, W = lookahead + hop, lookahead + 2 hop, ...
 
     ``push``, ``push_silence`` and ``finish`` say what was received; ``take`` gives the next
-    window once its sound is in.
+    window once its sound is in, which ``prepare`` may have resampled a piece at a time.
     """
 
     def __init__(self, rate: int, hop: int, lookahead: int) -> None:
@@ -70,6 +70,8 @@ class Slider:
         self.next_end = lookahead + hop
         self.recent = np.zeros(WINDOW, np.float32)  # 16 kHz, ends before sample `known`
         self.known = 0
+        self.ahead: list[Samples] = []  # of the next window, from where the last one ended ...
+        self.reached = 0  # ... up to this sample at 16 kHz
 
     @property
     def received(self) -> int:
@@ -110,6 +112,7 @@ class Slider:
         """As if all that was received had been zeros; gives the next frame, ceil(A*30/R)."""
         self.queue.silence()
         self.recent[:] = 0
+        self.ahead, self.reached = [], 0
         self.floor = self.total
         while not self._useful(self.next_end):
             self.next_end += self.hop
@@ -131,10 +134,9 @@ class Slider:
         """The next window, or None until more is received."""
         if not self.ready:
             return None
-        end = self.next_end
-        stop = end * SAMPLE_RATE // FPS
-        start = max(self.known, stop - WINDOW)
-        new = resample(self.queue, self.rate, start, stop)
+        end, stop = self.next_end, self._stop
+        self.prepare(WINDOW)
+        new, self.ahead = np.concatenate(self.ahead), []
         kept = WINDOW - (stop - self.known)
         audio = np.zeros(WINDOW, np.float32)
         if kept > 0:
@@ -146,6 +148,22 @@ class Slider:
         self.next_end += self.hop
         self.queue.discard((stop * self.rate) // SAMPLE_RATE - 2 * self.delay - 2)
         return window
+
+    @property
+    def _stop(self) -> int:
+        """Where the next window ends, in samples at 16 kHz."""
+        return self.next_end * SAMPLE_RATE // FPS
+
+    def prepare(self, most: int) -> bool:
+        """Resamples at most so many samples, at 16 kHz, of the next window, which must be
+        ``ready``. Says whether they are all there now.
+        """
+        start = max(self.known, self._stop - WINDOW, self.reached)
+        stop = min(self._stop, start + most)
+        if stop > start or not self.ahead:
+            self.ahead.append(resample(self.queue, self.rate, start, stop))
+            self.reached = stop
+        return stop == self._stop
 
 
 class Stitcher:

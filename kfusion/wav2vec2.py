@@ -53,7 +53,9 @@ class Wav2Vec2(nn.Module):
 
     ``times`` (S,): seconds at the centres of the steps. A window is brought to zero mean and
     unit variance first, as the model's own feature extractor does. Frozen, it stays in
-    evaluation mode and keeps no gradients.
+    evaluation mode and keeps no gradients. Fine-tuned, it neither masks its features nor skips
+    layers, as transformers would: both draw from generators that no seed of a run reaches, and a
+    skipped layer has no gradient, which several processes wait for.
     """
 
     def __init__(self, architecture: str, frozen: bool) -> None:
@@ -68,6 +70,7 @@ class Wav2Vec2(nn.Module):
             config = transformers.Wav2Vec2Config(**json.loads(architecture))
         except (TypeError, ValueError) as error:
             raise CheckpointError(f"model config: wav2vec2 is no architecture ({error})") from None
+        config.apply_spec_augment, config.layerdrop = False, 0.0
         self.model: Wav2Vec2Model = transformers.Wav2Vec2Model(config)
         self.frozen = frozen
         self.width = int(config.hidden_size)

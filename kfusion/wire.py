@@ -173,6 +173,8 @@ class IdentitySet(Struct, frozen=True, tag_field="type", tag="identity"):
     id: str
     n: int
     points: list[Pair]
+    note: str | UnsetType = UNSET  # what was changed in a face that was found in a picture
+    seen: list[Pair] | UnsetType = UNSET  # and its points as they lie in the picture
 
 
 class MarkReached(Struct, frozen=True, tag_field="type", tag="mark"):
