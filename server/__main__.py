@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kfusion import __version__
 from kfusion.errors import KFusionError, MissingExtra
 from kfusion.runtime import ENGINES
 from server.config import ServerConfig
@@ -35,6 +36,7 @@ def between(low: int, high: int) -> Callable[[str], int]:
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="kfusion-server", description=__doc__)
+    p.add_argument("--version", action="version", version=f"kfusion {__version__}")
     p.add_argument("--host", default="127.0.0.1", help="address to bind (%(default)s)")
     p.add_argument(
         "--port",
@@ -116,6 +118,15 @@ def parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="let in only those whose .key file lies here",
     )
+    p.add_argument("--no-pictures", action="store_true", help="find no faces in clients' pictures")
+    p.add_argument(
+        "--identities",
+        type=Path,
+        metavar="FOLDER",
+        help="keep the faces that the token's holders put, at most "
+        f"{ServerConfig().limits.identities}, in files of 4 KB here; without it they are forgotten "
+        "when the server ends",
+    )
     p.add_argument(
         "--log-format", default="text", choices=["text", "json"], help="json: an object a line"
     )
@@ -127,7 +138,7 @@ def config_of(a: argparse.Namespace) -> ServerConfig:
     return ServerConfig(
         host=a.host,
         port=a.port,
-        token=a.token,
+        token=a.token or None,
         insecure=a.insecure,
         origins=tuple(origin.rstrip("/") for origin in a.origin),
         webrtc=not a.no_webrtc,
@@ -146,6 +157,8 @@ def config_of(a: argparse.Namespace) -> ServerConfig:
         max_sessions=a.max_sessions,
         max_per_address=a.max_per_address,
         max_batch=a.max_batch,
+        pictures=not a.no_pictures,
+        identities=a.identities,
     )
 
 

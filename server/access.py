@@ -37,10 +37,13 @@ def check_exposure(config: ServerConfig) -> None:
 
 
 def authorized(request: Request, token: str | None) -> bool:
-    """Whether a request shows the token, in its header or its query, if one is wanted."""
-    if token is None:
+    """Whether a request shows the token, in its header or its query, if one is wanted: an empty
+    one is none.
+    """
+    if not token:
         return True
-    header = request.headers.get("Authorization", "")
+    headers = request.headers.get_all("Authorization")
+    header = headers[0] if len(headers) == 1 else ""  # two do not say which is meant
     given = header.removeprefix("Bearer ") if header.startswith("Bearer ") else ""
     if not given:
         given = next(iter(parse_qs(urlsplit(request.path).query).get("token", [])), "")

@@ -3,35 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import logging
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from http import HTTPStatus
-from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import urlsplit
 
 from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.datastructures import Headers
 from websockets.exceptions import NegotiationError
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from kfusion import wire
 from kfusion.config import FPS
-from kfusion.errors import BadMessage, Busy, MissingExtra, Unauthorized, UnknownSession
+from kfusion.errors import (
+    BadMessage,
+    BadOptions,
+    Busy,
+    MissingExtra,
+    Unauthorized,
+    UnknownSession,
+)
+from kfusion.processes import allow_files
 from kfusion.runtime import make_engine
 from server.access import authorized, check_exposure, origin_allowed, tls
-from server.config import ServerConfig
-from server.driver import Driver, Link
+from server.config import USUAL, ServerConfig
+from server.doorway import Doorway
+from server.driver import Driver, Feeder, Link
 from server.engine import Lanes
 from server.identities import Identities
+from server.identity_files import IdentityFiles
 from server.kept import Kept
+from server.lateness import Lateness
 from server.logs import event
 from server.metrics import Metrics
+from server.page import Page, answer, viewer_folder
+from server.pictures import Pictures, can_look
 from server.places import RETRY_S, Places, network_of
 from server.session import Session, State
 from server.turns import Turns
@@ -49,29 +56,10 @@ BUSY_S: Final = 1.0  # for a newcomer to say that it goes on with a session that
 UNSTARTED: Final = 256  # connections beyond those that have a stream, in all ...
 UNSTARTED_EACH: Final = 16  # ... and of one address
 LAG_S: Final = 0.1  # the event loop's own usual lateness at which no stream is added
-LATE_S: Final = 0.02  # at which those who ask for much are read later
-SOON: Final = 10  # the last half second
 DOOR_RATE: Final = 30.0  # newcomers a second then
 DOOR_S: Final = 5.0  # at most
-LAG_EVERY_S: Final = 0.05
-LAGS: Final = 40  # the last two seconds
+HELLO_S: Final = 5.0  # for a newcomer's TLS, before which nothing counts it
 DRAIN_S: Final = 7.0  # for streams to be finished and taken once the server stops
-_TYPES: Final = {
-    ".html": "text/html; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".svg": "image/svg+xml",
-    ".png": "image/png",
-    ".json": "application/json",
-}
-
-
-def viewer_folder() -> Path | None:
-    """Where the page lies: found beside the client package, which is not imported."""
-    spec = importlib.util.find_spec("client")
-    places = spec.submodule_search_locations if spec else None
-    folder = Path(next(iter(places))) / "viewer" if places else None
-    return folder if folder and folder.is_dir() else None
 
 
 def make_peers(config: ServerConfig) -> Peers | None:
@@ -92,6 +80,36 @@ def make_peers(config: ServerConfig) -> Peers | None:
     return Peers(Ice(addresses, config.ice_servers))
 
 
+def make_pictures(config: ServerConfig, metrics: Metrics) -> Pictures | None:
+    """What finds faces in pictures; None where it is not wanted or not installed."""
+    if not config.pictures:
+        return None
+    if config.face_finder == USUAL and not can_look():
+        log.info("no faces from pictures: pip install 'kfusion[face]' adds them")
+        return None
+    return Pictures(metrics, config.face_finder)
+
+
+def _kept_faces(config: ServerConfig) -> IdentityFiles | None:
+    """Where identities are kept; raises :class:`~kfusion.errors.BadOptions`."""
+    if config.identities is None:
+        return None
+    if not config.token:
+        raise BadOptions(
+            "--identities keeps the faces of a token's holders (without a token they are their "
+            "sessions' own); wanted --token too"
+        )
+    return IdentityFiles(config.identities, config.token, config.limits.identities)
+
+
+def _identities(config: ServerConfig, kept: IdentityFiles | None) -> Identities:
+    if kept is None:
+        return Identities(config.limits.identities)
+    known = Identities(config.limits.identities, kept.save)
+    known.faces.update(kept.load())
+    return known
+
+
 class App:
     """Everything of one server that outlives a connection."""
 
@@ -109,14 +127,22 @@ class App:
         self.connections: dict[Link, str | None] = {}  # with their networks
         self.drivers: set[Driver] = set()
         self.kept: Kept[Driver] = Kept()
-        self.lags: deque[float] = deque(maxlen=LAGS)
-        self.lag = 0.0  # 95 % of them within
+        self.feeder = Feeder()
+        self.most, self.each = (
+            config.max_sessions + UNSTARTED,
+            config.max_per_address + UNSTARTED_EACH,
+        )
+        self.doorway = Doorway(self.most, self.each)
+        self.entering: dict[ServerConnection, str | None] = {}  # with their networks
+        self.lateness = Lateness()
         self.door = 0.0  # when the next newcomer may come in
         self.stopping = False
         self.empty = asyncio.Event()
-        self.identities = Identities(config.limits.identities)  # of the token's holders
+        self.kept_faces = _kept_faces(config)
+        self.identities = _identities(config, self.kept_faces)  # of the token's holders
+        self.pictures: Pictures | None = None  # before it serves
         self.peers: Peers | None = None  # before it serves
-        self.viewer = viewer_folder()
+        self.page = Page(viewer_folder())
         self.schema = wire.json_schema()
 
     # Plain HTTP
@@ -126,24 +152,35 @@ class App:
         try:
             path = urlsplit(request.path).path
         except ValueError:
-            return _answer(404, b"not found\n")
+            return answer(404, b"not found\n")
         if path == wire.PATH:
-            if self.crowded(network_of(connection.remote_address[0])):
-                self.metrics.refused.inc()
-                return _answer(503, b"busy\n", headers={"Retry-After": str(RETRY_S)})
-            if origin_allowed(request, self.config):
-                await self._door()
-                return None
-            return _answer(403, b"streams are not for pages of this origin; see --origin\n")
+            return await self._stream_asked_for(connection, request)
         pages: dict[str, Callable[[], Response]] = {
             "/health": self._health,
             "/ready": self._ready,
-            "/metrics": lambda: _answer(200, self.figures(), "text/plain; version=0.0.4"),
-            f"/v{wire.PROTOCOL}/schema.json": lambda: _answer(
+            "/metrics": lambda: answer(200, self.figures(), "text/plain; version=0.0.4"),
+            f"/v{wire.PROTOCOL}/schema.json": lambda: answer(
                 200, self.schema, "application/schema+json"
             ),
         }
-        return pages[path]() if path in pages else self._file(path)
+        return pages[path]() if path in pages else self.page.answer(path, request.headers)
+
+    async def _stream_asked_for(
+        self, connection: ServerConnection, request: Request
+    ) -> Response | None:
+        self.doorway.left(connection)
+        network = network_of(connection.remote_address[0])
+        if self.crowded(network):
+            self.metrics.refused.inc()
+            return answer(503, b"busy\n", headers={"Retry-After": str(RETRY_S)})
+        if not origin_allowed(request, self.config):
+            return answer(403, b"streams are not for pages of this origin; see --origin\n")
+        self.entering[connection] = network
+        try:
+            await self._door()
+        finally:
+            del self.entering[connection]
+        return None
 
     async def _door(self) -> None:
         """While the event loop is late, newcomers come in one by one: each costs as much as a
@@ -151,20 +188,20 @@ class App:
         """
         now = asyncio.get_running_loop().time()
         self.door = max(self.door, now)
-        if self.late():
+        if self.lateness.late():
             self.door += 1 / DOOR_RATE
         await asyncio.sleep(min(DOOR_S, self.door - now))
 
     def _health(self) -> Response:
         if self.engine.alive:
-            return _answer(200, b"ok\n")
-        return _answer(503, b"the inference thread has ended\n")
+            return answer(200, b"ok\n")
+        return answer(503, b"the inference thread has ended\n")
 
     def _ready(self) -> Response:
         reason = self._why_not()
         if reason is None:
-            return _answer(200, b"ready\n")
-        return _answer(503, f"busy: {reason}\n".encode(), headers={"Retry-After": str(RETRY_S)})
+            return answer(200, b"ready\n")
+        return answer(503, f"busy: {reason}\n".encode(), headers={"Retry-After": str(RETRY_S)})
 
     def figures(self) -> bytes:
         """The metrics as of now, in Prometheus' text format."""
@@ -176,27 +213,17 @@ class App:
         metrics.kept.set(lost)
         metrics.demand.set(self.places.demand)
         metrics.capacity.set(self.engine.capacity.windows_per_s)
-        metrics.loop_lag.set(self.lag)
+        metrics.loop_lag.set(self.lateness.most)
         return metrics.text()
-
-    def _file(self, path: str) -> Response:
-        name = "index.html" if path == "/" else path.removeprefix("/")
-        if self.viewer is not None:
-            # Only names that the folder lists: no path of a client's reaches the disk.
-            files = {p.name: p for p in self.viewer.iterdir() if p.suffix in _TYPES}
-            if name in files:
-                body = files[name].read_bytes()
-                return _answer(200, body, _TYPES[files[name].suffix])
-        return _answer(404, b"not found\n")
 
     # Who may come in
 
     def crowded(self, network: str | None) -> bool:
         """Whether there are too many connections for one more, streams or not."""
-        if self.stopping or len(self.connections) >= self.config.max_sessions + UNSTARTED:
+        networks = [*self.connections.values(), *self.entering.values()]
+        if self.stopping or len(networks) >= self.most:
             return True
-        each = self.config.max_per_address + UNSTARTED_EACH
-        return network is not None and sum(n == network for n in self.connections.values()) >= each
+        return network is not None and networks.count(network) >= self.each
 
     def _why_not(self) -> str | None:
         """What speaks against one more stream of the usual hop."""
@@ -207,21 +234,8 @@ class App:
     def _strained(self) -> str | None:
         if self.stopping:
             return "the server is stopping"
-        usual = sorted(self.lags)[len(self.lags) // 2] if self.lags else 0.0
+        usual = self.lateness.usual
         return f"the server is late by {usual * 1000:.0f} ms" if usual > LAG_S else None
-
-    def late(self) -> bool:
-        """Whether the event loop was late in the last half second."""
-        return max(islice(reversed(self.lags), SOON), default=0.0) > LATE_S
-
-    async def _watch_loop(self) -> None:
-        """Notes by how much the event loop is late, all the time."""
-        loop = asyncio.get_running_loop()
-        while True:
-            due = loop.time() + LAG_EVERY_S
-            await asyncio.sleep(LAG_EVERY_S)
-            self.lags.append(max(0.0, loop.time() - due))
-            self.lag = sorted(self.lags)[-1 - len(self.lags) // 20]
 
     # Streams
 
@@ -237,10 +251,11 @@ class App:
     async def stream(self, ws: ServerConnection) -> None:
         """One WebSocket's client from its handshake to its close."""
         address = str(ws.remote_address[0])
+        known = authorized(cast(Request, ws.request), self.config.token)
         identities = self.identities if self.config.token else None
         driver = self.enter(address, identities)
         connection = Connection(ws, driver, self.resume, self.turns, self.peers)
-        if not authorized(cast(Request, ws.request), self.config.token):
+        if not known:
             now = asyncio.get_running_loop().time()
             driver.session.fail(Unauthorized("the token is missing or wrong"), now)
         await self.attend(connection, address)
@@ -263,10 +278,13 @@ class App:
         session = Session(
             self.model, limits, loop.time(), identities, admit=admit, can_wait=can_wait,
             has_webrtc=can_wait and self.peers is not None,  # signalling is for WebSockets
+            has_faces=self.pictures is not None,
         )  # fmt: skip
         if self.publisher is not None:
             session.publish = self.publisher.tap(session.name)
-        driver = Driver(session, self.engine, self.metrics, self.kept, self._ended)
+        driver = Driver(
+            session, self.engine, self.metrics, self.kept, self._ended, self.feeder, self.pictures
+        )
         self.drivers.add(driver)
         if (reason := self._why_not()) is not None:
             loop.call_later(BUSY_S, self._turn_away, driver, reason)
@@ -330,7 +348,9 @@ class App:
     async def serving(self) -> AsyncGenerator[Server]:
         """Warms up, opens the port, and closes both again."""
         loop = asyncio.get_running_loop()
-        self.peers, self.turns = make_peers(self.config), Turns(self.late)
+        allow_files(4 * self.most)  # streams, their media, and who stands in the doorway
+        self.peers, self.turns = make_peers(self.config), Turns(self.lateness.late)
+        self.pictures = make_pictures(self.config, self.metrics)
         await loop.run_in_executor(None, self.engine.start, loop)
         self.places = Places(
             self.config.max_sessions,
@@ -338,7 +358,7 @@ class App:
             self.engine.capacity,
             self._strained,
         )
-        watching = asyncio.create_task(self._watch_loop())
+        watching = asyncio.create_task(self.lateness.watch())
         try:
             async with (
                 self._zeromq(),
@@ -347,6 +367,8 @@ class App:
                     self.config.host,
                     self.config.port,
                     ssl=self.tls,
+                    ssl_handshake_timeout=HELLO_S if self.tls else None,
+                    create_connection=self.doorway.visitor(),
                     process_request=self.http,
                     select_subprotocol=self.subprotocol,
                     subprotocols=[Subprotocol(wire.SUBPROTOCOL)],
@@ -364,6 +386,10 @@ class App:
         finally:
             watching.cancel()
             await loop.run_in_executor(None, self.engine.stop)
+            if self.pictures is not None:
+                await self.pictures.close()
+            if self.kept_faces is not None:
+                await loop.run_in_executor(None, self.kept_faces.close)
 
     @asynccontextmanager
     async def _zeromq(self) -> AsyncGenerator[None]:
@@ -403,6 +429,7 @@ class App:
             event(log, "left unfinished", connections=len(self.connections))
             for connection in self.connections:
                 connection.abort()
+        self.doorway.close()
 
 
 def _doors(config: ServerConfig) -> Doors | None:
@@ -421,20 +448,3 @@ def _quiet_logger() -> logging.Logger:
     logger = logging.getLogger("kfusion.websockets")
     logger.setLevel(logging.WARNING)
     return logger
-
-
-def _answer(
-    status: int,
-    body: bytes,
-    content_type: str = "text/plain; charset=utf-8",
-    headers: dict[str, str] | None = None,
-) -> Response:
-    fields = Headers()
-    fields["Content-Type"] = content_type
-    fields["Content-Length"] = str(len(body))
-    fields["Cache-Control"] = "no-cache"
-    fields["X-Content-Type-Options"] = "nosniff"
-    fields["Connection"] = "close"
-    for name, value in (headers or {}).items():
-        fields[name] = value
-    return Response(status, HTTPStatus(status).phrase, fields, body)

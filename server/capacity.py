@@ -15,6 +15,10 @@ LEAST: Final = 0.25
 """The correction's lower bound: the machine may have been busy with other work at warm-up."""
 FOLLOW: Final = 0.02
 """The share by which one live step moves the correction: the last fifty or so count."""
+STALL: Final = 2.0
+"""Times as slow as is known by now that one step may count: a machine that stood still for a moment
+is not a slow one, and one that stays slow is followed all the same, two per cent a step.
+"""
 
 
 class Capacity:
@@ -55,6 +59,7 @@ class Capacity:
         ratio = seconds / self.expected(size)
         if not busy:
             ratio = max(ratio, min(1.0, self.slowness))
+        ratio = min(ratio, STALL * self.slowness)
         self.slowness = max(LEAST, self.slowness + (ratio - self.slowness) * FOLLOW)
 
     def admits(self, taken: float, more: float) -> bool:

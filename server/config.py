@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from kfusion.runtime import EngineName
 from kfusion.wire import Limits
+
+USUAL: Final = "server.looker:face_alignment"
 
 
 @dataclass(frozen=True)
@@ -32,4 +35,7 @@ class ServerConfig:
     max_sessions: int = 1000  # of all kinds; live ones are also bounded by what was measured
     max_per_address: int = 32  # of one other machine
     max_batch: int = 64  # at most; what was measured decides
+    pictures: bool = True  # find faces in them, where that is installed
+    face_finder: str = USUAL  # what looks at them (looker.py)
+    identities: Path | None = None  # a folder where those of a token's holders are kept
     limits: Limits = field(default_factory=Limits)

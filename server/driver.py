@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Callable
@@ -13,12 +14,17 @@ from kfusion.errors import WireError
 from server.engine import Answer, Lanes
 from server.kept import Kept
 from server.metrics import Metrics
+from server.pictures import Pictures, Ticket
+from server.search import Answer as Seen
+from server.search import Search
 from server.session import Job, Session, State, internal
 
 log = logging.getLogger("kfusion.driver")
 
-LEFT: Final = (1000, 1001, 1002, 1003, 1007, 1009)
-"""Close codes after which nobody comes back: in good order, or a breach of WebSocket's rules."""
+LEFT: Final = (1000, 1001, 1002, 1003, 1005, 1007, 1009)
+"""Close codes after which nobody comes back: in good order (1005: without a code), or a breach of
+WebSocket's rules. A connection that was lost has 1006.
+"""
 
 
 class Link(Protocol):
@@ -44,6 +50,31 @@ class Link(Protocol):
 L = TypeVar("L", bound=Link)
 
 
+class Feeder:
+    """Cuts the windows of files, a piece of one file's at a time, with all else between them.
+
+    A second of sound at 48 kHz takes 10 ms to resample, at other rates up to 65: done at once, and
+    for all windows that are in, one file would make every live stream late.
+    """
+
+    PIECE: Final = 2000  # samples at 16 kHz
+
+    def __init__(self) -> None:
+        self.waiting: dict[Driver, None] = {}  # in their order
+
+    def add(self, driver: Driver) -> None:
+        if not self.waiting:
+            driver.loop.call_soon(self._next)
+        self.waiting.setdefault(driver)
+
+    def _next(self) -> None:
+        driver = next(iter(self.waiting))
+        del self.waiting[driver]
+        if self.waiting:
+            driver.loop.call_soon(self._next)
+        driver.feed(self.PIECE)
+
+
 class Driver:
     """One session's life: its windows, its timer, its place among the kept ones.
 
@@ -58,9 +89,13 @@ class Driver:
         metrics: Metrics,
         kept: Kept[Driver],
         ended: Callable[[Driver], None],
+        feeder: Feeder,
+        pictures: Pictures | None = None,
     ) -> None:
         self.session, self.engine, self.metrics, self.kept = session, engine, metrics, kept
-        self.ended = ended
+        self.ended, self.feeder, self.pictures = ended, feeder, pictures
+        self.search: Search | None = None  # what is looked for, with its ticket
+        self.ticket: Ticket | None = None
         self.loop = asyncio.get_running_loop()
         self.link: Link | None = None
         self.timer: asyncio.TimerHandle | None = None
@@ -76,8 +111,12 @@ class Driver:
     def _pump(self) -> None:
         now = self.loop.time()
         self.session.tick(now)
-        while (job := self.session.take_window(now)) is not None:
-            self.engine.submit(job, self._done, self.session.wants)
+        if self.session.live:
+            while (job := self.session.take_window(now)) is not None:
+                self.engine.submit(job, self._done, self.session.wants)
+        elif self.session.has_work:
+            self.feeder.add(self)
+        self._look()
         self._set_timer(now)
         if self.session.state is State.CLOSED:
             self._forget()
@@ -85,6 +124,17 @@ class Driver:
             self.kept.know(self, self.session.token)
         if self.link is not None:
             self.link.moved()
+
+    def feed(self, samples: int) -> None:
+        """A piece of a file's next window, and the window once it is whole."""
+        began = time.thread_time()
+        session = self.session
+        if session.has_work and session.slider.prepare(samples):
+            job = session.take_window(self.loop.time())
+            if job is not None:
+                self.engine.submit(job, self._done, session.wants)
+        self._pump()
+        self.spent += time.thread_time() - began
 
     def _set_timer(self, now: float) -> None:
         """One that fires too early only looks again: most are put off before they fire."""
@@ -112,6 +162,27 @@ class Driver:
                 self.metrics.late.observe(max(0.0, now - job.deadline))
         self._pump()
         self.spent += time.thread_time() - began
+
+    def _look(self) -> None:
+        """Has the face looked for that the session wants, and no other one any more."""
+        search = self.session.search if self.session.state is not State.CLOSED else None
+        if search is self.search or self.pictures is None:
+            return
+        if self.ticket is not None:
+            self.pictures.cancel(self.ticket)
+            self.ticket = None
+        self.search = search
+        if search is None:
+            return
+        found = functools.partial(self._found, search)
+        try:
+            self.ticket = self.pictures.submit(search.picture, found)
+        except WireError as error:
+            self.loop.call_soon(found, error)
+
+    def _found(self, search: Search, said: Seen) -> None:
+        self.session.found(search, said, self.loop.time())
+        self.pump()
 
     def stop(self) -> None:
         """The server is going."""

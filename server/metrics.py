@@ -74,6 +74,15 @@ class Metrics:
             buckets=_SECONDS,
             registry=registry,
         )
+        self.pictures = Counter(
+            "kfusion_pictures", "Pictures looked at for a face", ["outcome"], registry=registry
+        )
+        self.look = Histogram(
+            "kfusion_picture_seconds",
+            "From a picture's turn to what was found",
+            buckets=_SECONDS,
+            registry=registry,
+        )
         self.published = Counter(
             "kfusion_zmq_published", "Messages of frames published on ZeroMQ", registry=registry
         )

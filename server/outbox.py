@@ -283,6 +283,20 @@ class Outbox:
         self.free += len(displacement)
         return place
 
+    def _pack(self) -> None:
+        """Moves the history to the memory's start: what is sent next would else come to lie behind
+        what was put back, and reach the oldest of the history before its turn.
+        """
+        kept = [
+            item.holding(item.displacement.copy()) if isinstance(item, Frames) else item
+            for item in self.history
+        ]
+        self.free = 0
+        self.history = deque(
+            item.holding(self._stored(item.displacement)) if isinstance(item, Frames) else item
+            for item in kept
+        )
+
     def rewind(self, wanted: int) -> None:
         """Puts back, in its order, what a client did not get that has all frames below it.
 
@@ -327,7 +341,8 @@ class Outbox:
         seen = [item for item in self.history if isinstance(item, Frames)]
         if seen:
             self.last_sent = seen[-1].displacement[-1].copy()
-        unsent = [item for item in self.items if not isinstance(item, wire.Ready)]
+        self._pack()
+        unsent = [item for item in self.items if not isinstance(item, (wire.Ready, wire.Answer))]
         self.items = deque([*again, *unsent])
 
 

@@ -61,14 +61,18 @@ class PlayoutClock:
 
     def arrived(self, sample: int) -> float:
         """When so many samples were there, to within 10 ms; asked for ever later ones."""
-        while len(self.arrivals) > 1 and self.arrivals[0][0] < sample:
-            self.arrivals.popleft()
+        self._forget_arrivals(sample)
         return self.arrivals[0][1]
 
     def forget(self, sample: int) -> None:
         """Lets go of what no sample at or after this one needs."""
         while len(self.segments) > 1 and self.segments[1][0] <= sample:
             self.segments.popleft()
+        self._forget_arrivals(sample)
+
+    def _forget_arrivals(self, sample: int) -> None:
+        while len(self.arrivals) > 1 and self.arrivals[0][0] < sample:
+            self.arrivals.popleft()
 
     def interrupt(self, now: float) -> None:
         """What was to be spoken later is not: the next audio may be due at once."""

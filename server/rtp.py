@@ -112,7 +112,8 @@ class ReceiveBuffer:
             gap = first.start - self.start
             if gap:
                 missing = first.sequence != self.sequence
-                if missing and not all_ and now < self._until():
+                full = len(self.held) >= MOST  # and what comes next would have no room
+                if missing and not (all_ or full) and now < self._until():
                     break
                 self.lost += gap if missing else 0
                 filled = max(0, gap - self.ahead)

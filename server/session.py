@@ -26,7 +26,9 @@ R: ignored once the session was resumed, for the client cannot know what of it h
 
 OPEN, ENDING and ENDED outlive a connection: ``lost`` says that there is none, ``resumed`` that
 there is another; in between the session computes what it was given, and is CLOSED ``resume_s``
-later. A NEW session never does more than ask for another one by its ``wanted``.
+later. The face of a picture is looked for elsewhere while the session goes on (``search``,
+``found``): every `identity` is answered, before the `end`, and the last one that could be is the
+face that is shown. A NEW session never does more than ask for another one by its ``wanted``.
 """
 
 from __future__ import annotations
@@ -47,6 +49,7 @@ from kfusion.audio import decode_pcm
 from kfusion.config import FPS
 from kfusion.emotion import EmotionTrack, Vector
 from kfusion.errors import (
+    BadIdentity,
     BadMessage,
     Busy,
     Idle,
@@ -62,6 +65,7 @@ from server.identities import Identities
 from server.look import Look, names, ordered
 from server.outbox import HISTORY, Frames, Outbox
 from server.pacer import Allowance, PlayoutClock
+from server.search import Answer, FoundFace, Search, set_by
 
 START_S: Final = 10.0  # to the first message
 AHEAD_S: Final = 2.0  # live frames are computed at most so long before they are due
@@ -140,9 +144,10 @@ class Session:
         *,
         can_wait: bool = True,
         has_webrtc: bool = False,
+        has_faces: bool = False,
     ) -> None:
         self.model, self.limits, self.admit = model, limits, admit
-        self.can_wait, self.has_webrtc = can_wait, has_webrtc
+        self.can_wait, self.has_webrtc, self.has_faces = can_wait, has_webrtc, has_faces
         self.publish: Callable[[Frames, int], None] | None = None
         self.name = name or secrets.token_hex(8)
         self.state = State.NEW
@@ -171,6 +176,7 @@ class Session:
         self.media: Media | None = None  # what brings the sound, where it is not this connection
         self.offered: str | None = None  # by a client that waits for an answer
         self.offers = Allowance(1.0, OFFERS, now)
+        self.search: Search | None = None  # the picture whose face the client waits for
         self._handlers: dict[type[Any], Callable[[Any, float], None]] = {
             wire.Start: self._second_start,
             wire.Silence: self._silence,
@@ -328,6 +334,8 @@ class Session:
 
     def _admit(self, samples: int, now: float, *, silent: bool) -> None:
         """Counts a message's samples, or refuses it whole."""
+        if not samples:
+            return
         if self.live:
             rate = self.slider.rate
             ahead = self.clock.end_with(samples, now, silent=silent) - now - AHEAD_S
@@ -349,13 +357,58 @@ class Session:
 
     def _identity(self, message: wire.SetIdentity, now: float) -> None:
         if message.image is not wire.UNSET:
-            raise BadMessage("identity.image: this server finds no faces; wanted points")
+            self._look_for(message.id, message.image, now)
+            return
         if message.points is not wire.UNSET:
             self.identities.put(message.id, Identity.from_points(message.points))
-        identity, self.identity_id = self.identities[message.id], message.id
-        self.look = replace(self.look, identity=identity)
+        face = FoundFace(self.identities[message.id])
+        if self._supersede(now):
+            self._show(message.id, face)
+
+    def _show(self, name: str, face: FoundFace) -> None:
+        self.identity_id = name
+        self.look = replace(self.look, identity=face.identity)
         n = max(self.next_frame, self.slider.next_first)
-        self.outbox.put(wire.IdentitySet(message.id, n, identity.pairs))
+        self.outbox.put(set_by(name, n, face))
+
+    def _look_for(self, name: str, image: str, now: float) -> None:
+        if not self.has_faces:
+            raise BadMessage(
+                "identity.image: this server finds no faces (its operator installs that by pip "
+                "install 'kfusion[face]'); wanted points"
+            )
+        search = Search.asked(name, image)
+        self.identities.check(name)
+        # The same once more, as after a lost connection, has one answer.
+        if search != self.search and self._supersede(now):
+            self.search = search
+
+    def _supersede(self, now: float) -> bool:
+        """A later identity takes the place of one whose face is still being looked for; whether
+        the session lives on.
+        """
+        if self.search is not None:
+            name, self.search = self.search.name, None
+            later = BadIdentity(
+                f"identity {name!r}: a later identity came before its face was found; wanted this "
+                "one answered first, or sent again"
+            )
+            self._tell(later, now)
+        return self.state is not State.CLOSED
+
+    def found(self, search: Search, said: Answer, now: float) -> None:
+        """What came of a picture; nothing happens where it is not waited for any more."""
+        if search is not self.search or self.state not in (State.OPEN, State.ENDING):
+            return
+        self.search = None
+        try:
+            if isinstance(said, WireError):
+                raise said
+            self.identities.put(search.name, said.identity)
+            self._show(search.name, said)
+        except WireError as error:
+            self._tell(error, now)
+        self._finish_if_done()
 
     def _mark(self, mark: wire.Mark, now: float) -> None:
         if len(self.marks) >= MAX_MARKS:
@@ -391,11 +444,20 @@ class Session:
 
     # Windows out, frames in
 
+    @property
+    def has_work(self) -> bool:
+        """Whether a window's sound is in and there is room for what will be said of it."""
+        if self.state not in (State.OPEN, State.ENDING) or not self.slider.ready:
+            return False
+        if not self.live and (
+            self.outbox.waiting + len(self.running) * self.slider.hop >= FILE_BACKLOG
+        ):
+            return False
+        return self.at_engine < MAX_IN_FLIGHT
+
     def take_window(self, now: float) -> Job | None:
         """The next window to run, if its sound is in and its time has come."""
-        if self.state not in (State.OPEN, State.ENDING) or not self.slider.ready:
-            return None
-        if self.at_engine >= MAX_IN_FLIGHT:
+        if not self.has_work:
             return None
         deadline = float("inf")
         if self.live:
@@ -403,8 +465,6 @@ class Session:
             if now < due - AHEAD_S and not self.stopping:
                 return None
             deadline = self._complete_at(due)
-        elif self.outbox.waiting + len(self.running) * self.slider.hop >= FILE_BACKLOG:
-            return None
         window = self.slider.take()
         if window is None:
             return None
@@ -477,7 +537,9 @@ class Session:
             outbox.drop_oldest(max(0, outbox.waiting - LIVE_BACKLOG - outbox.owed), "slow_reader")
 
     def _finish_if_done(self) -> None:
-        if self.state is State.ENDING and self.next_frame >= self.slider.total:
+        if self.state is not State.ENDING or self.search is not None:
+            return
+        if self.next_frame >= self.slider.total:
             self._echo_marks()
             self.outbox.put(wire.End(0, 0, self.slider.received / self.slider.rate))
             self.state, self.closing = State.ENDED, self.parting
@@ -489,8 +551,11 @@ class Session:
         self.parting, self.stopping = Close(1001, "the server is stopping"), True
         if self.state is State.NEW:
             self.fail(Busy("the server is stopping", 5), now)
-        elif self.state is State.OPEN:
-            self._end(wire.EndOfAudio(), now)
+        elif self.state in (State.OPEN, State.ENDING):
+            if self.search is not None:
+                self.found(self.search, BadIdentity("the server is stopping"), now)
+            if self.state is State.OPEN:
+                self._end(wire.EndOfAudio(), now)
 
     def fail(self, error: WireError, now: float) -> None:
         """A fatal error from outside the session: busy, unauthorized, internal."""
@@ -533,6 +598,7 @@ class Session:
         unsent = len(self.outbox.items)
         self.outbox.rewind(wanted.next)
         self.outbox.items.appendleft(self._ready(wanted.next))
+        self.offered = None  # of the connection that was: what is negotiated begins anew
         self.lost_at = None
         self.heard = now
         self.resumptions += 1

@@ -38,6 +38,7 @@ log = logging.getLogger("kfusion.webrtc")
 CHANNEL: Final = "kfusion"
 ANSWER_S: Final = 10.0  # to gather addresses, of which a STUN server may tell some
 CLOSE_S: Final = 2.0
+SENT_S: Final = 2.0  # for a client to take the last frames
 MAX_SDP: Final = 64_000  # bytes of an offer
 MAX_CANDIDATES: Final = 64
 MAX_BUFFERED: Final = 16_000  # bytes: with more unsent, frames wait and then are dropped
@@ -258,6 +259,19 @@ class Peer:
     def over(self) -> bool:
         """Whether nothing will come or go any more."""
         return self.closed or self.pc.connectionState in ("failed", "closed")
+
+    async def sent(self) -> None:
+        """Until a client has what it was sent: closing a connection forgets what is still queued,
+        closing a channel sends it first."""
+        channel = self.channel
+        if self.over or channel is None or channel.readyState != "open":
+            return
+        closed = asyncio.Event()
+        channel.on("close", closed.set)
+        channel.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SENT_S):
+                await closed.wait()
 
     async def close(self) -> None:
         self.closed = True

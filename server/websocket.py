@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("kfusion.websocket")
 
 PING_S: Final = 20.0
-CLOSE_S: Final = 10.0  # for a client to take what it is still owed
+CLOSE_S: Final = 10.0  # for a client to take what it is still owed; of a file, some of it
 REPLACED: Final = 4409  # another connection has resumed the session
 MESSAGE_S: Final = 5e-5  # about what a message costs the loop before the session has it ...
 BYTE_S: Final = 2e-9  # ... and each byte of it
@@ -85,15 +85,20 @@ class Connection:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            replaced = self.driver.link is not self
+            replaced, session = self.driver.link is not self, self.driver.session
             self.driver.left(self, self.ws.close_code)
+            if session.media is self.peer:  # else that of a connection that has come meanwhile
+                session.media = None
             if replaced:
                 await self._close_replaced()
             if self.aborting is not None:
                 self.aborting.cancel()
             if self.peer is not None:
-                self.driver.session.media = None
-                await self.peer.close()
+                try:
+                    if session.closing is not None:
+                        await self.peer.sent()
+                finally:
+                    await self.peer.close()
 
     async def _close_replaced(self) -> None:
         self.aborting = self.loop.call_later(CLOSE_S, self.ws.transport.abort)
@@ -178,8 +183,9 @@ class Connection:
                     continue
                 if message is not None:
                     await self.ws.send(message)
-                    if not session.live:  # a file's windows wait for room in the outbox
-                        self.driver.pump()
+                    if not session.live:
+                        self._taken()
+                        self.driver.pump()  # a file's windows wait for room in the outbox
                     continue
                 if session.closing is not None and session.outbox.unsent and not self._carried:
                     session.give_up_frames()
@@ -191,6 +197,12 @@ class Connection:
                 await self.outgoing.wait()
         except ConnectionClosed:
             return
+
+    def _taken(self) -> None:
+        """Who reads a file's frames slowly is not in anybody's way, and is waited for."""
+        if self.aborting is not None:
+            self.aborting.cancel()
+            self.aborting = self.loop.call_later(CLOSE_S, self.ws.transport.abort)
 
     @property
     def _carried(self) -> bool:

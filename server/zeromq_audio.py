@@ -38,7 +38,10 @@ TEXT, BINARY, CLOSE, PING = b"t", b"b", b"c", b"p"
 SHARE: Final = 0.03  # of the event loop's time that a peer may take while the loop is late
 SAVED_S: Final = 0.1
 MESSAGE_S: Final = 1.5e-4  # about what a message costs the loop
-UNREAD: Final = 4  # messages of a peer that wait here, each up to 1 MiB
+UNREAD: Final = 4
+"""Messages of a peer that wait here, each up to 1 MiB: libzmq bounds a part, not how many parts
+a message has, so that this holds for peers who mean no harm (docs/zeromq.md).
+"""
 UNSENT: Final = 64  # messages to a peer that wait here; others wait in its session
 FULL_S: Final = 0.02  # after which it is tried again
 CLOSED: Final = 4096  # connections remembered that were closed
@@ -207,7 +210,7 @@ class Peer:
             return
         session, now = self.driver.session, self.loop.time()
         spent = MESSAGE_S + BYTE_S * sum(map(len, parts))
-        if self.allowance.spend(spent, now) and self.dealers.app.late():
+        if self.allowance.spend(spent, now) and self.dealers.app.lateness.late():
             # A WebSocket would be read later.
             session.refuse(TooFast("the server is late, and these messages are many"), now)
         elif len(parts) == 2 and parts[0].bytes == CLOSE:
