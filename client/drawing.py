@@ -97,7 +97,7 @@ class _Canvas:
         self.draw = ImageDraw.Draw(picture, "RGBA")
 
     def pixels(self, points: NDArray[Any]) -> list[tuple[float, float]]:
-        return [(float(x), float(y)) for x, y in (points - self.corner) * self.scale]
+        return [(x, y) for x, y in ((points - self.corner) * self.scale).tolist()]
 
     def fill(self, shape: NDArray[Any], colour: Colour) -> None:
         self.draw.polygon(self.pixels(shape), fill=colour)

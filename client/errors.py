@@ -19,6 +19,10 @@ class BadSink(KFusionError):
     """Frames cannot be sent where they were wanted, or it is no such place."""
 
 
+class PictureError(KFusionError):
+    """A picture cannot be read, or its points are no face in it."""
+
+
 class RecordingError(KFusionError):
     """A file is no recording of a stream, or a damaged one."""
 

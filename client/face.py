@@ -73,6 +73,7 @@ class Face:
         self._turn = asyncio.Lock()  # what is sent goes out whole and in order
         self._arrived, self._room, self._stir = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._moved = asyncio.Event()  # for whoever has the turn: there may be room now
+        self._resets = 0
         self._failure: KFusionError | None = None
         self._finished = False
         self._was_read = False
@@ -84,7 +85,8 @@ class Face:
     async def send(self, samples: ArrayLike | bytes) -> None:
         """Audio: floats in -1..1 or int16, (n,) or (n, channels), or PCM bytes.
 
-        Waits while the server has enough. Raises :class:`~kfusion.errors.BadAudio`.
+        Waits while the server has enough; a :meth:`reset` meanwhile ends that, and what was not
+        sent of it by then never is. Raises :class:`~kfusion.errors.BadAudio`.
         """
         await self._send_pieces(pieces(samples, self.stream.audio))
 
@@ -96,16 +98,28 @@ class Face:
         """{name: 0..1}, what is left over neutral; reached over ``ramp`` seconds."""
         await self._say(lambda now: self.stream.emotion(weights, ramp, now))
 
-    async def set_identity(self, name: str, points: ArrayLike | None = None) -> None:
-        """Animates a face put before, or with ``points`` (68, 2) at rest puts it first."""
-        await self._say(lambda now: self.stream.identity(name, points, now))
+    async def set_identity(
+        self, name: str, points: ArrayLike | None = None, *, image: bytes | None = None
+    ) -> None:
+        """Animates a face put before, or with ``points`` (68, 2) at rest puts it first.
+
+        With ``image``, a JPEG or PNG file of at most 700 KB and 16 megapixels, the server finds
+        them: ``wire.IdentitySet`` tells them, in its pixels, once that is done, or ``wire.Error``
+        why there are none. A later identity takes the place of one that is not found yet.
+        """
+        await self._say(lambda now: self.stream.identity(name, points, now, image))
 
     async def mark(self, name: str) -> None:
         """Asks for ``wire.MarkReached`` once the frames of all sent so far have come."""
         await self._say(lambda now: self.stream.mark(name, now))
 
     async def reset(self) -> None:
-        """Someone interrupted: what was sent and not shown yet is forgotten."""
+        """Someone interrupted: what was sent and not shown yet is forgotten.
+
+        So is the rest of what :meth:`send` and :meth:`silence` are at: they return without it.
+        """
+        self._resets += 1
+        self._moved.set()  # whoever has the turn and waits gives it up
         await self._say(self.stream.reset)
 
     async def end(self) -> None:
@@ -125,16 +139,18 @@ class Face:
             await self._flush()
 
     async def _send_pieces(self, sound: Iterable[Piece]) -> None:
+        resets = self._resets
         async with self._turn:
             for piece in sound:
                 self._check()
-                await self._admit(piece)
+                if not await self._admit(piece, resets):
+                    return
                 self.stream.send(piece, self.clock.now())
                 await self._flush()
 
-    async def _admit(self, piece: Piece) -> None:
-        """Waits until a piece may be sent."""
-        while True:
+    async def _admit(self, piece: Piece, resets: int) -> bool:
+        """Waits until a piece may be sent; False where more than ``resets`` were asked for."""
+        while self._resets == resets:
             wait = self.stream.wait(piece, self.clock.now())
             away = self.stream.resend and not self.link.up
             if wait > 0:
@@ -142,8 +158,9 @@ class Face:
             elif away or not self.stream.room(piece):
                 await self._wait_for_room()
             else:
-                return
+                return True
             await self._flush()  # what another connection has to carry first
+        return False
 
     async def _wait_for_room(self, seconds: float = float("inf")) -> None:
         self._moved.clear()

@@ -251,10 +251,15 @@ class Journal:
                 return reply.id == asked.id
             case wire.SetEmotion(), wire.Error():
                 return reply.code == "bad_emotion"
+            case wire.SetIdentity(image=wire.UnsetType()), wire.Error():
+                return reply.code == "bad_identity"
             case wire.SetIdentity(), wire.Error():
-                return reply.code in ("bad_identity", "no_face", "too_big")
+                return reply.code in _OF_IMAGES
             case _:
                 return False
+
+
+_OF_IMAGES: Final = ("bad_identity", "no_face", "too_big", "bad_message", "too_fast")
 
 
 def _same(asked: wire.SetEmotion, told: wire.EmotionSet) -> bool:

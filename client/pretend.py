@@ -193,6 +193,8 @@ class PretendServer:
                 self.emotion.start(total, vector, said.ramp * FPS)
                 yield wire.EmotionSet(emotions.named(vector), total, said.ramp)
             case wire.SetIdentity():
+                if said.image is not wire.UNSET:
+                    raise BadMessage("identity.image: this server finds no faces; wanted points")
                 if said.points is not wire.UNSET:
                     self.identities[said.id] = Identity.from_points(said.points)
                 self.identity, self.name = self._known(said.id), said.id

@@ -14,6 +14,7 @@ A shell (sdk.py) moves the messages and tells the time.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from enum import Enum
 from typing import Final
@@ -31,6 +32,7 @@ from client.pcm import Piece
 from kfusion import wire
 from kfusion.audio import frame_bytes
 from kfusion.errors import BadMessage, ConnectionLost, WireError
+from kfusion.score import Score
 from kfusion.stream import sample_of
 
 Message = str | bytes
@@ -54,7 +56,7 @@ class ClientStream:
     ``fill_silence``: owe silence when the source stops talking; for live sources.
     ``reconnects``: whether lost connections are to be gone on with. ``resend``: whether all the
     sound that one swallowed is then sent again, as in mode file; else what is past by then
-    counts as silence.
+    counts as silence. ``score``: emotions that are said by themselves, each at its frame.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class ClientStream:
         fill_silence: bool,
         reconnects: bool = False,
         resend: bool | None = None,
+        score: Score | None = None,
     ) -> None:
         self.start = start
         self.audio = start.audio
@@ -81,6 +84,11 @@ class ClientStream:
         self.frames = 0
         self.dropped = 0
         self._held: list[wire.Dropped | wire.MarkReached] = []
+        self._score: deque[tuple[int, wire.SetEmotion]] = deque()
+        if score is not None:
+            for n, weights in score.changes:
+                said = words.emotion(weights, score.ramp)
+                self._score.append((sample_of(n, start.audio.rate), said))
 
     @property
     def samples(self) -> int:
@@ -111,12 +119,30 @@ class ClientStream:
         self._must_be_open("audio")
         if piece.pcm is None:
             self.owed.silence(piece.samples, now)
-            self.journal.silence(piece.samples)
+            self._note(piece)
             return
         gap = self.owed.audio(piece.samples, now)
         if self.fill_silence:
-            self.journal.silence(gap)
-        self.journal.sound(piece.samples, piece.pcm)
+            self._note(Piece(gap, None))
+        self._note(piece)
+
+    def _note(self, piece: Piece) -> None:
+        """Sound or silence, with the emotions that the score has in its midst."""
+        size = frame_bytes(self.audio.format, self.audio.channels)
+        done = 0
+        begin = self.samples
+        while self._score and self._score[0][0] < begin + piece.samples:
+            at, said = self._score.popleft()
+            self._take(piece, done, at - begin, size)
+            done = at - begin
+            self.journal.words(said)
+        self._take(piece, done, piece.samples, size)
+
+    def _take(self, piece: Piece, first: int, end: int, size: int) -> None:
+        if piece.pcm is None:
+            self.journal.silence(end - first)
+        elif end > first:
+            self.journal.sound(end - first, piece.pcm[first * size : end * size])
 
     def emotion(self, weights: Mapping[str, float], ramp: float, now: float) -> None:
         """Raises :class:`~kfusion.errors.BadEmotion`, as the server would."""
@@ -124,10 +150,12 @@ class ClientStream:
         self.journal.words(words.emotion(weights, ramp))
         self.owed.nudge(now, ramp)
 
-    def identity(self, name: str, points: ArrayLike | None, now: float) -> None:
-        """Raises :class:`~kfusion.errors.BadIdentity` for points that are no usable face."""
+    def identity(
+        self, name: str, points: ArrayLike | None, now: float, image: bytes | None = None
+    ) -> None:
+        """Raises what :func:`client.words.identity` raises."""
         self._must_be_open("identity")
-        self.journal.words(words.identity(name, points))
+        self.journal.words(words.identity(name, points, image))
         self.owed.nudge(now)
 
     def mark(self, name: str, now: float) -> None:
@@ -148,7 +176,7 @@ class ClientStream:
     def tick(self, now: float) -> None:
         """Says the silence that is due now."""
         if self.fill_silence and self.state is State.OPEN:
-            self.journal.silence(self.owed.due(now))
+            self._note(Piece(self.owed.due(now), None))
 
     def wake_at(self) -> float:
         """When :meth:`tick` next has something to say."""

@@ -6,7 +6,6 @@ import platform
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final
@@ -27,7 +26,8 @@ from client.recording import (
     Sent,
     packed,
 )
-from client.transports import Closed, Opener, Transport
+from client.transports import Closed, Opener, Transport, shown
+from kfusion import __version__
 from kfusion.errors import KFusionError
 
 REDACTED: Final = "redacted"
@@ -44,13 +44,6 @@ class _Tokens(msgspec.Struct):
 
 
 _tokens: Final = msgspec.json.Decoder(_Tokens)
-
-
-def _version() -> str:
-    try:
-        return metadata.version("kfusion")
-    except metadata.PackageNotFoundError:
-        return ""
 
 
 class Recorder:
@@ -81,8 +74,8 @@ class Recorder:
             raise OutputError(f"{path}: cannot be written ({error.strerror})") from None
         header = Header(
             date=datetime.now(UTC).isoformat(timespec="milliseconds"),
-            url=f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if url else "",
-            kfusion=_version(),
+            url=shown(url) if url else "",
+            kfusion=__version__,
             python=platform.python_version(),
             system=platform.platform(),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
 import functools
 import sys
 from collections.abc import AsyncGenerator, Iterator
@@ -136,8 +137,12 @@ async def _say(face: Face, said: Heard) -> None:
             await face.send(said.what)
         case wire.SetEmotion(weights, ramp):
             await face.set_emotion(weights, ramp)
-        case wire.SetIdentity(name, points):
-            await face.set_identity(name, None if points is wire.UNSET else points)
+        case wire.SetIdentity(name, points, image):
+            await face.set_identity(
+                name,
+                None if points is wire.UNSET else points,
+                image=None if image is wire.UNSET else base64.b64decode(image),
+            )
         case wire.Mark(name):
             await face.mark(name)
         case wire.Reset():

@@ -30,6 +30,7 @@ from kfusion import wire
 from kfusion.audio import Format
 from kfusion.emotion import vector
 from kfusion.errors import BadMessage
+from kfusion.score import Score
 
 __all__ = ["Backoff", "Face", "connect"]
 
@@ -46,7 +47,7 @@ async def connect(
     lookahead: int = 3,
     mode: Literal["live", "file"] = "live",
     identity: ArrayLike | str | None = None,
-    emotion: Mapping[str, float] | None = None,
+    emotion: Mapping[str, float] | Score | None = None,
     outputs: Iterable[wire.Output] = ("points",),
     life: float = 0.0,
     seed: int = 0,
@@ -64,9 +65,11 @@ async def connect(
     ``url``: ws://HOST:8765 or wss://. ``rate`` 8000-96000 Hz. ``hop`` and ``lookahead`` in
     frames of 1/30 s: what they sum to is the latency. ``mode`` "file" is as fast as the server
     can, nothing dropped; send and read at once. ``identity``: an id, or points (68, 2) at rest
-    in any coordinates, which the frames are then in. ``outputs``: what else frames carry besides
-    points, "arkit52" and "vrm". ``life`` 0..1: how much of blinks, brow accents and head motion is
-    added, the same for the same ``seed``. ``fill_silence``: in live mode, send the
+    in any coordinates, which the frames are then in. ``emotion``: {name: 0..1}, the rest neutral,
+    or a :class:`~kfusion.score.Score` of emotions over time, each said in its place between the
+    samples that are sent. ``outputs``: what else frames carry besides points, "arkit52" and
+    "vrm". ``life`` 0..1: how much of blinks, brow accents and head motion is added, the same for
+    the same ``seed``. ``fill_silence``: in live mode, send the
     silence of a source that stops talking; False for a file played at live pace.
     ``reconnect``: open another connection when this one is lost, and go on where it was, for as
     long as the server keeps the session. ``resend``: send again all the sound that was lost with
@@ -80,7 +83,8 @@ async def connect(
     Raises :class:`~kfusion.errors.ConnectionFailed`, ``Busy`` (with ``retry_after_s``),
     ``Unauthorized``, or ``BadMessage``, ``BadEmotion``, ``BadIdentity`` for a bad option.
     """
-    weights = dict(emotion or {})
+    score = emotion if isinstance(emotion, Score) else None
+    weights = dict(emotion.initial if isinstance(emotion, Score) else emotion or {})
     vector(weights)
     try:
         start = wire.Start(
@@ -110,7 +114,11 @@ async def connect(
         backoff = Backoff() if reconnect is True else reconnect
         reconnection = Reconnection(opener, backoff, clock, open_timeout)
     stream = ClientStream(
-        start, fill_silence=fill_silence, reconnects=reconnection is not None, resend=resend
+        start,
+        fill_silence=fill_silence,
+        reconnects=reconnection is not None,
+        resend=resend,
+        score=score,
     )
     stream.open()  # tells a bad option before a server is asked, or a file is written
     recorder = None if record is None else Recorder(record, url, token, clock.now)

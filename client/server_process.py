@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -34,6 +35,7 @@ class ServerProcess:
         self._ready = threading.Event()  # or it has ended
 
     def __enter__(self) -> ServerProcess:
+        self._reader = threading.Thread(target=self._read, daemon=True)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "server", "--port", "0", *self.options],
             stdout=subprocess.PIPE,
@@ -41,9 +43,12 @@ class ServerProcess:
             text=True,
             env={k: v for k, v in os.environ.items() if k != "KFUSION_TOKEN"},
         )
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-        self._ready.wait(START_S)
+        try:
+            self._reader.start()
+            self._ready.wait(START_S)
+        except BaseException:  # Ctrl-C: nobody else would stop it
+            self._stop()
+            raise
         if self.port is None:
             self._stop()
             raise ConnectionFailed(
@@ -73,13 +78,15 @@ class ServerProcess:
     def _stop(self) -> None:
         self.process.terminate()
         try:
-            self.process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(STOP_S)
+        finally:  # at Ctrl-C too
             self.process.kill()
             self.process.wait()
-        self._reader.join()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+            if self._reader.ident is not None:
+                self._reader.join()
+            assert self.process.stdout is not None
+            self.process.stdout.close()
 
     @property
     def url(self) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
+from client import proxies
 from kfusion import wire
 from kfusion.errors import ConnectionFailed, MissingExtra
 
@@ -55,7 +56,8 @@ def address(url: str) -> str:
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("ws", "wss") and bool(parts.hostname)
-        _ = parts.port  # raises for what is no port
+        _ = parts.port  # raises for what is no port, and this for what is no name
+        _ = (parts.hostname or "").encode("idna")
     except ValueError:
         usable = False
         parts = urlsplit("")
@@ -98,6 +100,14 @@ class WebSocketTransport:
         self.ws.transport.abort()
 
 
+def shown(url: str) -> str:
+    """A stream's URL as it may be told and written down: without name, password and query, where a
+    token may be.
+    """
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
 async def open_websocket(
     url: str, *, token: str | None, pings: bool, open_timeout: float
 ) -> WebSocketTransport:
@@ -108,13 +118,21 @@ async def open_websocket(
     """
     try:
         from websockets.asyncio.client import connect
-        from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI
+        from websockets.exceptions import (
+            InvalidHandshake,
+            InvalidProxy,
+            InvalidStatus,
+            InvalidURI,
+            ProxyError,
+        )
         from websockets.typing import Subprotocol
     except ImportError:
         raise MissingExtra(
             "the websockets package is not installed; pip install 'kfusion[client]'"
         ) from None
     where = address(url)
+    proxy, named = proxies.proxy_of(where), shown(where)
+    way = named if proxy is None else f"{named} through the proxy {proxies.shown(proxy)}"
     try:
         ws = await connect(
             where,
@@ -125,15 +143,24 @@ async def open_websocket(
             ping_timeout=20.0 if pings else None,
             max_size=wire.MESSAGE_BYTES,
             close_timeout=2.0,
+            proxy=proxy,
         )
     except InvalidStatus as error:
         status = error.response.status_code
-        raise ConnectionFailed(f"{where} answered HTTP {status}; wanted a KFusion stream") from None
+        raise ConnectionFailed(f"{named} answered HTTP {status}; wanted a KFusion stream") from None
+    except (InvalidProxy, ProxyError, ImportError, ValueError) as error:
+        if proxy is None:
+            raise
+        reason = error.msg if isinstance(error, InvalidProxy) else error
+        raise ConnectionFailed(
+            f"cannot connect to {way} ({reason}); wanted one like http://HOST:PORT that leads "
+            "there, or the host in the environment's no_proxy"
+        ) from None
     except (InvalidHandshake, InvalidURI) as error:
-        raise ConnectionFailed(f"{where} is no KFusion stream ({error})") from None
+        raise ConnectionFailed(f"{way} is no KFusion stream ({error})") from None
     except TimeoutError:
-        raise ConnectionFailed(f"{where} did not answer within {open_timeout:g} s") from None
+        raise ConnectionFailed(f"{way} did not answer within {open_timeout:g} s") from None
     except OSError as error:
         reason = error.strerror or str(error)
-        raise ConnectionFailed(f"cannot connect to {where} ({reason}); is it running?") from None
+        raise ConnectionFailed(f"cannot connect to {way} ({reason}); is it running?") from None
     return WebSocketTransport(ws)

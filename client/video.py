@@ -1,8 +1,9 @@
-"""A preview video: the drawn face at 30 fps with its sound, in MP4."""
+"""A preview video: the face at 30 fps with its sound, in MP4."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 
 from client.errors import OutputError
 from client.outputs import WholeFile
+from client.studio import DrawnFace, Picture, Studio
 from kfusion.audio import Samples
 from kfusion.config import FPS
-from kfusion.landmarks import COUNT, Points, to_canonical
+from kfusion.landmarks import COUNT, Points
 from kfusion.mp4 import check, video_codec
 from kfusion.stream import sample_of
 
@@ -44,12 +46,14 @@ def write_video(
     identity: Points | None = None,
     size: int = SIZE,
     on_frame: Callable[[], object] | None = None,
+    studio: Studio | None = None,
 ) -> None:
     """``faces`` (T, 68, 2) at 30 fps with the mono ``samples`` (n,) at ``rate`` Hz, as MP4.
 
     Frame n is shown from n / 30 s, where its sound begins. ``identity`` (68, 2): the face at
     rest whose coordinates ``faces`` are in; without one they are canonical. ``size``: pixels,
-    even. ``on_frame`` is called after each.
+    even. ``on_frame`` is called after each. ``studio``: draws the pictures instead, at its own
+    size and in whatever coordinates its drawer takes.
 
     Raises :class:`~client.errors.OutputError` where it cannot be written, and
     :class:`~kfusion.errors.MissingExtra`.
@@ -59,15 +63,15 @@ def write_video(
         raise ValueError(f"faces have shape {faces.shape}; wanted (T, 68, 2), T at least 1")
     if size % 2:
         raise ValueError(f"size is {size}; wanted an even number of pixels")
-    if identity is not None:
-        faces = to_canonical(identity).apply(faces)
+    studio = studio or Studio(DrawnFace(identity, size))
     if rate not in AAC_RATES:
         import soxr
 
         samples, rate = soxr.resample(samples, rate, 48_000).astype(np.float32), 48_000
     file = WholeFile(path)
     try:
-        _mux(file, faces, samples, rate, size, on_frame or (lambda: None))
+        with closing(studio.draw(faces)) as pictures:
+            _mux(file, pictures, samples, rate, studio.drawer.size, on_frame or (lambda: None))
     except BaseException:
         file.discard()
         raise
@@ -76,35 +80,36 @@ def write_video(
 
 def _mux(
     file: WholeFile,
-    faces: NDArray[Any],
+    pictures: Iterator[Picture],
     samples: Samples,
     rate: int,
-    size: int,
+    size: tuple[int, int],
     on_frame: Callable[[], object],
 ) -> None:
     import av
     from av.error import FFmpegError
-
-    from client.drawing import draw_face
 
     codec, options = video_codec()
     try:
         with av.open(str(file.temporary), "w", format="mp4") as out:
             picture = out.add_stream(codec, rate=FPS, options=options)
             assert isinstance(picture, av.VideoStream)
-            picture.width = picture.height = size
+            picture.width, picture.height = size
             picture.pix_fmt = "yuv420p"
             sound = out.add_stream("aac", rate=rate, layout="mono")
             assert isinstance(sound, av.AudioStream)
             sound.bit_rate = 96_000 if rate >= 32_000 else 64_000
-            for n, face in enumerate(faces):
-                image = av.VideoFrame.from_image(draw_face(face, size))
+            heard = 0
+            for n, drawn in enumerate(pictures):
+                image = av.VideoFrame.from_ndarray(
+                    drawn, "rgb24" if drawn.shape[2] == 3 else "rgba"
+                )
                 image.pts, image.time_base = n, Fraction(1, FPS)
                 out.mux(picture.encode(image))
-                last = n == len(faces) - 1
-                begin, end = sample_of(n, rate), sample_of(n + 1, rate)
-                _mux_sound(out, sound, samples[begin : None if last else end], begin, rate)
+                begin, heard = heard, sample_of(n + 1, rate)
+                _mux_sound(out, sound, samples[begin:heard], begin, rate)
                 on_frame()
+            _mux_sound(out, sound, samples[heard:], heard, rate)
             out.mux(picture.encode(None))
             out.mux(sound.encode(None))
     except FFmpegError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -11,6 +12,7 @@ from kfusion import wire
 from kfusion.emotion import vector
 from kfusion.errors import BadIdentity, BadMessage
 from kfusion.landmarks import Identity
+from kfusion.pictures import check_bytes
 
 Words = wire.SetEmotion | wire.SetIdentity | wire.Mark | wire.Reset | wire.EndOfAudio
 Checked = TypeVar("Checked", bound=wire.ClientMessage)
@@ -22,8 +24,17 @@ def emotion(weights: Mapping[str, float], ramp: float) -> wire.SetEmotion:
     return checked(wire.SetEmotion(dict(weights), ramp))
 
 
-def identity(name: str, points: ArrayLike | None) -> wire.SetIdentity:
-    """Raises :class:`~kfusion.errors.BadIdentity` for points that are no usable face."""
+def identity(
+    name: str, points: ArrayLike | None = None, image: bytes | None = None
+) -> wire.SetIdentity:
+    """Raises :class:`~kfusion.errors.BadIdentity` for points that are no usable face, ``TooBig``
+    for an image that no server takes, and ``BadMessage`` for both at once.
+    """
+    if image is not None:
+        if points is not None:
+            raise BadMessage("identity: points and an image; wanted one of them")
+        check_bytes(image)
+        return wire.SetIdentity(name, image=base64.b64encode(image).decode())
     if points is None:
         return checked(wire.SetIdentity(name))
     return checked(wire.SetIdentity(name, pairs(points)))

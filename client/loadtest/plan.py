@@ -21,6 +21,7 @@ from kfusion.wire import AudioFormat
 Starts = Literal["spread", "phase"]
 BOUNDS_MS: Final[dict[Starts, float]] = {"spread": 260.0, "phase": 300.0}
 MADE_S: Final = 20.0  # of sound, where no clip is given
+DAY_S: Final = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,10 @@ class Load:
         ):
             if not low <= value <= high:
                 raise BadOptions(f"--{name} {value}: wanted {low} to {high}")
+        if self.seed < 0:
+            raise BadOptions(f"--seed {self.seed}: wanted 0 or more")
+        if not 0 < self.seconds <= DAY_S:
+            raise BadOptions(f"--seconds {self.seconds:g}: wanted more than 0, at most {DAY_S:g}")
         if not 0 <= self.warmup < self.seconds:
             raise BadOptions(
                 f"--warmup {self.warmup:g}: wanted 0 or more, and less than the "

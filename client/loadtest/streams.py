@@ -19,7 +19,7 @@ import msgspec
 from client.errors import named_error
 from client.loadtest.log import Log
 from client.loadtest.plan import Load, Part, Sound
-from client.transports import address
+from client.transports import address, shown
 from kfusion import wire
 from kfusion.errors import (
     BadMessage,
@@ -79,7 +79,7 @@ class Door:
     @classmethod
     def of(cls, load: Load) -> Door:
         where = address(load.url)
-        return cls(where, load.token, wire.encode(load.start), parse_uri(where))
+        return cls(shown(where), load.token, wire.encode(load.start), parse_uri(where))
 
 
 class Stream(asyncio.Protocol):
@@ -146,7 +146,7 @@ class Stream(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
         request = self.ws.connect()
-        if self.door.token is not None:
+        if self.door.token:
             request.headers["Authorization"] = f"Bearer {self.door.token}"
         self.ws.send_request(request)
         self._flush()

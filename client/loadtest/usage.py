@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import re
+import sys
 import time
 import urllib.request
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from client.loadtest.plan import Load
 
 MEMORY_AT: Final = (20.0, 60.0)  # s into a run: what a server allots at first is allotted by then
 _WAIT_S: Final = 3.0
+_DIRECT: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # as the streams go
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,11 @@ def from_metrics(text: str, at: float) -> Reading | None:
 
 
 def from_proc(pid: int, at: float, proc: Path = Path("/proc")) -> Reading | None:
-    """proc(5): utime and stime of ``stat`` in clock ticks, VmRSS of ``status`` in kB."""
+    """proc(5): utime and stime of ``stat`` in clock ticks, VmRSS of ``status`` in kB; None where
+    there is no such thing.
+    """
+    if sys.platform == "win32":
+        return None
     try:
         stat = (proc / str(pid) / "stat").read_text().rpartition(")")[2].split()
         status = (proc / str(pid) / "status").read_text()
@@ -64,13 +72,17 @@ def read_once(load: Load) -> Reading | None:
     """What the server at ``load.url`` says now, or the process ``load.server_pid``."""
     parts = urlsplit(load.url)
     http = {"ws": "http", "wss": "https"}[parts.scheme]
-    request = urllib.request.Request(urlunsplit((http, parts.netloc, "/metrics", "", "")))
-    if load.token is not None:
+    known, _, place = parts.netloc.rpartition("@")
+    request = urllib.request.Request(urlunsplit((http, place, "/metrics", "", "")))
+    if load.token:
         request.add_header("Authorization", f"Bearer {load.token}")
+    elif known:
+        basic = base64.b64encode(unquote(known).encode()).decode()
+        request.add_header("Authorization", f"Basic {basic}")
     try:
-        with urllib.request.urlopen(request, timeout=_WAIT_S) as answer:
+        with _DIRECT.open(request, timeout=_WAIT_S) as answer:
             reading = from_metrics(answer.read().decode(errors="replace"), time.monotonic())
-    except (OSError, ValueError):
+    except (OSError, ValueError, HTTPException):
         reading = None
     if reading is None and load.server_pid is not None:
         reading = from_proc(load.server_pid, time.monotonic())

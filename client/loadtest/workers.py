@@ -9,7 +9,6 @@ import multiprocessing
 import signal
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from multiprocessing.connection import Connection
 from typing import Any, Final
 
 from client.loadtest.log import Log, Measured
@@ -18,27 +17,17 @@ from client.loadtest.streams import Door, Stream
 from client.loadtest.usage import ServerUse, watch
 from client.loadtest.wheel import Wheel, messages_of, open_stream
 from kfusion.errors import ConnectionFailed, KFusionError
+from kfusion.processes import allow_files, interrupts_held
 
 OPENING: Final = 16  # connections opened at once
 LEAD_S: Final = 0.3  # from all being ready to the first sample
 GRACE_S: Final = 10.0  # for the last frames and the server's end
 READ_S: Final = 5.0  # for the last of the server's own figures
 
+Pipe = Any  # multiprocessing's Connection, which has another class on Windows
+
 Agree = Callable[[], Awaitable[float]]
 """Says that all is ready, and gives the instant of the first sample."""
-
-
-def allow_files(count: int) -> None:
-    """As many open sockets as the system lets this process have, if it needs them."""
-    try:
-        import resource
-    except ImportError:  # Windows has no such limit
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = count + 100
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 async def drive(
@@ -159,7 +148,7 @@ async def _share(
     """Every n-th stream in its own process; all begin at one instant of the one clock."""
     context = multiprocessing.get_context("spawn")
     count = min(load.processes, len(parts))
-    pipes: list[Connection[Any, Any]] = []
+    pipes: list[Pipe] = []
     workers: list[Any] = []
     patience = 0.0  # with workers whose work is of no use any more
     try:
@@ -168,7 +157,8 @@ async def _share(
             worker = context.Process(
                 target=_work, args=(there, load, parts[k::count], list(sounds)), daemon=True
             )
-            worker.start()
+            with interrupts_held():
+                worker.start()
             there.close()
             pipes.append(here)
             workers.append(worker)
@@ -195,7 +185,7 @@ async def _share(
                 worker.join()
 
 
-async def _told(pipe: Connection[Any, Any]) -> Any:
+async def _told(pipe: Pipe) -> Any:
     """What a worker says; raises what it raised."""
     while not pipe.poll():  # noqa: ASYNC110 (a pipe has no event on every system)
         await asyncio.sleep(0.05)
@@ -208,7 +198,7 @@ async def _told(pipe: Connection[Any, Any]) -> Any:
     return said
 
 
-def _work(pipe: Connection[Any, Any], load: Load, parts: list[Part], sounds: list[Sound]) -> None:
+def _work(pipe: Pipe, load: Load, parts: list[Part], sounds: list[Sound]) -> None:
     """A worker: says that it is ready, is told when to begin, says what came of it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when it is over
 

@@ -28,7 +28,7 @@ class Bridge:
     ``rest``: the face (68, 2) at rest that frames are of; None is the neutral one. ``hop``: of the
     stream. ``skips``: whether frames that pile up are passed over, as those of a microphone should
     be; otherwise :meth:`put` waits for room. After the last frame, or when the stream fails, live
-    sinks see the face go to rest.
+    sinks see the face go to rest; where that is not waited for (Ctrl-C) they see it there at once.
     """
 
     def __init__(
@@ -114,8 +114,18 @@ class Bridge:
                 await task
         finally:
             task.cancel()
+            self._cut()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+
+    def _cut(self) -> None:
+        """Leaves no mouth open, whatever ended it, and awaits nothing."""
+        frame = self.showing.cut()
+        if frame is None:
+            return
+        for sink in self._live:
+            with contextlib.suppress(Exception):  # a sink's own mistake: the task tells of it
+                sink.send(frame)
 
     async def _show(self) -> None:
         try:

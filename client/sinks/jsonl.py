@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,7 +15,8 @@ from kfusion import wire
 
 
 class JsonlSink:
-    """Writes to a file, which appears at ``close``, or for ``-`` to the standard output.
+    """Writes to a file, which appears at ``close``, or to what gives each line on at once: a
+    pipe, or for ``-`` the standard output.
 
     Raises :class:`~client.errors.OutputError` where it cannot be written.
     """
@@ -35,7 +37,7 @@ class JsonlSink:
             if values is not None:
                 line[name] = values.tolist()
         self.out.write(msgspec.json.encode(line) + b"\n")
-        if self.file is None:
+        if self.file is None or self.file.direct:
             self.out.flush()  # who reads it may be live
 
     def close(self) -> None:
@@ -46,5 +48,6 @@ class JsonlSink:
     def discard(self) -> None:
         """Leaves nothing behind of a file that did not become whole."""
         if self.file is not None:
-            self.out.close()
+            with contextlib.suppress(OSError):  # what was not written yet: the disk is full
+                self.out.close()
             self.file.discard()

@@ -98,6 +98,14 @@ class Showing:
         u = self._away / EASE
         return _between(self._face, self.rest, u * u * (3 - 2 * u), self._number)
 
+    def cut(self) -> Frame | None:
+        """The face at rest at once, where nothing waits for it to ease there; None if it is."""
+        if self._face is None or self._away == EASE:
+            return None
+        self._away = EASE
+        self._number += 1
+        return _between(self._face, self.rest, 1.0, self._number)
+
 
 def _between(face: Frame, rest: Frame, share: float, n: int) -> Frame:
     """``share`` 0..1 of the way from a face to the one at rest."""

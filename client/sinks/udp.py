@@ -80,6 +80,9 @@ class UdpSink(ABC):
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
-        return os.strerror(error.errno)
-    return getattr(error, "strerror", None) or str(error)
+    """Why, in words. A number alone is no errno on Windows, nor that of a name not found."""
+    if not isinstance(error, OSError):
+        return str(error)
+    if error.strerror or error.errno is None or isinstance(error, socket.gaierror):
+        return error.strerror or str(error)
+    return os.strerror(error.errno)

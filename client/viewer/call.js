@@ -8,6 +8,7 @@ import { Session } from "./session.js";
 const CHANNEL = "kfusion";
 const GATHER_MOST_MS = 3000; // to find this machine's addresses
 const OPEN_MOST_MS = 8000;
+const LAST_MOST_MS = 2000; // for frames that are on their way when all is said
 const TRIES = 3; // of finding a way, before it is given up
 
 /** An offer with everything in it, for addresses are not sent one by one. */
@@ -43,7 +44,10 @@ export class Call {
           this.#hangUp();
           listener.lost(wait);
         },
-        closed: (why) => {
+        closed: async (why) => {
+          const peer = this.#peer;
+          if (why.code === "end") await this.#emptied();
+          if (this.#peer !== peer) return; // hung up meanwhile
           this.#hangUp();
           listener.closed(why);
         },
@@ -57,6 +61,7 @@ export class Call {
   #timer = 0;
   #greeting = null; // what to tell once frames can come
   sentBytes = 0;
+  keepsTime = true; // the server counts what the track brings it, and nothing that was missed
 
   get rate() {
     return this.session.rate;
@@ -85,7 +90,7 @@ export class Call {
 
   /** A track that has sound is the only clock; without one, silence moves time. */
   silence(samples) {
-    return this.track?.readyState === "live" ? this.open : this.session.silence(samples);
+    return this.open && this.track?.readyState !== "live" && this.session.silence(samples);
   }
 
   send(message) {
@@ -154,15 +159,28 @@ export class Call {
   #frames(data) {
     const batch = protocol.parseFrames(data);
     if (batch?.kind !== protocol.KIND.points) return;
+    this.session.answered();
     this.session.nextFrame = Math.max(this.session.nextFrame, batch.n + batch.count);
     this.listener.frames(batch.n, batch.frames);
   }
 
+  /** The server closes the channel when the last frame is sent. */
+  #emptied() {
+    const channel = this.#channel;
+    if (channel?.readyState !== "open") return null;
+    return new Promise((done) => {
+      channel.addEventListener("close", done, { once: true });
+      setTimeout(done, LAST_MOST_MS);
+    });
+  }
+
   #failed() {
     this.tries += 1;
-    if (this.tries < TRIES) return void this.#dial();
-    this.close();
-    this.listener.closed({ code: "no-webrtc", message: "no way to the server was found" });
+    if (this.tries === TRIES) {
+      this.close();
+      this.listener.closed({ code: "no-webrtc", message: "no way to the server was found" });
+    } else if (this.#greeting) this.#dial(); // no sound has gone this way yet
+    else this.session.drop(); // how much of it came, the server says when the session is resumed
   }
 
   #hangUp() {

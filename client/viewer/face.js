@@ -31,6 +31,9 @@ export class Face {
     this.canvas.width = Math.max(1, Math.round(clientWidth * density));
     this.canvas.height = Math.max(1, Math.round(clientHeight * density));
     this.scale = Math.min(this.canvas.width / VIEW.width, this.canvas.height / VIEW.height);
+    const { width, height } = this.canvas;
+    const side = Math.min(width, height); // the bust stands on the canvas' lower edge
+    this.picture = { x: (width - side) / 2, y: height - side, width: side, height: side };
   }
 
   /** @param {Float32Array} points (136,) in pixels of the crop */

@@ -1,7 +1,5 @@
-// The 68-point layout (iBUG order) as flat arrays x0, y0, x1, y1, ... in pixels of the
-// canonical 256 x 256 crop, x right, y down.
-
-export const CROP = 256;
+// The 68-point layout (iBUG order) as flat arrays x0, y0, x1, y1, ..., x right, y down: in pixels
+// of the canonical 256 x 256 crop, or of whatever picture a face was found in.
 
 /** The server's `neutral` identity: what the face is before anyone has spoken. */
 export const NEUTRAL = Float32Array.of(
@@ -27,19 +25,43 @@ export const BROWS = [run(17, 21), run(22, 26)];
 export const EYES = [run(36, 41), run(42, 47)];
 export const MOUTH_FIRST = 48;
 
-const INNER_UPPER = [61, 62, 63];
-const INNER_LOWER = [67, 66, 65];
+export const INNER_UPPER = [61, 62, 63];
+export const INNER_LOWER = [67, 66, 65];
+/** A mouth whose gap is larger than this, in distances between the eyes, is open: what is found of
+ * lips that touch is apart by half as much. */
+export const OPEN_MOUTH = 0.075;
+/** What speech and expression hardly move: the bridge of the nose and the corners of the eyes. */
+const RIGID = [27, 28, 29, 30, 36, 39, 42, 45];
+const LIDS = [[37, 41], [38, 40], [43, 47], [44, 46]]; // upper, lower
+const LOWER_LID = 0.12; // share of the way that the lower lid comes up in a blink
 
 /**
- * The mean height of the opening between the inner lips, in pixels.
- * @param {Float32Array} points (136,)
+ * A face's own axes: its size (between the outer corners of the eyes), the middle between them,
+ * unit vectors to its right in the picture and down, and places in them.
+ * @param {ArrayLike<number>} points (136,)
+ */
+export function axesOf(points) {
+  const [x0, y0, x1, y1] = [points[72], points[73], points[90], points[91]];
+  const size = Math.hypot(x1 - x0, y1 - y0) || 1;
+  const right = [(x1 - x0) / size, (y1 - y0) / size];
+  const down = [-right[1], right[0]];
+  const middle = [(x0 + x1) / 2, (y0 + y1) / 2];
+  /** (u, v) in sizes, v down -> [x, y] */
+  const at = (u, v) => [0, 1].map((k) => middle[k] + size * (u * right[k] + v * down[k]));
+  return { size, middle, right, down, at };
+}
+
+const below = (points, low, top, down) =>
+  (points[2 * low] - points[2 * top]) * down[0] +
+  (points[2 * low + 1] - points[2 * top + 1]) * down[1];
+
+/**
+ * The mean height of the opening between the inner lips, along the face, in the points' units.
+ * @param {ArrayLike<number>} points (136,)
  */
 export function lipGap(points) {
-  let gap = 0;
-  for (let k = 0; k < 3; k++) {
-    gap += points[2 * INNER_LOWER[k] + 1] - points[2 * INNER_UPPER[k] + 1];
-  }
-  return gap / 3;
+  const { down } = axesOf(points);
+  return INNER_LOWER.reduce((sum, low, k) => sum + below(points, low, INNER_UPPER[k], down), 0) / 3;
 }
 
 // How far a point follows the jaw when the mouth is shut: the share of the lip gap it rises.
@@ -51,13 +73,96 @@ const FOLLOWS = new Map([
 /**
  * The same face with its mouth shut, the jaw raised with the lower lip; all else stays, so a
  * smile stays a smile.
- * @param {Float32Array} points (136,)
+ * @param {ArrayLike<number>} points (136,)
  * @returns {Float32Array} (136,)
  */
 export function mouthShut(points) {
-  const shut = points.slice();
-  const gap = Math.max(0, lipGap(points));
-  for (const [i, share] of FOLLOWS) shut[2 * i + 1] -= share * gap;
-  for (let k = 0; k < 3; k++) shut[2 * INNER_LOWER[k] + 1] = shut[2 * INNER_UPPER[k] + 1];
+  const shut = dropped(points, -Math.max(0, lipGap(points)));
+  for (let k = 0; k < 3; k++) {
+    for (let axis = 0; axis < 2; axis++) {
+      shut[2 * INNER_LOWER[k] + axis] = shut[2 * INNER_UPPER[k] + axis];
+    }
+  }
   return shut;
+}
+
+/** The same face with its mouth at least so far open, in the points' units. */
+export function parted(points, gap) {
+  return dropped(points, Math.max(0, gap - lipGap(points)));
+}
+
+function dropped(points, by) {
+  const { down } = axesOf(points);
+  const face = Float32Array.from(points);
+  for (const [i, share] of FOLLOWS) {
+    face[2 * i] += share * by * down[0];
+    face[2 * i + 1] += share * by * down[1];
+  }
+  return face;
+}
+
+/** The complex number (a, b) that turns and scales `from` to `to`, and both middles. */
+function turned(from, to) {
+  const mean = (p, axis) => RIGID.reduce((sum, i) => sum + p[2 * i + axis], 0) / RIGID.length;
+  const [fx, fy, tx, ty] = [mean(from, 0), mean(from, 1), mean(to, 0), mean(to, 1)];
+  let [a, b, length] = [0, 0, 0];
+  for (const i of RIGID) {
+    const [x, y] = [from[2 * i] - fx, from[2 * i + 1] - fy];
+    const [u, v] = [to[2 * i] - tx, to[2 * i + 1] - ty];
+    a += x * u + y * v;
+    b += x * v - y * u;
+    length += x * x + y * y;
+  }
+  return { a: a / (length || 1), b: b / (length || 1), fx, fy, tx, ty };
+}
+
+/**
+ * How the head as a whole has gone from one set of points to another.
+ * @returns {(x: number, y: number) => [number, number]} the movement at a place of the first
+ */
+export function rigidMotion(from, to) {
+  const { a, b, fx, fy, tx, ty } = turned(from, to);
+  return (x, y) => [
+    tx + a * (x - fx) - b * (y - fy) - x,
+    ty + b * (x - fx) + a * (y - fy) - y,
+  ];
+}
+
+/**
+ * Brings frames of one face to another, as the server itself lays one movement on any face: the
+ * movement is turned and scaled, and eyes that are half shut there are half shut here.
+ * @param {ArrayLike<number>} from (136,) a face at rest @param {ArrayLike<number>} to another
+ * @returns {(frame: ArrayLike<number>) => Float32Array}
+ */
+export function retargeting(from, to) {
+  const there = turned(from, NEUTRAL);
+  const here = turned(to, NEUTRAL);
+  const size = here.a * here.a + here.b * here.b || 1;
+  const a = (there.a * here.a + there.b * here.b) / size;
+  const b = (there.b * here.a - there.a * here.b) / size;
+  return (frame) => {
+    const out = new Float32Array(to.length);
+    for (let i = 0; i < out.length; i += 2) {
+      const [x, y] = [frame[i] - from[i], frame[i + 1] - from[i + 1]];
+      out[i] = to[i] + a * x - b * y;
+      out[i + 1] = to[i + 1] + b * x + a * y;
+    }
+    lidsAlike(frame, from, out, to);
+    return out;
+  };
+}
+
+function lidsAlike(frame, from, out, to) {
+  const [there, here] = [axesOf(frame).down, axesOf(out).down];
+  for (const [top, low] of LIDS) {
+    const rest = below(from, low, top, axesOf(from).down);
+    const open = below(frame, low, top, there);
+    if (rest <= 0 || open >= rest) continue;
+    const wanted = (Math.max(0, open) / rest) * below(to, low, top, axesOf(to).down);
+    const more = below(out, low, top, here) - wanted;
+    for (let k = 0; k < 2; k++) {
+      out[2 * top + k] += (1 - LOWER_LID) * more * here[k];
+      out[2 * low + k] -= LOWER_LID * more * here[k];
+    }
+  }
 }

@@ -29,21 +29,27 @@ export class Live {
   /** The server has answered: sample 0 is the next one, or time goes on after a loss. */
   ready(ready, resumed) {
     this.started = true;
-    const missed = this.position - ready.audio_position;
-    if (!resumed || missed <= 0) return;
-    this.session.silence(missed);
+    if (!resumed) return;
+    if (this.session.keepsTime) {
+      this.position = ready.audio_position; // of the next sample that is captured
+      this.clock.forget();
+    } else this.session.silence(this.position - ready.audio_position);
     this.learnFrom = (this.position * FPS) / this.rate;
   }
 
-  /** @param {Float32Array} samples just captured @param {number} now seconds */
-  heard(samples, now) {
+  /**
+   * @param {Float32Array} samples just captured @param {number} now seconds
+   * @param {number} length of them in samples of the session's rate: a track that carries the sound
+   *   may have them at another
+   */
+  heard(samples, now, length) {
     if (!this.started) return;
     const stoodStill = this.clock.zero === null || this.owed.stoodStill;
-    this.#silence(this.owed.heard(now - samples.length / this.rate, now));
-    this.position += samples.length;
+    this.#silence(this.owed.heard(now - length / this.rate, now));
+    this.position += length;
     if (this.session.backlog > BACKLOG_MOST_S * this.rate * BYTES_PER_SAMPLE) {
-      this.skipped += samples.length;
-      this.session.silence(samples.length);
+      this.skipped += length;
+      this.session.silence(length);
     } else {
       this.session.audio(s16le(samples));
     }
@@ -88,8 +94,8 @@ export class Live {
 
   #silence(samples) {
     if (samples <= 0) return;
+    if (!this.session.silence(samples) && this.session.keepsTime) return;
     this.position += samples;
-    this.session.silence(samples);
     this.learnFrom = (this.position * FPS) / this.rate;
   }
 }

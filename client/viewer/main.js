@@ -1,50 +1,86 @@
-// The page: finds its parts, wires them together, draws.
+// The page: finds its parts, wires them together, and draws for as long as it is open.
 
 import { Dial } from "./dial.js";
 import { Face } from "./face.js";
-import { MicrophoneError, microphones } from "./microphone.js";
+import { LookChoice, isPicture } from "./look-choice.js";
 import { NEUTRAL } from "./landmarks.js";
-import { Readout, rms } from "./readout.js";
+import { Plot } from "./plots.js";
+import { Readout, levelOf, rms } from "./readout.js";
+import { RecordControl } from "./record-control.js";
+import { Recording } from "./recording.js";
+import { Screen, newStats } from "./drawing.js";
 import { Stage } from "./stage.js";
-import {
-  WIDTH, iceServersFromQuery, lifeFromQuery, streamUrl, windowFromQuery,
-} from "./protocol.js";
+import { VoiceControls } from "./voice.js";
+import { copyLink, linkTo, settingsFrom } from "./share.js";
+import { iceServersFromQuery, streamUrl } from "./protocol.js";
+import { showPresets } from "./presets.js";
+import { showSettings } from "./settings.js";
 
 const TICK_MS = 50;
-const SMOOTH = 0.05;
+const CHUNK_S = 0.02; // of the microphone
+const HEARD_S = 1 / 30; // of a sound file, whose loudness is looked at
 
 const part = (id) => document.getElementById(id);
-const face = new Face(part("face"));
+const seconds = () => performance.now() / 1000;
+const stats = newStats();
+const settings = settingsFrom(location.search);
+const plot = new Plot(part("plot"));
 const readout = new Readout({
-  status: part("status"), latency: part("latency"), dropped: part("dropped"), meter: part("level"),
+  status: part("status"), meter: part("level"), delay: part("delay-words"),
+  loss: part("loss-words"), latency: part("latency"), dropped: part("dropped"),
 });
-const stats = {
-  drawn: 0, // pictures
-  scriptMs: 0, // to draw one, smoothed
-  latencyMs: null, // from a frame's being spoken to its drawing, smoothed
-  delayMs: null, // what playout aims at
-  received: 0, // frames, of all sessions
-  dropped: 0, // frames, of this session
-  rate: 0, // of its audio
-};
 let state = "idle";
-let loudness = 0;
+let loudness = 0; // the most since the last picture
 let feeling = null; // the newest weights, until the server is told
 
 const stage = new Stage({
   url: streamUrl(location),
-  window: windowFromQuery(location.search),
+  window: { hop: settings.hop, lookahead: settings.lookahead },
   iceServers: iceServersFromQuery(location.search),
-  life: lifeFromQuery(location.search),
-  told: (next, details) => {
-    state = next;
-    readout.tell(next, details);
-    showButtons();
+  life: settings.life,
+  told: tell,
+  heard: (samples) => {
+    const heard = rms(samples);
+    loudness = Math.max(loudness, heard);
+    plot.heard(capturedAt(samples.length) + behind(), levelOf(heard));
   },
-  heard: (samples) => (loudness = Math.max(loudness, rms(samples))),
 });
+const voice = new VoiceControls(
+  {
+    microphone: part("microphone"), words: part("microphone-words"), device: part("device"),
+    file: part("file"), stopFile: part("stop-file"),
+  },
+  stage,
+  { state: () => state, tell, dropped: (file) => isPicture(file) && (looks.photo(file), true) },
+);
+showSettings(
+  { timing: part("timing"), life: part("life"), media: part("media") },
+  stage,
+  settings,
+  () => voice.startAgain(),
+);
 
-new Dial(
+function tell(next, details) {
+  state = next;
+  readout.tell(next, details);
+  voice.show();
+}
+
+/** Seconds from a sound to its picture. */
+const behind = () => (stats.latencyMs ?? stats.delayMs ?? 0) / 1000;
+
+/** When the middle of the newest chunk was captured: chunks may come late, several at once. */
+function capturedAt(samples) {
+  const { live } = stage;
+  const zero = live?.clock.zero ?? null;
+  if (zero === null) return seconds() - CHUNK_S / 2;
+  return zero + (live.position + samples / 2) / live.rate;
+}
+
+// ---- emotion
+
+const markPreset = showPresets(part("presets"), (weights) => dial.mix(weights));
+const dial = new Dial(
   {
     pad: part("pad"),
     knob: part("knob"),
@@ -54,6 +90,7 @@ new Dial(
   },
   (weights) => {
     feeling = weights;
+    markPreset(weights);
   },
 );
 setInterval(() => {
@@ -62,141 +99,97 @@ setInterval(() => {
   stage.tick();
 }, TICK_MS);
 
-// ---- controls
+// ---- looks
 
-const starting = () => state === "asking";
-const talking = () => stage.microphone !== null || starting();
-
-function showButtons() {
-  const on = talking();
-  part("microphone").setAttribute("aria-pressed", String(on));
-  part("microphone-words").textContent = on ? "Stop microphone" : "Start microphone";
-  part("stop-file").hidden = stage.playback === null && state !== "loading";
-}
-
-async function startMicrophone() {
-  try {
-    await stage.startMicrophone(part("device").value);
-    await listMicrophones();
-  } catch (error) {
-    if (!(error instanceof MicrophoneError)) throw error;
-    stage.stopMicrophone();
-    state = error.code;
-    readout.tell(state);
-  }
-  showButtons();
-}
-
-async function listMicrophones() {
-  const picker = part("device");
-  const chosen = stage.microphone?.deviceId ?? picker.value;
-  const found = await microphones();
-  if (found.length === 0) return;
-  picker.replaceChildren(...found.map(({ deviceId, label }) => new Option(label, deviceId)));
-  picker.value = found.some(({ deviceId }) => deviceId === chosen) ? chosen : found[0].deviceId;
-  picker.disabled = false;
-}
-
-part("microphone").addEventListener("click", () => {
-  if (talking()) stage.stopMicrophone();
-  else startMicrophone();
-  showButtons();
-});
-function startAgain() {
-  if (!talking()) return;
-  stage.stopMicrophone();
-  startMicrophone();
-}
-part("device").addEventListener("change", startAgain);
-part("media").addEventListener("change", ({ target }) => {
-  stage.media = target.value;
-  startAgain();
-});
-navigator.mediaDevices?.addEventListener("devicechange", () => {
-  if (stage.microphone) listMicrophones();
-});
-
-part("file").addEventListener("change", ({ target }) => {
-  const [file] = target.files;
-  if (file) stage.play(file);
-  target.value = ""; // so that the same file can be chosen again
-});
-part("stop-file").addEventListener("click", () => stage.stopFile());
-addEventListener("pointerdown", () => {
-  if (state === "blocked") stage.playback?.context.resume();
-});
-
-let dragged = 0;
-const dragging = (by) => (event) => {
-  event.preventDefault();
-  dragged = by === 0 ? 0 : Math.max(0, dragged + by);
-  document.body.classList.toggle("dropping", dragged > 0);
+const screen = new Screen(part("faces"), stats);
+const drawn = { name: "drawn", drawer: new Face(part("face")), rest: NEUTRAL, identity: null };
+export const setLook = (look) => {
+  screen.setLook(look);
+  stage.setLook(look);
 };
-addEventListener("dragenter", dragging(1));
-addEventListener("dragleave", dragging(-1));
-addEventListener("dragover", (event) => event.preventDefault());
-addEventListener("drop", (event) => {
-  dragging(0)(event);
-  const [file] = event.dataTransfer.files;
-  if (file) stage.play(file);
+setLook(drawn);
+const looks = new LookChoice({
+  section: part("look"),
+  drawn,
+  setLook,
+  tell: (next, details) => readout.notice(next, details),
 });
+part("dots").addEventListener("change", ({ target }) => (screen.dots = target.checked));
+
+// ---- recording, sharing
+
+const recording = new Recording(stage, (recorded) => recordControl.done(recorded));
+const recordControl = new RecordControl(
+  {
+    button: part("record"), words: part("record-words"), what: part("record-what"),
+    time: part("record-time"), takes: part("takes"), told: part("takes-words"),
+    links: part("takes-links"),
+  },
+  {
+    start: () => {
+      const background = getComputedStyle(document.body).backgroundColor;
+      recording.start(screen.look.drawer, background);
+    },
+    stop: () => recording.stop(),
+  },
+);
+
+const link = () =>
+  linkTo(location, {
+    emotion: dial.weights, ...stage.window, life: stage.life, media: stage.media, dots: screen.dots,
+    look: looks.portrait,
+  });
+const sharing = {
+  button: part("share"), words: part("share-words"), place: part("link-field"), field: part("link"),
+};
+part("share").addEventListener("click", () => copyLink(link(), sharing));
 
 // ---- drawing
 
-const pose = NEUTRAL.slice();
-const drawn = { n: -1, points: NEUTRAL.slice() };
-let stale = true; // must be drawn even if the pose has not changed
 let lastTime = 0;
-
-part("dots").addEventListener("change", ({ target }) => {
-  face.dots = target.checked;
-  stale = true;
-});
-new ResizeObserver(() => {
-  face.resize();
-  stale = true;
-}).observe(part("face"));
-
-function changed() {
-  for (let i = 0; i < WIDTH; i++) if (Math.abs(pose[i] - drawn.points[i]) > 0.01) return true;
-  return false;
-}
 
 function draw(time) {
   const began = performance.now();
-  const { n, latency } = stage.pose(pose);
-  if (stale || changed()) {
-    face.draw(pose);
-    stale = false;
-    drawn.points.set(pose);
-    stats.drawn += 1;
-    stats.scriptMs += SMOOTH * (performance.now() - began - stats.scriptMs);
-  }
-  drawn.n = n;
-  count(latency);
-  readout.sound(loudness, (time - lastTime) / 1000);
+  const now = seconds();
+  const filmed = recording.due;
+  const { n, latency } = screen.draw((out) => stage.pose(out), filmed);
+  screen.count(latency, stage);
+  recording.tick(filmed ? screen.look.drawer : null, n, behind());
+  recordControl.show(recording.seconds);
+  hearFile(now);
+  if (stage.live || stage.playback) plot.opened(now, screen.opening());
+  plot.draw(now);
+  readout.numbers(stats, stage, now);
+  readout.sound(levelOf(loudness), (time - lastTime) / 1000);
   loudness = 0;
   lastTime = time;
+  screen.took(performance.now() - began);
   requestAnimationFrame(draw);
 }
 
-function count(latency) {
-  const ms = latency === null ? null : latency * 1000;
-  const before = stats.latencyMs ?? ms;
-  stats.latencyMs = ms === null ? null : before + SMOOTH * (ms - before);
-  stats.delayMs = stage.live ? stage.live.delay.seconds * 1000 : null;
-  stats.received = stage.received;
-  stats.dropped = stage.dropped;
-  stats.rate = stage.session?.rate ?? 0;
-  readout.numbers(stats.latencyMs === null ? null : stats.latencyMs / 1000, stats.dropped);
+/** A sound file is heard as the face says it. */
+function hearFile(now) {
+  const { playback } = stage;
+  if (state !== "playing" || !playback) return;
+  const { sampleRate, length } = playback.buffer;
+  const last = Math.min(length, Math.round(playback.seconds(now) * sampleRate));
+  const first = Math.max(0, last - Math.round(HEARD_S * sampleRate));
+  const heard = rms(playback.buffer.getChannelData(0), first, last);
+  loudness = Math.max(loudness, heard);
+  plot.heard(now - HEARD_S / 2, levelOf(heard));
 }
 
 /** For tests and the curious. */
 globalThis.kfusion = {
   get frame() {
-    return stats.drawn > 0 ? drawn : null;
+    return stats.drawn > 0 ? screen.drawn : null;
+  },
+  get look() {
+    return screen.look;
   },
   stats,
+  plot,
+  recording,
   get state() {
     return state;
   },
@@ -204,13 +197,13 @@ globalThis.kfusion = {
     return stage.session;
   },
   get seconds() {
-    return stage.playback?.seconds(performance.now() / 1000) ?? null;
+    return stage.playback?.seconds(seconds()) ?? null;
   },
 };
 
-if (new URLSearchParams(location.search).get("media") === "webrtc") {
-  part("media").value = stage.media = "webrtc";
-}
+part("dots").checked = screen.dots = settings.dots;
+looks.choose(settings.look);
+if (Object.keys(settings.emotion).length > 0) dial.mix(settings.emotion);
 readout.tell(state);
-showButtons();
+voice.show();
 requestAnimationFrame(draw);

@@ -1,6 +1,6 @@
 // The microphone as chunks of 20 ms, untouched by the browser's voice processing.
 
-import { RATES } from "./protocol.js";
+import { makeContext } from "./audio-context.js";
 
 /** A reason why there is no sound; `code` is a state the read-out has words for. */
 export class MicrophoneError extends Error {
@@ -35,46 +35,62 @@ async function ask(deviceId) {
   }
 }
 
-function makeContext(wanted) {
-  if (wanted) return new AudioContext({ latencyHint: "interactive", sampleRate: wanted });
-  const context = new AudioContext({ latencyHint: "interactive" });
-  const { sampleRate } = context;
-  if (sampleRate >= RATES.least && sampleRate <= RATES.most) return context;
-  context.close();
-  return new AudioContext({ latencyHint: "interactive", sampleRate: 48000 });
+/** Firefox gives a stream to a context of its own rate alone, so the one wanted is a wish. */
+function hearing(stream, rate) {
+  const context = makeContext("interactive", rate);
+  try {
+    return { context, source: context.createMediaStreamSource(stream) };
+  } catch (error) {
+    context.close();
+    if (rate === null) throw error;
+    return hearing(stream, null);
+  }
+}
+
+async function prepare({ audioWorklet }) {
+  try {
+    await audioWorklet.addModule(new URL("capture-worklet.js", import.meta.url));
+  } catch (error) {
+    throw new MicrophoneError("unreachable", { cause: error }); // the module is the server's
+  }
 }
 
 export class Microphone {
   /**
-   * @param {{deviceId: string, rate?: number | null, heard: (samples: Float32Array) => void,
-   *   gone: () => void}} options `rate`: the device's own by default; `heard`: each chunk, -1..1
-   *   at that rate; `gone`: the device was unplugged or taken away
+   * @param {{deviceId: string, rate?: number | null,
+   *   heard: (samples: Float32Array, length: number) => void, gone: () => void}} options
+   *   `rate`: to count at, the device's own by default; `heard`: each chunk, -1..1, at that rate
+   *   where the browser can, and how many samples of that rate it lasts; `gone`: the device was
+   *   unplugged or taken away
    * @returns {Promise<Microphone>}
    */
   static async open({ deviceId, rate = null, heard, gone }) {
     const stream = await ask(deviceId);
-    const context = makeContext(rate);
+    let graph = null;
     try {
-      await context.audioWorklet.addModule(new URL("capture-worklet.js", import.meta.url));
+      graph = hearing(stream, rate);
+      await prepare(graph.context);
+      graph.context.resume();
+      return new Microphone(stream, graph, rate, heard, gone);
     } catch (error) {
       stream.getTracks().forEach((track) => track.stop());
-      context.close();
-      throw new MicrophoneError("unreachable", { cause: error }); // the module is the server's
+      graph?.context.close();
+      if (error instanceof MicrophoneError) throw error;
+      throw new MicrophoneError("microphone-busy", { cause: error });
     }
-    context.resume();
-    return new Microphone(stream, context, heard, gone);
   }
 
-  constructor(stream, context, heard, gone) {
+  constructor(stream, { context, source }, rate, heard, gone) {
     this.stream = stream;
     this.context = context;
-    this.rate = context.sampleRate;
+    this.source = source;
+    this.rate = rate ?? context.sampleRate;
     [this.track] = stream.getAudioTracks();
     this.deviceId = this.track.getSettings().deviceId ?? "";
     this.track.onended = gone;
-    this.source = context.createMediaStreamSource(stream);
     this.capture = new AudioWorkletNode(context, "capture", { numberOfOutputs: 0 });
-    this.capture.port.onmessage = ({ data }) => heard(data);
+    const lasts = this.rate / context.sampleRate;
+    this.capture.port.onmessage = ({ data }) => heard(data, data.length * lasts);
     this.source.connect(this.capture);
   }
 

@@ -1,6 +1,7 @@
 // When a frame is shown. Pure arithmetic: every time is passed in, in seconds of one clock.
 
 import { FPS, WIDTH } from "./protocol.js";
+import { retargeting } from "./landmarks.js";
 
 const KEPT_BEHIND = 60; // frames kept behind the one shown
 const KEPT_MOST = 45 * FPS; // a page in the background draws nothing, so nothing grows old there
@@ -9,17 +10,27 @@ const STARVED_AFTER = 4; // frames past the newest, before the face eases to res
 const EASE_TO_REST_S = 0.35;
 const EASE_BACK_S = 0.12;
 
-/** Frames by number, and the pose of the face at any moment between them. */
+/**
+ * Frames by number, and the pose of the face at any moment between them. Frames come in the
+ * coordinates of the faces that the server was told of; poses are given in those of the face
+ * that is shown.
+ */
 export class FrameBuffer {
-  /** @param {Float32Array} rest (136,) the pose while no frame is there */
-  constructor(rest) {
+  /**
+   * @param {Float32Array} face (136,) at rest: the one that is shown, and that frames come of
+   * @param {Float32Array} [rest] (136,) the pose while no frame is there
+   * @param {Float32Array} [held] (136,) the pose before the first frame
+   */
+  constructor(face, rest = face, held = rest) {
     /** @type {Map<number, Float32Array>} */
     this.frames = new Map();
     this.last = -1;
     this.shown = -1;
     this.restWeight = 1;
+    this.face = face;
     this.rest = rest;
-    this.lastFrame = rest;
+    this.held = held;
+    this.faces = [{ n: 0, face }]; // from which frame on the server's answer is of which face
     this.time = 0;
   }
 
@@ -32,8 +43,44 @@ export class FrameBuffer {
     }
     if (n + frames.length - 1 > this.last) {
       this.last = n + frames.length - 1;
-      this.lastFrame = frames[frames.length - 1];
+      this.newest = frames[frames.length - 1];
     }
+  }
+
+  /** The newest frame's pose, of the face that is shown. */
+  get lastFrame() {
+    return this.last < 0 ? this.held : this.#shownAs(this.newest, this.last);
+  }
+
+  /** Another face is shown from now on. @param {Float32Array} face (136,) at rest */
+  show(face) {
+    const here = retargeting(this.face, face);
+    this.rest = this.rest === this.face ? face : here(this.rest);
+    this.held = here(this.held);
+    this.face = face;
+    for (const entry of this.faces) entry.bring = null;
+  }
+
+  /** Frames from n on come in the coordinates of this face. */
+  comeAs(n, face) {
+    this.faces = this.faces.filter((entry) => entry.n < n);
+    this.faces.push({ n, face });
+  }
+
+  /**
+   * @param {number} n @returns {Float32Array | null} frame n as the face that is shown, where it
+   *   came and is still kept
+   */
+  at(n) {
+    const frame = this.frames.get(n);
+    return frame ? this.#shownAs(frame, n) : null;
+  }
+
+  #shownAs(frame, n) {
+    const entry = this.faces.findLast((candidate) => candidate.n <= n) ?? this.faces[0];
+    if (entry.face === this.face) return frame;
+    entry.bring ??= retargeting(entry.face, this.face);
+    return entry.bring(frame);
   }
 
   /**
@@ -67,9 +114,9 @@ export class FrameBuffer {
       out.set(this.lastFrame);
       return;
     }
-    const from = this.frames.get(before ?? after);
-    const to = this.frames.get(after ?? before);
-    const span = (after ?? before) - (before ?? after);
+    const [first, second] = [before ?? after, after ?? before];
+    const [from, to] = [this.at(first), this.at(second)];
+    const span = second - first;
     const share = span > 0 ? (position - before) / span : 0;
     for (let i = 0; i < WIDTH; i++) out[i] = from[i] + share * (to[i] - from[i]);
   }
@@ -107,6 +154,11 @@ export class CaptureClock {
     const drifted = this.zero === null ? zero : this.zero + 5e-4 * (now - this.at);
     this.zero = Math.min(zero, drifted);
     this.at = now;
+  }
+
+  /** Nothing is known until the next sample. */
+  forget() {
+    this.zero = null;
   }
 
   /** Sample `end` is due at `now`, whatever was known before: time stood still meanwhile. */

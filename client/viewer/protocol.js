@@ -17,6 +17,7 @@ const MAGIC = 0x314c464b; // "KFL1" as a little-endian u32
 const SILENCE_MOST_S = 60;
 
 /** @typedef {{hop: number, lookahead: number}} Window - both in frames. */
+/** @typedef {{points: number[][]}} Face - 68 pairs of a face at rest, in any coordinates. */
 /** @typedef {Record<string, number>} Weights - emotion name -> 0..1, summing to at most 1. */
 
 /**
@@ -67,11 +68,11 @@ export function iceServersFromQuery(search) {
 /**
  * The first message of a session: mono s16le in, binary points out.
  * @param {Window & {rate: number, mode: "live" | "file", media?: "socket" | "webrtc",
- *   life?: number, seed?: number, emotion: Weights}} options
+ *   life?: number, seed?: number, emotion: Weights, identity?: Face | null}} options
  */
 export function start(options) {
   const { rate, mode, media = "socket", hop, lookahead, life = 0, seed = 0, emotion } = options;
-  return {
+  const message = {
     type: "start",
     audio: { rate, channels: 1, format: "s16le" },
     encoding: "binary",
@@ -84,6 +85,27 @@ export function start(options) {
     seed,
     emotion,
   };
+  return options.identity ? { ...message, identity: options.identity } : message;
+}
+
+/**
+ * Another face from the first window on that has not been begun. The same face has the same id.
+ * @param {Face | null} face null: the server's own, neutral
+ */
+export function identity(face) {
+  if (face === null) return { type: "identity", id: "neutral" };
+  return { type: "identity", id: `face-${nameOf(face.points)}`, points: face.points };
+}
+
+/** 64 bits of FNV-1a over the points' digits, as two halves. */
+function nameOf(points) {
+  const halves = [0x811c9dc5, 0xcbf29ce4];
+  for (const character of JSON.stringify(points)) {
+    halves.forEach((half, k) => {
+      halves[k] = Math.imul(half ^ character.charCodeAt(0), 0x01000193 + 2 * k);
+    });
+  }
+  return halves.map((half) => (half >>> 0).toString(16).padStart(8, "0")).join("");
 }
 
 /** @param {string} token @param {number} next the first frame wanted */

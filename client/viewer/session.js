@@ -7,7 +7,10 @@ import * as protocol from "./protocol.js";
 const RETRY_FIRST_S = 0.25;
 const RETRY_MOST_S = 4;
 const CONNECT_TRIES = 4;
-const ANSWER_MOST_S = 8;
+const ANSWER_MOST_S = 8; // to the first message
+const UNHEARD_MOST_S = 10; // sound that nothing came back for: nobody is there
+const LOOK_AGAIN_S = 1; // of these, for a page that stood still to find what came meanwhile
+const LOST = 4000; // the code of a connection that is given up; with 1000 the server would forget
 
 /**
  * @typedef {object} Listener
@@ -34,6 +37,7 @@ export class Session {
     this.over = false;
     this.sentBytes = 0;
     this.dropped = 0;
+    this.keepsTime = false; // the server counts what it is sent, silence for what was missed too
     this.#connect();
   }
 
@@ -42,6 +46,8 @@ export class Session {
   #tries = 0;
   #lostAt = null;
   #fatal = null;
+  #overdue = 0;
+  #ended = false;
 
   /** Bytes that the browser has taken but not yet sent. */
   get backlog() {
@@ -53,13 +59,16 @@ export class Session {
     if (this.open) {
       this.#socket.send(pcm);
       this.sentBytes += pcm.byteLength;
+      this.#expect();
     }
     return this.open;
   }
 
   /** @param {number} samples @returns {boolean} whether it was sent */
   silence(samples) {
-    return protocol.silences(samples, this.rate).every((message) => this.send(message));
+    const sent = protocol.silences(samples, this.rate).every((message) => this.send(message));
+    if (sent && samples > 0) this.#expect();
+    return sent;
   }
 
   /** @param {object} message @returns {boolean} whether it was sent */
@@ -70,7 +79,23 @@ export class Session {
 
   /** No more audio: what is still to come comes, then the server closes. */
   end() {
-    if (!this.send(protocol.end())) this.close();
+    if (!this.send(protocol.end())) return this.close();
+    this.#ended = true;
+    this.#expect();
+  }
+
+  /** Something came from the server, by whatever way. */
+  answered() {
+    clearTimeout(this.#overdue);
+    this.#overdue = 0;
+    if (this.#ended) this.#expect(); // until the server closes
+  }
+
+  /** The connection is taken for lost, whatever the browser makes of it. */
+  drop() {
+    if (this.over || !this.#socket) return;
+    this.#socket.close(LOST); // which may take minutes to be over: nobody listens any more
+    this.#closed(1006, "");
   }
 
   /** Goes at once; nothing more is told to the listener. */
@@ -78,6 +103,7 @@ export class Session {
     this.over = true;
     this.open = false;
     clearTimeout(this.#timer);
+    clearTimeout(this.#overdue);
     this.#socket?.close(1000);
   }
 
@@ -87,13 +113,14 @@ export class Session {
     this.#socket = socket;
     this.#fatal = null;
     const mine = (act) => (event) => this.#socket === socket && !this.over && act(event);
-    const giveUp = setTimeout(() => socket.close(), ANSWER_MOST_S * 1000);
+    const giveUp = setTimeout(mine(() => this.drop()), ANSWER_MOST_S * 1000);
     socket.onopen = mine(() => {
       const token = this.ready?.resume;
       const first = token ? protocol.resume(token, this.nextFrame) : this.start;
       socket.send(JSON.stringify(first));
     });
     socket.onmessage = mine(({ data }) => {
+      this.answered();
       if (data instanceof ArrayBuffer) return this.#binary(data);
       const message = protocol.parseText(data);
       if (message?.type === "ready") clearTimeout(giveUp);
@@ -135,8 +162,17 @@ export class Session {
     this.listener.message?.(message);
   }
 
+  // All sound is answered: by frames, or by why there are none.
+  #expect() {
+    this.#overdue ||= setTimeout(() => {
+      this.#overdue = setTimeout(() => this.drop(), LOOK_AGAIN_S * 1000);
+    }, (UNHEARD_MOST_S - LOOK_AGAIN_S) * 1000);
+  }
+
   #closed(code, reason) {
-    this.open = false;
+    this.open = this.#ended = false;
+    this.#socket = null;
+    this.answered();
     if (code === 1013 && !this.#fatal) {
       this.#fatal = { code: "busy", message: "", retryAfterS: Number(reason) || 5 };
     }

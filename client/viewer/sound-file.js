@@ -1,6 +1,7 @@
 // A sound file: sent to the server faster than it plays, drawn in step with what is heard.
 
 import { FPS, s16le } from "./protocol.js";
+import { makeContext } from "./audio-context.js";
 import { SteadyClock } from "./playout.js";
 
 const CHUNK_S = 0.1;
@@ -14,10 +15,11 @@ const BLOCKED_AFTER_S = 0.5; // the browser lets no sound out before someone has
  * @returns {Promise<{context: AudioContext, buffer: AudioBuffer}>} the context stands still
  */
 export async function decode(file) {
-  const context = new AudioContext({ latencyHint: "playback" });
+  const context = makeContext("playback");
   try {
     const buffer = await context.decodeAudioData(await file.arrayBuffer());
-    await context.suspend();
+    // In WebKit a context that has not started yet never comes to answer.
+    if (context.state === "running") await context.suspend();
     return { context, buffer };
   } catch (error) {
     context.close();

@@ -6,12 +6,12 @@ import { FrameBuffer } from "./playout.js";
 import { Live } from "./live.js";
 import { Microphone } from "./microphone.js";
 import { NEUTRAL, mouthShut } from "./landmarks.js";
+import { Patience } from "./patience.js";
 import { Playback, decode } from "./sound-file.js";
-import { RATES, emotion, start } from "./protocol.js";
+import { emotion, identity, start } from "./protocol.js";
 import { Session } from "./session.js";
 
 const LINGER_S = 20; // a live session without a microphone is kept so long
-const FRESH_TRIES = 3;
 const UNHEARD_S = 4;
 const UNHEARD_RMS = 1e-4;
 const SILENT_RATE = 16000; // of a session that is opened by the dial alone
@@ -27,10 +27,14 @@ export class Stage {
     Object.assign(this, { url, window, iceServers, life, told, heard });
     this.seed = Math.floor(Math.random() * 2 ** 31); // blinks and nods of this visit
     this.media = "socket"; // of the next session with a microphone; or "webrtc"
+    this.patience = new Patience();
     this.weights = {};
+    this.look = { rest: NEUTRAL, identity: null };
     this.frames = new FrameBuffer(NEUTRAL);
     this.received = 0;
     this.resting = true;
+    this.dropReason = null; // why the newest dropped frames were dropped
+    this.opening = null; // the microphone that is asked for, or the sound file that is read
     this.#forgetSession();
   }
 
@@ -38,6 +42,7 @@ export class Stage {
     this.session = null;
     this.live = null;
     this.playback = null;
+    this.retryS = null; // how long the lost connection was told to wait
     this.microphone ??= null;
   }
 
@@ -50,27 +55,33 @@ export class Stage {
 
   async startMicrophone(deviceId) {
     this.stopFile();
-    this.tries = 0;
-    this.wasLive = false;
+    this.patience.begin();
     this.told("asking");
     const opening = (this.opening = Symbol("opening"));
     const calls = this.media === "webrtc";
-    const microphone = await Microphone.open({
-      deviceId,
-      rate: calls ? CALL_RATE : null,
-      heard: (samples) => this.#captured(samples),
-      gone: () => {
-        this.stopMicrophone();
-        this.told("gone");
-      },
-    });
+    let microphone;
+    try {
+      microphone = await Microphone.open({
+        deviceId,
+        rate: calls ? CALL_RATE : null,
+        heard: (samples, length) => this.#captured(samples, length),
+        gone: () => {
+          this.stopMicrophone();
+          this.told("gone");
+        },
+      });
+    } catch (error) {
+      if (this.opening === opening) throw error;
+      return; // something else was begun meanwhile, and goes on
+    }
     if (this.opening !== opening) return microphone.close();
+    this.opening = null;
     this.microphone = microphone;
     this.lastLoud = now();
     const same = calls === this.session instanceof Call;
     if (same && this.live?.rate === microphone.rate) {
       if (calls) this.session.use(microphone.track);
-      this.told("live");
+      this.#tellLive();
     } else this.#openLive(microphone.rate);
   }
 
@@ -79,16 +90,16 @@ export class Stage {
     this.microphone?.close();
     this.microphone = null;
     this.usedAt = now();
-    if (this.live) this.told("quiet");
+    if (this.live) this.#tellLive();
     else {
       this.#leave();
       this.told("idle");
     }
   }
 
-  #captured(samples) {
+  #captured(samples, length) {
     this.heard(samples);
-    this.live?.heard(samples, now());
+    this.live?.heard(samples, now(), length);
     let peak = 0;
     for (let i = 0; i < samples.length; i += 4) peak = Math.max(peak, Math.abs(samples[i]));
     if (peak > UNHEARD_RMS) this.lastLoud = now();
@@ -99,15 +110,25 @@ export class Stage {
     const session = this.#open(rate, "live", {
       ready: (ready, resumed) => {
         this.live.ready(ready, resumed);
-        this.tries = 0;
-        this.wasLive = true;
+        this.patience.answered();
         if (!this.microphone) this.live.nudge(now());
-        this.told(this.microphone ? "live" : "quiet");
+        this.#tellLive();
       },
       frames: (n) => this.live.arrived(n, now()),
     });
     this.live = new Live(session, this.window);
     this.usedAt = now();
+  }
+
+  #tellLive() {
+    if (this.session.open) this.told(this.microphone ? "live" : "quiet");
+    else if (this.retryS === null) this.told("connecting");
+    else this.told("reconnecting", { wait: this.retryS });
+  }
+
+  /** What a session begins with has changed: a live one begins anew. */
+  renew() {
+    if (this.live) this.#openLive(this.live.rate);
   }
 
   // ---- sound file
@@ -123,13 +144,14 @@ export class Stage {
     try {
       sound = await decode(file);
     } catch {
-      if (this.opening === loading) this.told("unreadable", { file: file.name });
+      if (this.opening !== loading) return;
+      this.opening = null;
+      this.told("unreadable", { file: file.name });
       return;
     }
+    if (this.opening !== loading) return void sound.context.close();
+    this.opening = null;
     const rate = sound.buffer.sampleRate;
-    if (this.opening !== loading || rate < RATES.least || rate > RATES.most) {
-      return void sound.context.close();
-    }
     this.#leave();
     const session = this.#open(rate, "file", {
       ready: (ready) => this.playback.ready(ready),
@@ -140,7 +162,8 @@ export class Stage {
   }
 
   stopFile() {
-    if (!this.playback) return;
+    if (!this.playback && !this.opening) return;
+    this.opening = null;
     this.#leave();
     this.told("idle");
   }
@@ -155,12 +178,27 @@ export class Stage {
     else if (this.live) {
       this.session.send(emotion(weights));
       this.live.nudge(now());
-    } else if (!this.microphone) {
-      this.tries = 0;
-      this.wasLive = false;
+    } else if (!this.microphone && !this.opening) {
+      this.patience.begin();
       this.told("connecting");
       this.#openLive(SILENT_RATE);
     }
+  }
+
+  /**
+   * Another face is drawn from now on. What has come already, and what comes until the server
+   * knows of it, is brought to that face here.
+   * @param {{rest: Float32Array, identity: import("./protocol.js").Face | null}} look
+   */
+  setLook(look) {
+    this.look = look;
+    this.frames.show(look.rest);
+    this.#tellLook();
+  }
+
+  #tellLook() {
+    if (this.lookTold === this.look || !this.session?.open) return;
+    if (this.session.send(identity(this.look.identity))) this.lookTold = this.look;
   }
 
   /** To be called every 50 ms or so. */
@@ -201,17 +239,20 @@ export class Stage {
   #rest() {
     this.resting = true;
     const felt = Object.keys(this.weights).some((name) => name !== "neutral");
-    this.frames.rest = felt ? mouthShut(this.frames.lastFrame) : NEUTRAL;
+    this.frames.rest = felt ? mouthShut(this.frames.lastFrame) : this.look.rest;
   }
 
   #open(rate, mode, { ready, frames }) {
     const calls = this.media === "webrtc" && mode === "live" && this.microphone;
     const media = calls ? "webrtc" : "socket";
     const { life, seed, weights } = this;
-    const message = start({ rate, mode, media, ...this.window, life, seed, emotion: weights });
+    const { identity: face, rest } = this.look;
+    const message = start({
+      rate, mode, media, ...this.window, life, seed, emotion: weights, identity: face,
+    });
     const weightsAtStart = this.weights;
-    const fresh = new FrameBuffer(this.frames.rest);
-    fresh.lastFrame = this.frames.lastFrame;
+    const lookAtStart = (this.lookTold = this.look);
+    const fresh = new FrameBuffer(rest, this.frames.rest, this.frames.lastFrame);
     this.told("connecting");
     this.frames = fresh;
     const session = new (calls ? Call : Session)({
@@ -223,14 +264,22 @@ export class Stage {
         ready: (message, resumed) => {
           ready(message, resumed);
           if (resumed || this.weights !== weightsAtStart) session.send(emotion(this.weights));
+          if (resumed && this.look !== lookAtStart) this.lookTold = null; // it may have been lost
+          this.#tellLook();
         },
         frames: (n, batch) => {
           this.received += batch.length;
           fresh.push(n, batch);
           frames(n);
         },
-        message: (message) => this.#told(message),
-        lost: (wait) => this.told("reconnecting", { wait: Math.ceil(wait) }),
+        message: (message) => {
+          if (message.type === "identity") fresh.comeAs(message.n, this.#faceOf(message.points));
+          else this.#told(message);
+        },
+        lost: (wait) => {
+          this.retryS = Math.ceil(wait);
+          this.told("reconnecting", { wait: this.retryS });
+        },
         closed: (why) => this.#closed(why, rate),
       },
     });
@@ -238,8 +287,16 @@ export class Stage {
     return session;
   }
 
+  // The look's own array where it is that face, so that its frames are drawn as they come.
+  #faceOf(points) {
+    const face = Float32Array.from(points.flat());
+    const { rest } = this.look;
+    return face.every((v, i) => Math.abs(v - rest[i]) < 1e-3) ? rest : face;
+  }
+
   #told(message) {
     if (message.type === "end" && this.playback) this.playback.complete = true;
+    if (message.type === "dropped") this.dropReason = message.reason;
     if (message.type === "error" && message.code === "too_fast") {
       // Which message was refused is not known, so the account of time is lost: begin anew.
       const { rate } = this.session;
@@ -247,14 +304,17 @@ export class Stage {
     }
   }
 
-  #closed({ code, message, retryAfterS }, rate) {
+  #closed(why, rate) {
+    const { code, message } = why;
     if (code === "end" && this.playback) return;
     const file = this.playback;
     this.#leave();
     if (code === "end" || (code === "idle" && !this.microphone)) return this.told("idle");
-    const wait = retryAfterS ?? this.#patience(code);
-    if (wait !== null && !file && ++this.tries <= FRESH_TRIES) {
-      return this.#later(Math.ceil(wait), code === "busy" ? "busy" : "reconnecting", rate);
+    const seconds = file ? null : this.patience.after(why);
+    if (seconds !== null) {
+      const told = (wait) => this.told(code === "busy" ? "busy" : "reconnecting", { wait });
+      const again = () => this.#openLive(this.microphone?.rate ?? rate);
+      return this.patience.wait(seconds, told, again);
     }
     this.opening = null;
     this.microphone?.close();
@@ -262,22 +322,8 @@ export class Stage {
     this.told(code === "busy" ? "full" : code, { message });
   }
 
-  // A voice that was live once is worth waiting for; a server that never answered is not.
-  #patience(code) {
-    if (code === "lost" || code === "unknown_session") return 1;
-    return code === "unreachable" && this.wasLive ? 2 ** (this.tries + 1) : null;
-  }
-
-  #later(seconds, state, rate) {
-    this.told(state, { wait: seconds });
-    this.timer = setTimeout(() => {
-      if (seconds > 1) this.#later(seconds - 1, state, rate);
-      else this.#openLive(this.microphone?.rate ?? rate);
-    }, 1000);
-  }
-
   #leave() {
-    clearTimeout(this.timer);
+    this.patience.stop();
     this.playback?.close();
     this.session?.close();
     this.#forgetSession();
