@@ -23,10 +23,12 @@ $(VENV)/.made:
 
 $(VENV)/.server: $(VENV)/.made pyproject.toml constraints.txt
 	$(PIP) --editable '.[server]'
+	@$(BIN)/python -m client.parts || true
 	touch $@
 
 $(VENV)/.all: $(VENV)/.made pyproject.toml constraints.txt
 	$(PIP) --editable '.[all]'
+	@$(BIN)/python -m client.parts || true
 	touch $@ $(VENV)/.server
 
 install: $(VENV)/.all ## install everything into .venv

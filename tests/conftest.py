@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 import kfusion
+from client.loadtest.plan import speech_like
 from kfusion.runtime import Animator
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -39,6 +42,31 @@ def folder_of(name: str) -> Path:
     return folder
 
 
+def usual_p95(late: ArrayLike) -> float:
+    """The 95th percentile of each second's frames, and the median of these: what is usual on a
+    machine that others use too, and that may stand still for a second.
+    """
+    frames = np.asarray(late, np.float64)
+    seconds = np.array_split(frames, max(1, len(frames) // 30))
+    return float(np.median([np.percentile(second, 95) for second in seconds]))
+
+
+def narrow_socket(port: int, size: int = 4096) -> socket.socket:
+    """A connection with so small a buffer that a server notices who does not read."""
+    narrow = socket.socket()
+    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+    narrow.connect(("127.0.0.1", port))
+    narrow.setblocking(False)
+    return narrow
+
+
+async def eventually(is_so: Callable[[], bool]) -> None:
+    """Waits until something has come about. Raises :class:`TimeoutError`."""
+    async with asyncio.timeout(20):
+        while not is_so():  # noqa: ASYNC110 - what is waited for tells nobody
+            await asyncio.sleep(0.002)
+
+
 @pytest.fixture(scope="session")
 def model() -> Animator:
     return kfusion.load()
@@ -46,15 +74,7 @@ def model() -> Animator:
 
 def voice(seconds: float, rate: int = 16_000, seed: int = 0) -> NDArray[np.float32]:
     """Something like speech: harmonics under syllables, with pauses; (N,) within -1..1."""
-    rng = np.random.default_rng(seed)
-    t = np.arange(round(seconds * rate)) / rate
-    pitch = 120 + 15 * np.sin(2 * np.pi * 0.7 * t + rng.uniform(0, 6))
-    phase = 2 * np.pi * np.cumsum(pitch) / rate
-    tone = sum((np.sin(k * phase) / k for k in range(1, 25)), np.zeros_like(t))
-    syllables = np.clip(np.sin(2 * np.pi * 3.5 * t + rng.uniform(0, 6)) + 0.3, 0, None)
-    phrases = np.clip(4 * np.sin(2 * np.pi * 0.4 * t) + 2, 0, 1)
-    sound = 0.2 * tone * syllables * phrases + 0.002 * rng.normal(size=len(t))
-    return np.clip(sound, -1, 1).astype(np.float32)
+    return speech_like(seconds, rate, seed)
 
 
 @dataclass

@@ -15,9 +15,9 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from kfusion.faces import Boxes
 from kfusion.landmarks import NEUTRAL, lip_gap
 from training.clips import Clip
-from training.track import Boxes
 
 WIDTH, HEIGHT = 160, 120
 FACE = (88.0, 62.0, 40.0)  # middle and radius in pixels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 import subprocess
 import sys
@@ -17,8 +18,10 @@ from websockets.typing import Origin
 from kfusion import wire
 from kfusion.errors import BadOptions
 from server.access import authorized, check_exposure, is_loopback, origin_allowed, tls
+from server.app import App
 from server.config import ServerConfig
-from tests.conftest import RunningServer, start_server, stop_server
+from server.page import Page, viewer_folder
+from tests.conftest import RunningServer, eventually, start_server, stop_server
 
 ROOT = Path(__file__).resolve().parents[1]
 HERE = ServerConfig()
@@ -111,6 +114,32 @@ async def test_a_strangers_page_is_refused_at_the_handshake(
         assert isinstance(wire.parse_server(str(await ws.recv())), wire.Ready)
 
 
+@pytest.mark.asyncio
+async def test_a_token_given_twice_is_none_and_leaves_nothing_behind() -> None:
+    app = App(ServerConfig(port=0, engine="synthetic", token="sesame"))
+    async with app.serving() as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        twice = [("Authorization", "Bearer sesame"), ("Authorization", "Bearer other")]
+        async with connect(f"ws://127.0.0.1:{port}{wire.PATH}", additional_headers=twice) as ws:
+            answer = wire.parse_server(str(await ws.recv()))
+            assert isinstance(answer, wire.Error) and answer.code == "unauthorized"
+            await ws.wait_closed()
+            assert ws.close_code == 1008
+        await eventually(lambda: not app.drivers and not app.connections)
+
+
+def test_an_empty_token_is_none() -> None:
+    shown = request(("Authorization", "Bearer mine"))
+    assert authorized(shown, "") and authorized(shown, None) and authorized(request(), "")
+
+
+def test_a_header_that_comes_twice_is_read() -> None:
+    headers = Headers([("If-None-Match", '"a"'), ("If-None-Match", '"b"')])
+    assert Page(viewer_folder()).answer("/", headers).status_code == 200
+    twice = request(("Authorization", "Bearer a"), ("Authorization", "Bearer a"))
+    assert not authorized(twice, "a")
+
+
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("tls")
@@ -125,6 +154,21 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     except FileNotFoundError:
         pytest.skip("needs openssl to make a certificate")
     return chain, key
+
+
+@pytest.mark.asyncio
+async def test_who_never_begins_tls_is_let_go(
+    certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.app.HELLO_S", 0.5)
+    chain, key = certificate
+    app = App(ServerConfig(port=0, engine="synthetic", tls_cert=chain, tls_key=key))
+    async with app.serving() as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        async with asyncio.timeout(3):
+            assert await reader.read() == b""
+        writer.close()
 
 
 @pytest.mark.asyncio

@@ -188,3 +188,6 @@ def test_files_that_are_no_sound_are_named(tmp_path: Path) -> None:
     text.write_text("not a sound")
     with pytest.raises(AudioFileError, match=r"text\.wav"):
         read_audio(text)
+    soundfile.write(tmp_path / "empty.wav", np.zeros(0, np.float32), 16_000)
+    with pytest.raises(AudioFileError, match=r"empty\.wav: holds no sound"):
+        read_audio(tmp_path / "empty.wav")

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from client.transports import Transport
 from kfusion import wire
 from kfusion.errors import ConnectionLost
 from kfusion.landmarks import INNER_LOWER, NEUTRAL, lip_gap
+from kfusion.vrm import VRM
 from tests.conftest import RunningServer, voice
 from tests.packets import read_live_link, read_openseeface
 from tests.test_client_cli import ROOT, rows
@@ -162,6 +164,41 @@ async def test_being_cancelled_waits_for_nothing() -> None:
                 await bridge.put(talking(n))
             raise asyncio.CancelledError
     assert len(asyncio.all_tasks()) == 1 and len(live.seen) <= 1
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("ended_by", [asyncio.CancelledError, KeyboardInterrupt, OSError])
+async def test_whatever_ends_it_leaves_a_closed_mouth(ended_by: type[BaseException]) -> None:
+    hand = Hand()
+    live, file = Eyes(hand.now), Eyes(hand.now, live=False)
+    with pytest.raises(ended_by):
+        async with Bridge([live, file], clock=hand) as bridge:
+            await bridge.put(replace(talking(0), vrm=np.full(len(VRM), 0.5, np.float32)))
+            await settle()
+            assert live.gaps[-1] > 9
+            raise ended_by
+    assert live.gaps[-1] < 1e-3 and live.numbers == [0, 1] and hand.now() == 100.0
+    rest = live.seen[-1][1]
+    assert rest.vrm is not None and rest.vrm[-1] == 1 and rest.vrm[:-1].max() == 0
+    assert rest.arkit52 is None and file.numbers == [0]
+
+
+@pytest.mark.asyncio
+async def test_being_cancelled_on_the_way_to_rest_is_at_rest_at_once() -> None:
+    hand = Hand()
+    live = Eyes(hand.now)
+
+    async def stream() -> None:
+        async with Bridge([live], clock=hand) as bridge:
+            await bridge.put(talking(0))
+            await settle()
+
+    streaming = asyncio.create_task(stream())
+    await hand.turn(0.08)
+    assert not streaming.done() and live.gaps[-1] > 1
+    streaming.cancel()
+    await asyncio.gather(streaming, return_exceptions=True)
+    assert streaming.cancelled() and live.gaps[-1] < 1e-3
 
 
 @pytest.mark.asyncio

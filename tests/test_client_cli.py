@@ -16,11 +16,12 @@ import soundfile
 from numpy.typing import NDArray
 
 from client import connect
-from client.__main__ import arguments, main, read_identity
+from client.__main__ import arguments, main
 from client.errors import OutputError
 from client.file import faces_at
 from client.memory import PretendServer
 from client.protocol import Frame
+from client.saved import read_identity
 from client.sinks.jsonl import JsonlSink
 from kfusion.errors import BadIdentity
 from kfusion.landmarks import NEUTRAL, lip_gap
@@ -68,7 +69,7 @@ def test_what_is_given_is_what_is_meant() -> None:
         ["file", "a.wav", "--url", "wss://h", "--out", "o.jsonl", "--emotion", "happy=0.7",
          "sad=0.1", "--hop", "5", "--lookahead", "0", "--token", "t"]
     )  # fmt: skip
-    assert (a.audio, a.url, a.out, a.video) == (Path("a.wav"), "wss://h", "o.jsonl", None)
+    assert (a.audio, a.url, a.out, a.video) == ([Path("a.wav")], "wss://h", "o.jsonl", None)
     assert (a.emotion, a.hop, a.lookahead, a.token) == ({"happy": 0.7, "sad": 0.1}, 5, 0, "t")
 
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-import importlib
 import importlib.util
 import os
 import re
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,15 +18,12 @@ import pytest
 import soundfile
 
 from kfusion.coefficients import ARKIT52
+from tests.browser import chromium, files_served, npm_install
 from tests.conftest import RunningServer, voice
 
 EXAMPLES: Final = Path(__file__).parents[1] / "examples"
 CODE: Final = (".py", ".js", ".html", ".gd", ".cs")
-CHROMIUM: Final = shutil.which("chromium") or shutil.which("google-chrome")
-CHROMEDRIVER: Final = shutil.which("chromedriver")
-NPM: Final = shutil.which("npm")
 RATE: Final = 16_000
-NO_NETWORK: Final = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ETIMEDOUT", "ENETUNREACH")
 
 # The morph targets of the head, at each frame of the screen for some seconds.
 WATCH: Final = """
@@ -117,67 +110,18 @@ def test_the_python_consumer_says_what_the_server_said(
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The three.js example with its package, served as its README says."""
-    if NPM is None:
-        pytest.skip("npm is not installed")
     folder = tmp_path_factory.mktemp("site") / "threejs"
     shutil.copytree(EXAMPLES / "threejs", folder, ignore=shutil.ignore_patterns("node_modules"))
-    done = subprocess.run(
-        [NPM, "install", "--no-audit", "--no-fund", "--ignore-scripts"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    if any(code in done.stderr for code in NO_NETWORK):
-        pytest.skip("npm does not reach its registry")
-    assert done.returncode == 0, done.stderr
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder)) as web:
-        thread = threading.Thread(target=web.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{web.server_port}"
-        web.shutdown()
-        thread.join()
+    npm_install(folder)
+    with files_served(folder) as address:
+        yield address
 
 
 @pytest.fixture
 def browser(speech: Path, tmp_path: Path) -> Iterator[Any]:
-    if CHROMIUM is None or CHROMEDRIVER is None:
-        pytest.skip("chromium or chromedriver is not installed")
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (
-        "headless",
-        "no-sandbox",
-        "use-angle=swiftshader",
-        "enable-unsafe-swiftshader",
-        "no-first-run",
-        "disable-background-networking",
-        "disable-component-update",
-        "disable-sync",
-        "use-fake-ui-for-media-stream",
-        "use-fake-device-for-media-stream",
-        f"use-file-for-fake-audio-capture={speech}",
-        "autoplay-policy=no-user-gesture-required",
-        f"user-data-dir={tmp_path / 'profile'}",
-        "window-size=640,560",
-    ):
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = importlib.import_module("selenium.webdriver.chrome.service").Service(CHROMEDRIVER)
-    chrome = webdriver.Chrome(options=options, service=service)
-    try:
-        chrome.set_script_timeout(20)
-        chrome.set_page_load_timeout(20)
+    flags = ("use-angle=swiftshader", "enable-unsafe-swiftshader", "window-size=640,560")
+    with chromium(speech, tmp_path / "profile", *flags) as chrome:
         yield chrome
-    finally:
-        chrome.quit()
 
 
 @pytest.mark.browser

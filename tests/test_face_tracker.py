@@ -14,16 +14,11 @@ from face_alignment.detection.sfd.net_s3fd import s3fd
 from face_alignment.models.fan import FAN
 from numpy.typing import NDArray
 
+from kfusion.faces import TrackerError, heat_peaks, main_face
 from tests.drawn_video import draw, write_clip
 from training.corpus import Corpus
 from training.prepare import main
-from training.track import (
-    FaceAlignmentTracker,
-    TrackerError,
-    heat_peaks,
-    main_face,
-    square_around,
-)
+from training.track import FaceAlignmentTracker, square_around
 from training.video import crop
 
 FAN_FILE, DETECTOR_FILE = "2DFAN4-11f355bf06.pth.tar", "s3fd-619a316812.pth"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import re
+import socket
 import sys
 import threading
 import urllib.request
@@ -36,7 +38,7 @@ from client.loadtest.report import (
 )
 from client.loadtest.search import most_that_hold
 from client.loadtest.streams import Door, State, Stream
-from client.loadtest.usage import ServerUse, from_metrics, from_proc
+from client.loadtest.usage import ServerUse, from_metrics, from_proc, read_once
 from client.loadtest.wheel import Wheel, messages_of
 from kfusion import wire
 from kfusion.errors import KFusionError
@@ -107,6 +109,9 @@ def test_streams_in_phase_begin_at_one_instant() -> None:
         ({"chunk_ms": 0}, "--chunk-ms 0"),
         ({"processes": 0}, "--processes 0"),
         ({"warmup": 4.0}, "less than the 4 s"),
+        ({"seed": -1}, "--seed -1: wanted 0 or more"),
+        ({"seconds": float("inf")}, "--seconds inf: wanted more than 0"),
+        ({"seconds": float("nan")}, "--seconds nan"),
         ({"hop": 4}, "wanted 1, 2, 3, 5"),
         ({"hop": 30}, "at most 30"),
         ({"rate": 7999}, "8000"),
@@ -227,12 +232,44 @@ def test_a_run_without_frames_has_no_latency_and_does_not_hold() -> None:
 
 
 def test_the_servers_own_use_is_told_and_the_token_is_not() -> None:
-    load = replace(LOAD, token="secret")
+    url = "ws://me:secret@127.0.0.1/?token=secret"
+    load = replace(LOAD, token="secret", url=url)
     use = ServerUse(0.5, {0: 2**20, -1: 3 * 2**20})
     r = report(measured(load, log_of(load, 100.0, 0.01), use=use))
     assert "server 50.0 %; server's memory 1.0 MiB at 0 s, 3.0 MiB at the end" in text(r)
     told = json.dumps(as_json(r))
     assert "secret" not in told and json.loads(told)["load"]["streams"] == 1
+    assert json.loads(told)["load"]["url"] == "ws://127.0.0.1/"
+    assert Door.of(load).where == "ws://127.0.0.1/v1/stream"
+
+
+@pytest.mark.parametrize("said", [b"HTTP/1.1 what 200\r\n\r\n", b"HTTP/1.1 200 OK\r\n"
+                                  b"Content-Length: 99\r\n\r\nshort"])  # fmt: skip
+def test_metrics_that_are_none_end_no_measurement(said: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        heard: list[bytes] = []
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                heard.append(connection.recv(9999))
+                connection.sendall(said)
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        url = f"ws://me:p%40ss@127.0.0.1:{server.getsockname()[1]}/"
+        assert read_once(replace(LOAD, url=url)) is None
+        answering.join(10)
+    assert b"Authorization: Basic " + base64.b64encode(b"me:p@ss") in heard[0]
+
+
+def test_streams_that_were_refused_are_the_exit_code_without_a_bound_too() -> None:
+    server = start_server("--engine", "synthetic", "--max-sessions", "1")
+    try:
+        options = ["--url", server.url, "--streams", "2", "--seconds", "1.5", "--warmup", "0"]
+        assert loadtest(*options) == 1
+    finally:
+        stop_server(server)
 
 
 @given(
@@ -528,7 +565,7 @@ def test_a_server_that_dies_is_told_and_the_report_is_kept(
         stop_server(server)
     assert status == 2
     shown = capsys.readouterr()
-    assert "2 of 2 streams: the connection closed after" in shown.err
+    assert "all 2 streams: the connection closed after" in shown.err
     assert "2 lost" in shown.out
     assert sum(json.loads(out.read_text())["lost"].values()) == 2
 
@@ -606,7 +643,7 @@ async def test_a_server_that_never_ends_leaves_streams_unfinished(
     async with serve(deaf, "127.0.0.1", 0, subprotocols=[Subprotocol(wire.SUBPROTOCOL)]) as server:
         port = next(iter(server.sockets)).getsockname()[1]
         options = ["--url", f"ws://127.0.0.1:{port}", "--seconds", "0.5", "--warmup", "0"]
-        assert await asyncio.to_thread(loadtest, *options) == 0
+        assert await asyncio.to_thread(loadtest, *options) == 1
         assert await asyncio.to_thread(loadtest, *options, "--bound-ms", "300") == 1
     said = capsys.readouterr().out
     assert "0 lost, 1 unfinished" in said and "15 expected, 0 got, 0 dropped, 15 missing" in said

@@ -4,13 +4,9 @@ the sink's monitor, hears."""
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,9 +18,9 @@ from kfusion.audio import read_audio
 from kfusion.landmarks import lip_gap
 from kfusion.runtime import Animator
 from tests.conftest import RunningServer, folder_of
+from tests.pulse import INSTALL, answers, sound_server
 
 ROOT = Path(__file__).resolve().parents[1]
-PULSE = "apt install pulseaudio pulseaudio-utils libasound2-plugins libportaudio2"
 
 pytestmark = pytest.mark.live
 
@@ -51,45 +47,14 @@ def finished(process: subprocess.Popen[str]) -> str:
     return out + told
 
 
-def answers(command: list[str], environment: dict[str, str]) -> bool:
-    done = subprocess.run(command, capture_output=True, env=environment, timeout=20, check=False)
-    return done.returncode == 0
-
-
 @pytest.fixture(scope="module")
 def pulse() -> Iterator[dict[str, str]]:
-    """The environment in which a sound server of our own is the system's."""
-    if shutil.which("pulseaudio") is None or shutil.which("pactl") is None:
-        pytest.skip(f"needs PulseAudio: {PULSE}")
-    folder = Path(tempfile.mkdtemp(prefix="kf"))  # a socket's path must be short
-    (folder / ".asoundrc").write_text("pcm.!default pulse\nctl.!default pulse\n")
-    environment = {k: v for k, v in os.environ.items() if k != "KFUSION_TOKEN"} | {
-        "HOME": str(folder),
-        "XDG_RUNTIME_DIR": str(folder),
-        "PULSE_RUNTIME_PATH": str(folder),
-    }
-    socket = folder / "native"
-    daemon = subprocess.Popen(
-        ["pulseaudio", "--daemonize=no", "--exit-idle-time=-1", "-n",
-         "-L", "module-null-sink sink_name=loudspeaker",
-         "-L", f"module-native-protocol-unix auth-anonymous=1 socket={socket}"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment,
-    )  # fmt: skip
-    environment["PULSE_SERVER"] = f"unix:{socket}"
-    try:
-        until = time.monotonic() + 10
-        while not answers(["pactl", "info"], environment):
-            if daemon.poll() is not None or time.monotonic() > until:
-                pytest.skip("PulseAudio does not start here")
-            time.sleep(0.05)
+    """The environment in which a sound server of our own is the system's, for PortAudio too."""
+    with sound_server() as environment:
         found = "import sounddevice as s; s.query_devices(None, 'output')"
         if not answers([sys.executable, "-c", found], environment):
-            pytest.skip(f"needs PortAudio and ALSA's pulse plugin: {PULSE}")
+            pytest.skip(f"needs PortAudio and ALSA's pulse plugin: {INSTALL} libportaudio2")
         yield environment
-    finally:
-        daemon.terminate()
-        daemon.wait(timeout=10)
-        shutil.rmtree(folder)
 
 
 def gaps(path: Path) -> NDArray[np.float64]:

@@ -134,6 +134,22 @@ def test_nine_hundred_frames_come_again_and_older_ones_are_announced() -> None:
     assert reader.outbox.written == 2100
 
 
+def test_frames_that_come_again_are_the_same_however_often_one_goes_back() -> None:
+    reader = Reader()
+    reader.fill(900)
+    reader.read(900)
+    reader.rewind(450)
+    reader.fill(60)
+    reader.read(510)
+    reader.rewind(60)
+    reader.read(900)
+    reader.check()
+    frames = [m for m in reader.got if isinstance(m, wire.Frame)]
+    assert [m.n for m in frames] == list(range(960))
+    moved = [m.points[0] - frames[0].points[0] for m in frames]  # frame n is moved by n
+    np.testing.assert_allclose(moved, np.arange(960), atol=0.01)
+
+
 def test_what_was_dropped_before_is_not_counted_again() -> None:
     reader = Reader()
     reader.fill(400)

@@ -71,3 +71,12 @@ def test_an_allowance_is_a_share_of_the_time_and_what_was_saved_up(
         assert wait >= 0
         now += wait
         assert spent <= 1.0 + 0.25 * now + 1e-6
+
+
+def test_a_file_that_goes_on_for_hours_is_no_longer_than_a_minute() -> None:
+    clock = PlayoutClock(16_000)
+    for k in range(20_000):
+        clock.add(320, k / 50, silent=False)
+        if k % 50 == 0:
+            clock.forget(max(0, (k - 100) * 320))
+    assert len(clock.arrivals) < 300 and len(clock.segments) < 300

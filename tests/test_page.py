@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import base64
-import json
 import os
-import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 import pytest
@@ -19,21 +16,12 @@ from numpy.typing import NDArray
 from kfusion.landmarks import INNER_LOWER, INNER_UPPER, NEUTRAL
 from kfusion.runtime import Animator
 from kfusion.wire import FrameBlock, Silence, encode_frames, parse_client
-from tests.conftest import DATA, voice
+from tests.browser import CHROMEDRIVER, CHROMIUM
+from tests.page import ROOT, Page, Seen, browser, fresh_page, write_speech
 
 pytest.importorskip("selenium", reason="selenium is not installed")
 
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
-from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-
-ROOT: Final = Path(__file__).parents[1]
-SPEECH: Final = DATA / "grid_others"
-CHROMIUM: Final = shutil.which("chromium") or shutil.which("google-chrome")
-CHROMEDRIVER: Final = shutil.which("chromedriver")
-RATE: Final = 16000
-WAIT_S: Final = 20.0
 
 pytestmark = [
     pytest.mark.browser,
@@ -44,115 +32,10 @@ pytestmark = [
 _JAW_DROP: Final = np.zeros((68, 2))
 _JAW_DROP[list(INNER_LOWER), 1] = 8
 
-# Collects what the page draws for some seconds, frame by frame of the screen.
-WATCH: Final = """
-const [seconds, done] = arguments;
-const seen = [];
-const until = performance.now() + 1000 * seconds;
-const look = () => {
-  const { frame, state, seconds } = kfusion;
-  if (frame) seen.push({ n: frame.n, state, heard: seconds, points: Array.from(frame.points) });
-  if (performance.now() < until) requestAnimationFrame(look);
-  else done(seen);
-};
-look();
-"""
-
-
-class Seen(NamedTuple):
-    """What was drawn: frame numbers (T,), points (T, 68, 2), and the sound's place (T,) in s."""
-
-    n: NDArray[np.float64]
-    points: NDArray[np.float64]
-    heard: NDArray[np.float64]
-
-    def lip_gap(self) -> NDArray[np.float64]:
-        y = self.points[..., 1]
-        return (y[:, list(INNER_LOWER)] - y[:, list(INNER_UPPER)]).mean(axis=1)
-
-    def mouth_width(self) -> NDArray[np.float64]:
-        return self.points[:, 54, 0] - self.points[:, 48, 0]
-
-    def corner_height(self) -> NDArray[np.float64]:
-        """Of the corners of the mouth above the middle of the lower lip's edge, in pixels."""
-        return self.points[:, 57, 1] - self.points[:, [48, 54], 1].mean(axis=1)
-
-
-class Page:
-    """The page, as one who sits before it sees and uses it."""
-
-    def __init__(self, driver: Any, url: str) -> None:
-        self.driver = driver
-        self.url = url
-
-    def open(self) -> None:
-        self.driver.get(self.url)
-        self.until("return globalThis.kfusion?.frame != null")
-
-    def until(self, script: str) -> None:
-        """Waits, with an end, until the script says true."""
-        deadline = time.monotonic() + WAIT_S
-        while not self.driver.execute_script(script):
-            if time.monotonic() > deadline:
-                told = self.driver.execute_script("return document.body.innerText")
-                raise AssertionError(f"not within {WAIT_S:.0f} s: {script}\nthe page says: {told}")
-            self.driver.execute_async_script("requestAnimationFrame(arguments[0])")
-
-    def until_state(self, state: str) -> None:
-        self.until(f"return kfusion.state === {json.dumps(state)}")
-
-    def find(self, css: str) -> Any:
-        return self.driver.find_element(By.CSS_SELECTOR, css)
-
-    def watch(self, seconds: float) -> Seen:
-        seen = self.driver.execute_async_script(WATCH, seconds)
-        return Seen(
-            np.array([s["n"] for s in seen], dtype=np.float64),
-            np.array([s["points"] for s in seen], dtype=np.float64).reshape(-1, 68, 2),
-            np.array([np.nan if s["heard"] is None else s["heard"] for s in seen]),
-        )
-
-    def with_module(self, name: str, body: str, *arguments: Any) -> Any:
-        """What ``body`` returns, given one of the page's modules as ``m`` and arguments ``a``."""
-        script = f"""
-            const [url, a, done] = arguments;
-            import(url).then((m) => done({{ value: (() => {{ {body} }})() }}))
-              .catch((error) => done({{ error: String(error) }}));
-        """
-        answer = self.driver.execute_async_script(script, self.url + name, arguments)
-        assert "error" not in answer, answer["error"]
-        return answer["value"]
-
-    def picture(self) -> str:
-        return str(
-            self.driver.execute_script("return document.querySelector('canvas').toDataURL()")
-        )
-
-    def complaints(self) -> list[str]:
-        log = self.driver.get_log("browser")
-        return [entry["message"] for entry in log if entry["level"] in ("SEVERE", "WARNING")]
-
-    def requested(self) -> set[str]:
-        """Every address that was asked for since the last call."""
-        urls: set[str] = set()
-        for entry in self.driver.get_log("performance"):
-            message = json.loads(entry["message"])["message"]
-            params = message["params"]
-            if message["method"] == "Network.requestWillBeSent":
-                urls.add(params["request"]["url"])
-            elif message["method"] == "Network.webSocketCreated":
-                urls.add(params["url"])
-        return urls
-
 
 @pytest.fixture(scope="module")
 def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A 16-bit wav of a few seconds: real speakers where the data is, else a made voice."""
-    clips = [np.asarray(soundfile.read(p)[0]) for p in sorted(SPEECH.glob("*.flac"))[:2]]
-    sound = np.concatenate(clips) if clips else voice(6.0, RATE)
-    path = tmp_path_factory.mktemp("speech") / "speech.wav"
-    soundfile.write(path, 0.8 * sound / np.abs(sound).max(), RATE, subtype="PCM_16")
-    return path
+    return write_speech(tmp_path_factory.mktemp("speech") / "speech.wav")
 
 
 @pytest.fixture(scope="module")
@@ -165,48 +48,16 @@ def server_url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def driver(speech: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for flag in (
-        "headless",
-        "no-sandbox",
-        "disable-gpu",
-        "disable-quic",
-        "no-first-run",
-        "disable-background-networking",
-        "disable-component-update",
-        "disable-sync",
-        "use-fake-ui-for-media-stream",
-        "use-fake-device-for-media-stream",
-        f"use-file-for-fake-audio-capture={speech}",
-        "autoplay-policy=no-user-gesture-required",
-        "allow-loopback-in-peer-connection",
-        f"user-data-dir={tmp_path_factory.mktemp('profile')}",
-        "window-size=1280,800",
-    ):
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    chrome = webdriver.Chrome(options=options, service=Service(str(CHROMEDRIVER)))
-    try:
-        chrome.set_script_timeout(WAIT_S)
-        chrome.set_page_load_timeout(WAIT_S)
+    profile = tmp_path_factory.mktemp("profile")
+    flags = ("allow-loopback-in-peer-connection", "window-size=1280,800")
+    with browser(speech, profile, *flags) as chrome:
         yield chrome
-    finally:
-        chrome.quit()
 
 
 @pytest.fixture
 def page(driver: Any, server_url: str) -> Iterator[Page]:
-    """The page, freshly opened; afterwards nothing was complained of and nothing left the host."""
-    page = Page(driver, server_url)
-    driver.get("about:blank")
-    page.complaints()
-    page.requested()
-    page.open()
-    yield page
-    assert page.complaints() == []
-    own = (server_url, server_url.replace("http:", "ws:"), "data:", "blob:", "about:")
-    assert [url for url in page.requested() if not url.startswith(own)] == []
+    with fresh_page(driver, server_url) as page:
+        yield page
 
 
 def test_before_any_sound_the_face_is_the_neutral_one(page: Page) -> None:
@@ -262,6 +113,7 @@ def test_over_webrtc_the_mouth_moves_as_it_does_over_the_socket(
 ) -> None:
     gap, alike = gap_of_the_clip(speech, model), dict[str, float]()
     for media in ("socket", "webrtc"):
+        page.find("#settings summary").click()
         page.find(f'#media option[value="{media}"]').click()
         page.find("#microphone").click()
         page.until_state("live")

@@ -50,6 +50,17 @@ def test_live_steps_correct_what_the_warm_up_measured_and_recover() -> None:
     assert capacity.windows_per_s == pytest.approx(before)
 
 
+def test_a_machine_that_stood_still_for_a_moment_is_not_slow_and_one_that_stays_slow_is() -> None:
+    capacity = Capacity(2, STEPS)
+    before = capacity.windows_per_s
+    for _ in range(3):
+        capacity.observe(4, 60 * STEPS[4], busy=True)
+    assert capacity.windows_per_s > 0.93 * before
+    for _ in range(1000):
+        capacity.observe(4, 10 * STEPS[4], busy=True)
+    assert capacity.slowness == pytest.approx(10, rel=0.01)
+
+
 def test_a_warm_up_on_a_busy_machine_is_not_believed_for_ever() -> None:
     capacity = Capacity(2, {size: 3 * s for size, s in STEPS.items()})
     assert capacity.max_batch == 2

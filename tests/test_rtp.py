@@ -146,3 +146,15 @@ def test_any_bytes_have_a_length_or_are_refused(payload: bytes) -> None:
         assert 120 <= opus_samples(payload) <= 5760
     except BadAudio:
         return
+
+
+def test_one_lost_before_a_burst_costs_no_more_than_itself() -> None:
+    buffer = ReceiveBuffer()
+    buffer.push(packet(0), 0.0)
+    said = buffer.take(0.0)
+    for k in range(2, 300):  # all at once, after the network stood still
+        buffer.push(packet(k), 5.0)
+        said += buffer.take(5.0)
+    said += buffer.take(5.0 + WAIT_S)
+    assert names(said) == ["0", BLOCK, *[str(k) for k in range(2, 300)]]
+    assert (buffer.late, buffer.lost) == (0, BLOCK)

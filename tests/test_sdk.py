@@ -582,6 +582,25 @@ async def test_more_sound_than_a_server_holds_waits_for_its_time() -> None:
         assert sent_samples(transport) == 90 * 16_000
 
 
+@pytest.mark.asyncio
+async def test_a_reset_waits_for_no_sound_that_is_still_to_be_sent() -> None:
+    clock, transport = Hand(), memory()
+    async with connect("memory", transport=transport, clock=clock) as face:
+        first = asyncio.create_task(face.send(voice(180.0)))
+        for _ in range(300):
+            await asyncio.sleep(0)
+        behind = [asyncio.create_task(face.send(voice(1.0))), asyncio.create_task(face.silence(9))]
+        await settle()
+        assert sent_samples(transport) == 60 * 16_000 and not first.done()
+        resetting = asyncio.create_task(face.reset())
+        await settle()
+        assert all(task.done() for task in (resetting, first, *behind))
+        assert sent_samples(transport) == 60 * 16_000 and silences(transport) == []
+        assert transport.sent[-1] == wire.encode(wire.Reset())
+        await face.send(voice(1.0))  # what is said afterwards is whole, at once
+        assert sent_samples(transport) == 61 * 16_000
+
+
 RATES = st.sampled_from([8_000, 16_000, 44_100, 48_000])
 
 
@@ -672,7 +691,7 @@ def test_an_address_without_a_path_gets_the_protocols(given_url: str, stream: st
 
 
 @pytest.mark.parametrize(
-    "url", ["http://host", "host:8765", "ws://", "ws://host:port", "ws://[::1"]
+    "url", ["http://host", "host:8765", "ws://", "ws://host:port", "ws://[::1", "ws://a..b"]
 )
 def test_what_is_no_address_is_refused_with_one_that_is(url: str) -> None:
     with pytest.raises(ConnectionFailed, match="wanted one like ws://"):

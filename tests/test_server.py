@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import urllib.error
 import urllib.request
 from collections.abc import AsyncGenerator
@@ -21,7 +20,7 @@ from websockets.typing import Subprotocol
 from kfusion import wire
 from kfusion.landmarks import NEUTRAL, lip_gap
 from kfusion.runtime import Animator, SyntheticEngine
-from tests.conftest import RunningServer, start_server, stop_server, voice
+from tests.conftest import RunningServer, narrow_socket, start_server, stop_server, voice
 
 
 class Raw:
@@ -301,10 +300,7 @@ async def test_a_client_that_vanishes_frees_its_place(synthetic_server: RunningS
 async def test_a_client_that_never_reads_loses_its_oldest_frames_and_nobody_else_does(
     synthetic_server: RunningServer,
 ) -> None:
-    narrow = socket.socket()
-    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    narrow.connect(("127.0.0.1", synthetic_server.port))
-    narrow.setblocking(False)
+    narrow = narrow_socket(synthetic_server.port)
     deaf_client = connect(synthetic_server.url, sock=narrow, max_queue=1, ping_interval=None)
     async with deaf_client as ws, client(synthetic_server, mode="file") as honest:
         deaf = Raw(ws)

@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -1190,3 +1191,24 @@ def test_a_reset_eases_from_the_face_without_its_life() -> None:
     assert 0 < away < 3  # the head's motion alone, never twice
     mouth = np.diff(lively.points - plain.points, axis=0)[:, 48:]
     assert np.abs(mouth).max() < 0.5
+
+
+def test_empty_messages_of_sound_are_nothing() -> None:
+    client = Stream(mode="live")
+    client.audio(np.zeros(1600, np.float32))
+    before = len(client.session.clock.segments)
+    for _ in range(500):
+        client.now += 0.1
+        client.give(b"")
+    assert len(client.session.clock.segments) == before and not client.codes
+
+
+def test_an_offer_that_was_not_answered_is_forgotten_with_its_connection() -> None:
+    client = Stream(mode="live")
+    session = client.session
+    session.start = msgspec.structs.replace(session.start, media="webrtc")
+    client.say(type="offer", sdp="one")
+    session.lost(client.now)
+    client.resume(0)
+    client.say(type="offer", sdp="two")
+    assert session.offered == "two" and not client.codes

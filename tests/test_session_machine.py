@@ -8,6 +8,7 @@ with messages still on the wire. For a longer search than the usual one::
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import tracemalloc
@@ -31,10 +32,11 @@ from numpy.typing import NDArray
 from kfusion import wire
 from kfusion.config import SAMPLE_RATE, WINDOW
 from kfusion.emotion import EMOTIONS, vector
-from kfusion.errors import BadMessage
-from kfusion.landmarks import NEUTRAL
+from kfusion.errors import BadMessage, NoFace
+from kfusion.landmarks import NEUTRAL, Identity
 from kfusion.stream import HOPS
 from server.outbox import HISTORY, MAX_HISTORY
+from server.search import FoundFace, Search
 from server.session import (
     AHEAD_S,
     ERRORS,
@@ -85,7 +87,10 @@ NEVER: Final = [  # refused wherever sound is wanted
     ('{"type":"emotion","weights":{},"ramp":1e9}', "bad_message"),
     ('{"type":"identity","id":"unknown"}', "bad_identity"),
     ('{"type":"identity","id":""}', "bad_message"),
-    ('{"type":"identity","id":"a","image":"aaaa"}', "bad_message"),
+    ('{"type":"identity","id":"a","image":"no base64"}', "bad_message"),
+    ('{"type":"identity","id":"a","image":""}', "bad_message"),
+    ('{"type":"identity","id":"neutral","image":"aaaa"}', "bad_identity"),
+    (json.dumps({"type": "identity", "id": "a", "image": "A" * 940_000}), "too_big"),
     (json.dumps({"type": "mark", "id": "é" * 200}), "bad_message"),
     (json.dumps({"type": "identity", "id": "neutral", "points": NEUTRAL.tolist()}), "bad_identity"),
     (json.dumps({"type": "identity", "id": "z", "points": [[k, k] for k in range(68)]}),
@@ -305,7 +310,8 @@ class Machine(RuleBasedStateMachine):
 
     @initialize(limits=limits, first=st.one_of(st.none(), *[starts()] * 7))
     def begin(self, limits: wire.Limits, first: dict[str, Any] | None) -> None:
-        self.session = Session(wire.Model("test", ""), limits, self.now)
+        self.session = Session(wire.Model("test", ""), limits, self.now, has_faces=True)
+        self.looking: tuple[str, str] | None = None  # a picture: its id, and whose face it shows
         self.limits, self.began, self.heard = limits, self.now, self.now
         self.client = Client()
         self.wire: deque[Any] = deque()  # sent, and not yet with the client
@@ -345,6 +351,7 @@ class Machine(RuleBasedStateMachine):
             s.state, s.slider.received, s.slider.floor, s.slider.next_end, len(s.marks), s.token,
             s.generation, s.clock.end, s.identity_id, s.emotion.target.tolist(), s.next_frame,
             s.at_engine, s.outbox.waiting, sorted(s.identities.faces), s.lost_at,
+            s.search,
         )  # fmt: skip
 
     def give(self, message: str | bytes) -> None:
@@ -433,6 +440,8 @@ class Machine(RuleBasedStateMachine):
         if state in (State.ENDING, State.ENDED) and not self.ended:
             assert self.now >= self.began + self.limits.session_s
             self.ended = True
+        if state is State.ENDED:
+            assert self.looking is None, "ended before all was answered"
         self.state = state
         self.told_by_itself()
 
@@ -635,12 +644,74 @@ class Machine(RuleBasedStateMachine):
         if not self.may_put(name, face):
             self.refused(message, "bad_identity")
             return
-        points = NEUTRAL if name == "neutral" else FACES[self.stored.setdefault(name, face)]
-        n = self.taken
+        if name != "neutral":
+            self.stored.setdefault(name, face)
+        self.says_and_shows(message, name)
+
+    def says_and_shows(self, message: str, name: str) -> None:
+        """An identity that takes effect at once, in the place of one that is looked for."""
+        before, self.looking = self.looking, None
+        if before is not None:
+            self.errors.append(self.now)
+            while self.errors[0] <= self.now - ERRORS_S:
+                self.errors.popleft()
+            fatal = len(self.errors) >= ERRORS
+            self.client.replies.owe(wire.Error("bad_identity", "", fatal))
+            if fatal:
+                self.give(message)
+                return
+        self.shows(name)
+        self.give(message)
+
+    def shows(self, name: str, note: str = "") -> None:
+        """An identity is told, and is that of every window from now on."""
+        points = NEUTRAL if name == "neutral" else FACES[self.stored[name]]
+        n = self.session.slider.next_first if self.ended else self.taken
         self.faces.append((n, points))
         pairs = [(float(x), float(y)) for x, y in points]
-        self.client.replies.owe(wire.IdentitySet(name, n, pairs))
-        self.give(message)
+        self.client.replies.owe(wire.IdentitySet(name, n, pairs, note or wire.UNSET))
+
+    @precondition(can_speak)
+    @rule(name=st.sampled_from(["a", "b", "c"]), face=st.sampled_from([*FACES]))
+    def picture(self, name: str, face: str) -> None:
+        """A picture of a face; it is looked at elsewhere."""
+        image = base64.b64encode(f"picture of {face}".encode()).decode()
+        message = json.dumps({"type": "identity", "id": name, "image": image})
+        if self.before_or_after(message):
+            return
+        if name not in self.stored and len(self.stored) >= self.limits.identities:
+            self.refused(message, "bad_identity")
+            return
+        before, self.looking = self.looking, (name, face)
+        self.session.receive(message, self.now)
+        self.heard = self.now
+        if before not in (None, self.looking):
+            self.owe_error("bad_identity")
+        if self.session.state is not State.CLOSED:
+            assert self.session.search == Search(name, f"picture of {face}".encode())
+        self.step()
+
+    @precondition(lambda self: self.looking and self.state in (State.OPEN, State.ENDING))
+    @rule(finds=st.booleans(), note=st.sampled_from(["", "the mouth was open"]))
+    def picture_is_looked_at(self, finds: bool, note: str) -> None:
+        assert self.looking is not None and self.session.search is not None
+        (name, face), self.looking = self.looking, None
+        search = self.session.search
+        taken = self.stored.get(name, face) != face
+        room = name in self.stored or len(self.stored) < self.limits.identities
+        if finds and room and not taken:
+            self.stored[name] = face
+            self.shows(name, note)
+            found = FoundFace(Identity.from_points(FACES[face]), note)
+            self.session.found(search, found, self.now)
+        else:
+            found = FoundFace(Identity.from_points(FACES[face]), note)
+            self.session.found(search, found if finds else NoFace("none"), self.now)
+            self.owe_error("bad_identity" if finds else "no_face")
+        self.step()
+        before = self.snapshot()
+        self.session.found(search, NoFace("once more"), self.now)  # comes too late
+        assert self.snapshot() == before
 
     def may_put(self, name: str, face: str | None) -> bool:
         if name == "neutral":
@@ -902,6 +973,8 @@ class Machine(RuleBasedStateMachine):
         self.quick = True
         self.engine_answers(len(self.engine), True)
         self.drain()
+        if self.looking is not None:
+            self.picture_is_looked_at(True, "")
         if self.state is State.OPEN:
             self.end(0)
         for _ in range(10):
@@ -1074,3 +1147,64 @@ def test_unread_replies_of_one_face_share_its_points() -> None:
         assert tracemalloc.get_traced_memory()[0] < 1_000_000
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("finds", [True, False])
+def test_the_end_waits_for_the_face_of_a_picture(finds: bool) -> None:
+    found = machine({"mode": "file"})
+    found.silence(16_000)
+    found.picture("a", "b")
+    found.end(0)
+    found.drain()
+    assert found.session.state is State.ENDING and found.client.next == 30
+    found.picture_is_looked_at(finds, "")
+    assert found.session.state is State.ENDED
+    found.finish()
+
+
+def test_a_picture_that_is_found_while_nobody_is_there_is_told_who_comes_back() -> None:
+    found = machine()
+    found.picture("a", "b")
+    found.picture("a", "b")  # the same once more
+    found.silence(32_000)
+    found.reset()
+    found.lose(0)
+    found.picture_is_looked_at(True, "the mouth was open")
+    found.resume("true")
+    found.silence(32_000)
+    found.finish()
+
+
+def test_what_comes_later_takes_the_place_of_a_picture() -> None:
+    found = machine()
+    found.picture("a", "a")
+    found.picture("b", "b")
+    found.identity("c", "c")
+    assert found.session.search is None
+    found.picture("a", "d")
+    found.identity("nobody", None)  # refused: nothing changes
+    assert found.session.search is not None
+    found.picture_is_looked_at(True, "")
+    found.finish()
+
+
+def test_a_session_that_is_over_waits_for_no_picture() -> None:
+    found = machine(resume_s=0.0)
+    found.picture("a", "a")
+    search = found.session.search
+    assert search is not None
+    found.lose(0)
+    found.session.found(search, FoundFace(Identity.from_points(NEUTRAL)), found.now)
+    assert found.session.state is State.CLOSED and not found.session.identities.faces
+
+
+def test_a_server_that_stops_answers_a_picture_and_ends() -> None:
+    found = machine({"mode": "file"})
+    found.silence(16_000)
+    found.picture("a", "a")
+    found.end(0)
+    found.session.stop(found.now)
+    found.looking = None
+    found.owe_error("bad_identity")
+    found.drain()
+    assert found.session.state is State.ENDED and found.client.end is not None

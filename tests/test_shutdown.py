@@ -12,17 +12,14 @@ import pytest
 from websockets.asyncio.client import connect
 
 from kfusion import wire
-from tests.conftest import start_server, stop_server, voice
+from tests.conftest import narrow_socket, start_server, stop_server, voice
 from tests.test_server import Raw, client, get, pcm
 
 
 @pytest.mark.asyncio
 async def test_streams_are_finished_and_told_within_ten_seconds() -> None:
     server = start_server("--engine", "synthetic")
-    narrow = socket.socket()
-    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    narrow.connect(("127.0.0.1", server.port))
-    narrow.setblocking(False)
+    narrow = narrow_socket(server.port)
     async with (
         client(server) as live,
         client(server, mode="file") as file,
@@ -49,6 +46,16 @@ async def test_streams_are_finished_and_told_within_ten_seconds() -> None:
         assert await status == 0
         assert time.monotonic() - began < 10
     assert "Traceback" not in "".join(server.lines)
+
+
+@pytest.mark.asyncio
+async def test_who_has_connected_and_says_nothing_is_not_waited_for() -> None:
+    server = start_server("--engine", "synthetic")
+    with socket.create_connection(("127.0.0.1", server.port)) as silent:
+        began = time.monotonic()
+        assert await asyncio.to_thread(stop_server, server) == 0
+        assert time.monotonic() - began < 5
+        assert silent.recv(1) == b""
 
 
 @pytest.mark.asyncio

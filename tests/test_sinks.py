@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
+import os
 import re
 import socket
 import subprocess
@@ -425,6 +427,26 @@ def test_each_frame_is_one_packet(url: str, listener: socket.socket) -> None:
     sizes = [len(listener.recv(65_536)) for _ in frames]
     assert sizes[0] > 300 and len(set(sizes)) == 1
     assert (sink.sent, sink.lost, sink.trouble) == (3, 0, "")
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (socket.gaierror(8, "nodename nor servname provided"), "nodename nor servname provided"),
+        (OSError(10051, "A socket operation was attempted"), "A socket operation was attempted"),
+        (OSError(errno.ENETUNREACH, ""), os.strerror(errno.ENETUNREACH)),
+        (OSError("no number at all"), "no number at all"),
+    ],
+)
+def test_a_host_that_is_not_found_is_told_in_the_systems_own_words(
+    error: OSError, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("client.sinks.udp.socket.getaddrinfo", fail)
+    with pytest.raises(BadSink, match=re.escape(f"face.example was not found ({says})")):
+        open_sink("osf://face.example")
 
 
 def test_where_nobody_listens_packets_are_counted_and_told_once(listener: socket.socket) -> None:

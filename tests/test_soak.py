@@ -90,6 +90,30 @@ def test_a_server_that_does_not_start_tells_why() -> None:
         pass
 
 
+def test_ctrl_c_while_a_server_starts_or_stops_leaves_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    server = ServerProcess("--engine", "synthetic")
+    monkeypatch.setattr(server._ready, "wait", interrupt)  # pyright: ignore[reportPrivateUsage]
+    with pytest.raises(KeyboardInterrupt):
+        server.__enter__()
+    assert server.process.poll() is not None
+
+    server = ServerProcess("--engine", "synthetic")
+    with pytest.raises(KeyboardInterrupt), server:
+        process, wait = server.process, server.process.wait
+
+        def once(*_: object) -> None:
+            process.wait = wait
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(process, "wait", once)
+    assert server.process.poll() is not None
+
+
 @pytest.mark.live
 def test_four_streams_do_not_drift_and_the_server_does_not_grow(
     capsys: pytest.CaptureFixture[str],

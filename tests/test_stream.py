@@ -56,6 +56,36 @@ def test_a_window_runs_exactly_when_its_sound_is_in(
         assert due * rate // 30 + d > slider.received
 
 
+@given(rates, shapes, st.integers(0, 20_000), st.lists(st.integers(1, 9000), max_size=9))
+def test_windows_prepared_in_pieces_are_the_same(
+    rate: int, shape: tuple[int, int], count: int, pieces: list[int]
+) -> None:
+    sound = np.random.default_rng(count).normal(size=count).astype(np.float32)
+    whole = list(windows_of(sound, rate, *shape))
+    slider = Slider(rate, *shape)
+    slider.push(sound)
+    slider.finish()
+    windows: list[Window] = []
+    for piece in [*pieces, *[4000] * 1000]:
+        if not slider.ready:
+            break
+        if slider.prepare(piece):
+            window = slider.take()
+            assert window is not None
+            windows.append(window)
+    assert [w.end for w in windows] == [w.end for w in whole]
+    assert all(np.array_equal(a.audio, b.audio) for a, b in zip(windows, whole, strict=True))
+
+
+def test_what_was_prepared_before_a_reset_is_silence_after_it() -> None:
+    slider = Slider(16_000, 30, 0)
+    slider.push(np.ones(40_000, np.float32))
+    assert not slider.prepare(8000)
+    slider.reset()
+    slider.finish()
+    assert not any(window.audio.any() for window in drain(slider))
+
+
 @given(rates, shapes, st.lists(st.integers(0, 5000), max_size=8), st.integers(0, 2**31))
 def test_any_chunking_gives_the_same_windows(
     rate: int, shape: tuple[int, int], cuts: list[int], seed: int

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from kfusion.emotion import displacement, vector
+from kfusion.emotion import EMOTIONS, displacement, vector
 from kfusion.errors import DataError
 from kfusion.landmarks import MIRROR, NEUTRAL, lip_gap
 from kfusion.torchaudio_python import torchaudio
@@ -359,6 +359,34 @@ def test_a_clips_own_label_is_given_in_full_or_by_level(tmp_path: Path) -> None:
             # The reference is the neutral clip's face, so that the smile is displacement.
             np.testing.assert_allclose(target[:, 48, 0], -7.0, atol=0.1)
             assert abs(identity[48, 0] - corpus.neutral["someone"][48, 0]) < 1e-4
+
+
+def test_the_identity_is_the_clips_face_at_rest_whatever_frame_a_window_begins_with(
+    corpus: Corpus,
+) -> None:
+    windows = Windows([corpus], "train", PLAIN, 1)
+    for index in range(len(windows)):
+        _, identity, _, target, *_ = windows[index]
+        _, entry = owner(windows, index)
+        np.testing.assert_allclose(identity, corpus.clip_identity(entry), atol=0.02)
+        assert abs(lip_gap(identity[None])[0]) < 0.5  # the clip's mouth shut, mostly not first
+        assert np.abs(target).max() > 1
+
+
+def test_in_silence_a_labelled_face_keeps_its_emotion(tmp_path: Path) -> None:
+    clips = [talking("a", 0, emotion="happy"), talking("b", 1, emotion="neutral")]
+    clips[0].points[:, 48, 0] -= 7.0  # smiles, whether it speaks or not
+    sides = {"a": "train", "b": "train"}
+    corpus = Corpus(write_corpus(tmp_path / "c", clips, sides))  # pyright: ignore[reportArgumentType]
+    windows = Windows([corpus], "train", replace(PLAIN, rest=1.0), 1)
+    silent = 0
+    for index in range(40):
+        _, _, label, target, *_ = windows[index]
+        happy = bool(label[EMOTIONS.index("happy")] == 1)
+        smile = -7.0 if happy else 0.0
+        np.testing.assert_allclose(target[:, 48, 0], smile, atol=0.1)
+        silent += happy and not np.abs(target[:, 66, 1]).max() > 0.1
+    assert silent > 3
 
 
 def test_a_mirrored_row_is_the_mirror_image(corpus: Corpus) -> None:

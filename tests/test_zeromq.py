@@ -8,7 +8,7 @@ import socket as sockets
 import struct
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from server.metrics import Metrics
 from server.outbox import Frames
 from server.zeromq import Publisher
 from server.zeromq_doors import Doors
-from tests.conftest import RunningServer, start_server, stop_server, voice
+from tests.conftest import RunningServer, eventually, start_server, stop_server, voice
 from tests.test_resume import Client, serving
 from tests.test_server import client as opened_at
 from tests.test_server import get, pcm
@@ -110,14 +110,6 @@ async def seen(app: App, *topics: str) -> None:
     """The server knows of these subscriptions, and of no others."""
     publisher, wanted = publisher_of(app), {topic.encode() for topic in topics}
     await eventually(lambda: publisher.subscribed == wanted)
-
-
-async def eventually(is_so: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while True:
-            if is_so():
-                return
-            await asyncio.sleep(0.002)
 
 
 async def speak(client: Client, seconds: float, seed: int = 0) -> None:

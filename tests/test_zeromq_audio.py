@@ -16,10 +16,10 @@ import zmq.asyncio
 
 from kfusion import wire
 from server.app import App
-from tests.conftest import start_server, stop_server, voice
+from tests.conftest import eventually, start_server, stop_server, voice
 from tests.test_resume import Client, serving
 from tests.test_server import pcm
-from tests.test_zeromq import ANY_PORT, block_with, bytes_of, context, eventually
+from tests.test_zeromq import ANY_PORT, block_with, bytes_of, context
 
 
 class Dealer:
@@ -335,7 +335,7 @@ async def test_while_the_server_is_late_who_sends_too_much_is_told_and_in_the_en
         honest, flood = place.dealer(), place.dealer()
         await honest.start()
         await flood.start()
-        place.app.late = lambda: True
+        place.app.lateness.late = lambda: True
         for _ in range(3000):
             await flood.give(b"b", b"\0\0")
         await flood.rest()

@@ -8,7 +8,7 @@ import json
 import random
 import re
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -35,13 +35,6 @@ _CANDIDATE = re.compile(r"(a=candidate:\S+ \d+ udp \d+) (\S+) (\d+) (typ host)",
 def on_loopback() -> None:
     """Lets every peer of this process be found at 127.0.0.1 alone."""
     aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: ["127.0.0.1"]
-
-
-async def until(true: Callable[[], bool], seconds: float = 20.0) -> None:
-    """Waits until something has come about. Raises :class:`TimeoutError`."""
-    async with asyncio.timeout(seconds):
-        while not true():  # noqa: ASYNC110 - what is waited for tells nobody
-            await asyncio.sleep(0.01)
 
 
 class Speech(MediaStreamTrack):
@@ -79,10 +72,13 @@ class Speech(MediaStreamTrack):
 
 
 class Relay:
-    """Carries UDP between a client and a server, and loses a share of it, each way, by chance."""
+    """Carries UDP between a client and a server, and loses a share of it, each way, by chance.
 
-    def __init__(self, loss: float, seed: int) -> None:
-        self.loss, self.chance = loss, random.Random(seed)
+    ``delay``: seconds, each way.
+    """
+
+    def __init__(self, loss: float = 0.0, seed: int = 0, delay: float = 0.0) -> None:
+        self.loss, self.chance, self.delay = loss, random.Random(seed), delay
         self.near, self.far = _End(self), _End(self)  # of the client, of the server
         self.passed = self.lost = 0
 
@@ -100,8 +96,14 @@ class Relay:
             self.lost += 1
             return
         self.passed += 1
+        if self.delay:
+            asyncio.get_running_loop().call_later(self.delay, self._pass, end, data)
+        else:
+            self._pass(end, data)
+
+    def _pass(self, end: _End, data: bytes) -> None:
         other = self.far if end is self.near else self.near
-        if other.peer is not None:
+        if other.peer is not None and not other.transport.is_closing():
             other.transport.sendto(data, other.peer)
 
     def through(self, sdp: str, end: _End) -> str:
@@ -139,6 +141,7 @@ class Call:
     pc: RTCPeerConnection
     track: Speech
     open: asyncio.Event  # the data channel is
+    shut: asyncio.Event  # and is no more
     ready: dict[str, Any]
     ready_at: float  # when it came: the server's clock began a moment before
     said: list[dict[str, Any]] = field(default_factory=list)
@@ -188,17 +191,19 @@ async def calling(
     """A session over WebRTC that says these samples of 48 kHz, from when it is connected."""
     on_loopback()
     pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-    opened = asyncio.Event()
+    opened, shut = asyncio.Event(), asyncio.Event()
     track = Speech(samples, opened)
     channel = pc.createDataChannel("kfusion", ordered=False, maxRetransmits=0)
     pc.addTrack(track)
     try:
         async with connect(url, max_size=1 << 22) as ws:
             await ws.send(json.dumps({"type": "start", "media": "webrtc", **start}))
-            call = Call(ws, pc, track, opened, json.loads(await ws.recv()), time.monotonic())
+            ready = json.loads(await ws.recv())
+            call = Call(ws, pc, track, opened, shut, ready, time.monotonic())
             assert call.ready["type"] == "ready", call.ready
             channel.on("message", call.received)
             channel.on("open", opened.set)
+            channel.on("close", shut.set)
             offer = await offer_of(pc)
             await call.say(
                 type="offer", sdp=offer if relay is None else relay.through(offer, relay.far)
