@@ -249,6 +249,46 @@ def test_silence_is_owed_for_the_time_that_passed_up_to_its_most(
     assert total == round(most * rate)
 
 
+@pytest.mark.parametrize("share", [0.05, 0.2])
+def test_a_microphone_that_loses_samples_leaves_the_face_no_later_for_good(
+    page: Page, share: float
+) -> None:
+    drawn = page.with_module(
+        "playout.js",
+        """
+        const [rate, share] = a;
+        const clock = new m.CaptureClock(rate);
+        const delay = new m.Delay(0.27);
+        const drawn = [];
+        let end = 0; // of the samples that came
+        let newest = -1;
+        for (let k = 1; k * 0.02 < 30; k++) {
+          const time = k * 0.02 + 0.004 * ((k * 7) % 5); // chunks come up to 16 ms late
+          const losing = time > 10 && time < 20;
+          end += 0.02 * rate * (losing ? 1 - share : 1);
+          delay.moved(clock.heard(end, time));
+          while (end >= ((newest + 7) * rate) / 30) { // three frames, of six frames' worth
+            newest += 3;
+            delay.arrived(time + 0.01 - clock.spoken(newest - 2));
+          }
+          const position = (time - delay.at(time) - clock.zero) * 30;
+          drawn.push([time, newest + 1 - position, time - (position * rate) / 30 / rate]);
+        }
+        return drawn;
+        """,
+        48_000,
+        share,
+    )
+    time, ahead, behind = np.array(drawn).T
+    settled = (time > 3) & (time < 10)
+    lost = share * 10
+    assert ahead[settled].min() >= 0, "a frame is there when it is drawn"
+    assert ahead[time > 24].min() >= 0
+    late = float(behind[settled].mean())
+    assert late < 0.35
+    assert behind[time > 28].mean() == pytest.approx(late + lost, abs=0.05)
+
+
 def test_when_frames_stop_coming_the_mouth_eases_shut(page: Page) -> None:
     drawn = page.with_module(
         "playout.js",

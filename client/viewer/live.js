@@ -54,7 +54,7 @@ export class Live {
       this.session.audio(s16le(samples));
     }
     if (stoodStill) this.#beginAnew(now);
-    else this.clock.heard(this.position, now);
+    else this.delay.moved(this.clock.heard(this.position, now));
   }
 
   /** To be called every 50 ms or so: fills gaps with silence. */

@@ -134,37 +134,45 @@ export class FrameBuffer {
   }
 }
 
+const LEARNT_FROM_S = 3;
+
 /** When each sample of a microphone was captured, learnt from when its chunks came. */
 export class CaptureClock {
   /** @param {number} rate samples a second */
   constructor(rate) {
     this.rate = rate;
-    /** @type {number | null} */
-    this.zero = null; // the time of sample 0
-    this.at = 0;
+    /** @type {{zero: number, at: number}[]} what chunks said, each less than those after it */
+    this.said = [];
+  }
+
+  /** @returns {number | null} the time of sample 0, in seconds */
+  get zero() {
+    return this.said[0]?.zero ?? null;
   }
 
   /**
-   * A chunk that ends before sample `end` has come. The least delayed chunk tells the truth;
-   * half a millisecond a second is forgiven for two clocks that drift apart.
+   * A chunk that ends before sample `end` has come. The least delayed chunk of the last seconds
+   * tells the truth: samples that a device lost, and two clocks that drift apart, move it.
    * @param {number} end @param {number} now
+   * @returns {number} seconds by which sample 0 is thought later than before
    */
   heard(end, now) {
+    const before = this.zero;
     const zero = now - end / this.rate;
-    const drifted = this.zero === null ? zero : this.zero + 5e-4 * (now - this.at);
-    this.zero = Math.min(zero, drifted);
-    this.at = now;
+    while (this.said.length > 0 && this.said.at(-1).zero >= zero) this.said.pop();
+    this.said.push({ zero, at: now });
+    while (this.said[0].at < now - LEARNT_FROM_S) this.said.shift();
+    return before === null ? 0 : this.zero - before;
   }
 
   /** Nothing is known until the next sample. */
   forget() {
-    this.zero = null;
+    this.said = [];
   }
 
   /** Sample `end` is due at `now`, whatever was known before: time stood still meanwhile. */
   rebase(end, now) {
-    this.zero = now - end / this.rate;
-    this.at = now;
+    this.said = [{ zero: now - end / this.rate, at: now }];
   }
 
   /** @param {number} n frame, or a fraction between two @returns {number | null} seconds */
@@ -192,6 +200,16 @@ export class Delay {
   /** What was learnt was learnt under another clock. */
   forget() {
     this.lags = [];
+  }
+
+  /**
+   * The clock of the voice was moved: what was learnt is told by the new one, and the face stays
+   * where it is.
+   * @param {number} by seconds, later
+   */
+  moved(by) {
+    this.seconds = Math.max(0, this.seconds - by);
+    this.lags = this.lags.map((lag) => lag - by);
   }
 
   /** @param {number} lag seconds from a frame's being spoken to its arrival */
