@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -359,6 +360,29 @@ def test_a_clips_own_label_is_given_in_full_or_by_level(tmp_path: Path) -> None:
             # The reference is the neutral clip's face, so that the smile is displacement.
             np.testing.assert_allclose(target[:, 48, 0], -7.0, atol=0.1)
             assert abs(identity[48, 0] - corpus.neutral["someone"][48, 0]) < 1e-4
+
+
+def test_lips_of_other_voices_faces_part_further_and_closed_ones_stay_closed(
+    tmp_path: Path,
+) -> None:
+    corpus = Corpus(one_speaker(tmp_path / "c"))
+    plain = Windows([corpus], "train", PLAIN, 1)
+    own = Windows([corpus], "train", PLAIN, 1, wider=0.25)
+    for index in range(4):
+        np.testing.assert_array_equal(plain[index][3], own[index][3])
+    corpus.header = msgspec.structs.replace(corpus.header, dubbed=True)
+    wider = Windows([corpus], "train", PLAIN, 1, wider=0.25)
+    most = 0.0
+    for index in range(4):
+        before, after = plain[index][3], wider[index][3]
+        gap = lip_gap(before)
+        most = max(most, gap.max())
+        np.testing.assert_allclose(lip_gap(after), 1.25 * gap, atol=1e-9)
+        moved = after - before
+        np.testing.assert_allclose(moved[:, 62, 1], -gap / 8, atol=1e-9)
+        np.testing.assert_allclose(moved[:, 66, 1], gap / 8, atol=1e-9)
+        assert np.abs(moved[:, 17:49]).max() == 0
+    assert most > 2
 
 
 def test_the_identity_is_the_clips_face_at_rest_whatever_frame_a_window_begins_with(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from kfusion import emotion
 from kfusion.config import FPS, SAMPLE_RATE, WINDOW
 from kfusion.errors import DataError
-from kfusion.landmarks import CROP, NEUTRAL, to_canonical
+from kfusion.landmarks import CROP, NEUTRAL, lip_gap, to_canonical
 from kfusion.torchaudio_python import torchaudio
 from training import sounds
 from training.corpus import Corpus, Entry
@@ -75,6 +75,12 @@ FEATURES: Final = (0, 17, 22, 27, 36, 42, 48)
 """The first points of the jaw, the brows, the nose, the eyes and the mouth."""
 FEATURE_SIZES: Final = np.diff([*FEATURES, 68])
 FEATURE_OF: Final = np.repeat(np.arange(len(FEATURES)), FEATURE_SIZES)
+PARTING: Final = np.zeros(68)
+"""How far down each point goes where lips part, against the lower lip; the upper lip goes up."""
+PARTING[[50, 51, 52, 61, 62, 63]] = -1.0
+PARTING[[49, 53]] = -0.5
+PARTING[[55, 59]] = 0.5
+PARTING[[7, 8, 9, 56, 57, 58, 65, 66, 67]] = 1.0
 
 
 def augmentation(names: list[str]) -> Augmentation:
@@ -199,6 +205,15 @@ def _overlapped(pieces: torch.Tensor, hop: int) -> torch.Tensor:
     for k in range(length // hop):
         out[k : k + count] += pieces[:, k * hop : (k + 1) * hop]
     return out.flatten()
+
+
+def parted(displacements: NDArray[np.float64], share: float) -> NDArray[np.float64]:
+    """Displacements (T, 68, 2) with lips that part by ``share`` further than they did, half of it
+    upwards and half downwards.
+    """
+    further = displacements.copy()
+    further[..., 1] += share / 2 * lip_gap(displacements)[:, None] * PARTING
+    return further
 
 
 def random_emotion(rng: np.random.Generator) -> Array:

@@ -61,7 +61,8 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class Header(msgspec.Struct, frozen=True):
     """corpus.json. ``split_by`` is "speaker", or "clip" where there is one speaker; ``files`` are
-    the sha256 of the table of phones and of the teacher that it was made with.
+    the sha256 of the table of phones and of the teacher that it was made with. ``dubbed``: the
+    voices are not those of the faces.
     """
 
     source: str
@@ -72,6 +73,7 @@ class Header(msgspec.Struct, frozen=True):
     held_out: list[str]
     format: str = FORMAT
     files: dict[str, str] = {}
+    dubbed: bool = False
 
 
 class Skipped(msgspec.Struct, frozen=True):

@@ -22,7 +22,14 @@ from kfusion import emotion
 from kfusion.config import FPS, FRAMES, SAMPLE_RATE, WINDOW
 from kfusion.landmarks import MIRROR, align, mirrored, to_canonical
 from training import phones, sounds
-from training.augment import Augmentation, Sound, another_face, mixed, random_emotion
+from training.augment import (
+    Augmentation,
+    Sound,
+    another_face,
+    mixed,
+    parted,
+    random_emotion,
+)
 from training.clips import at_times
 from training.corpus import Corpus, Entry, Which, of_side
 
@@ -83,7 +90,8 @@ class Windows(Dataset[tuple[Any, ...]]):
     a frame drawn anew from its part of the clip. The reference of a clip labelled with an emotion
     other than neutral is its speaker's face at rest in their neutral clips, where there are any;
     of every other clip, that clip's own face at rest. With ``by_level`` a clip's level of 1 to 3
-    thirds is its emotion's weight, else every label counts in full.
+    thirds is its emotion's weight, else every label counts in full. Lips of dubbed corpora part
+    by ``wider`` further: most people's do by more than those of the one who was filmed.
     """
 
     def __init__(
@@ -94,8 +102,10 @@ class Windows(Dataset[tuple[Any, ...]]):
         seed: int = 0,
         *,
         by_level: bool = False,
+        wider: float = 0.0,
     ) -> None:
-        self.augmentation, self.seed, self.by_level = augmentation, seed, by_level
+        self.augmentation, self.seed = augmentation, seed
+        self.by_level, self.wider = by_level, wider
         self._sound = Sound(augmentation)
         self.clips = [_known(corpus, entry) for corpus, entry in of_side(corpora, split)]
         seconds = [max(1, round(k.entry.points[1] / FPS)) for k in self.clips]
@@ -145,6 +155,8 @@ class Windows(Dataset[tuple[Any, ...]]):
         end = min(clip.entry.audio[1] / SAMPLE_RATE / speed, (frames - 1) / FPS)
         mask = ((times >= 0) & (times <= end + 1e-9)).astype(np.float32)
         target = self._target(clip, times * speed)
+        if self.wider and clip.corpus.header.dubbed:
+            target = parted(target, self.wider)
         spoken = self._phones(clip, (first / FPS + STEPS) * speed)
         if rng.random() < a.rest:
             target -= clip.settled

@@ -109,7 +109,9 @@ def label(source: Path, speaker: str, by: Labeller, out: Path) -> Corpus:
     sounds = sorted(f for f in source.iterdir() if f.suffix in SOUNDS and by.knows(f.stem))
     if not sounds:
         raise DataError(f"{source}: no sound, or none that the table has phones for")
-    header = Header(source.resolve().name, "labelled", "speaker", 0, 0.1, [], files=by.files)
+    header = Header(
+        source.resolve().name, "labelled", "speaker", 0, 0.1, [], files=by.files, dubbed=True
+    )
     with CorpusWriter(out, header) as corpus:
         done = corpus.done
         for sound in tqdm(sounds, unit="clip", mininterval=5):

@@ -107,6 +107,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     g = p.add_argument_group("data")
     g.add_argument("--augment", nargs="*", default=[], metavar="NAME", help=", ".join(ON))
     g.add_argument("--by-level", action="store_true", help="level 1 is a third of an emotion")
+    g.add_argument("--wider", type=float, default=0.0,
+                   help="lips of dubbed faces part by so much more")  # fmt: skip
     g.add_argument("--seed", type=int, default=1)
     g = p.add_argument_group("machine")
     g.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -199,7 +201,9 @@ def _train(a: argparse.Namespace, processes: Processes) -> Trained:
 
     # Data
     corpora = open_corpora(a.data)
-    windows = Windows(corpora, "train", augmentation(a.augment), a.seed, by_level=a.by_level)
+    windows = Windows(
+        corpora, "train", augmentation(a.augment), a.seed, by_level=a.by_level, wider=a.wider
+    )
     validates = any(e.split == "validation" for c in corpora for e in c.entries)
     held_out = Windows(corpora, "validation", PLAIN, by_level=a.by_level) if validates else None
     rows = a.batch * processes.world

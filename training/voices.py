@@ -146,7 +146,7 @@ def other_voices(
 def run(a: argparse.Namespace) -> None:
     corpus = Corpus(a.data)
     header = msgspec.structs.replace(
-        corpus.header, source=f"{corpus.header.source} in other voices"
+        corpus.header, source=f"{corpus.header.source} in other voices", dubbed=True
     )
     with CorpusWriter(a.out, header) as writer:
         done = writer.done
