@@ -13,7 +13,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from kfusion.landmarks import INNER_LOWER, INNER_UPPER
+from kfusion.landmarks import lip_gap
 from tests.browser import WAIT_S, chromium
 from tests.conftest import DATA, voice
 
@@ -45,8 +45,7 @@ class Seen(NamedTuple):
     heard: NDArray[np.float64]
 
     def lip_gap(self) -> NDArray[np.float64]:
-        y = self.points[..., 1]
-        return (y[:, list(INNER_LOWER)] - y[:, list(INNER_UPPER)]).mean(axis=1)
+        return lip_gap(self.points)
 
     def mouth_width(self) -> NDArray[np.float64]:
         return self.points[:, 54, 0] - self.points[:, 48, 0]

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from kfusion.landmarks import INNER_LOWER, INNER_UPPER, NEUTRAL
+from kfusion.landmarks import INNER_LOWER, NEUTRAL, lip_gap
 from kfusion.runtime import Animator
 from kfusion.wire import FrameBlock, Silence, encode_frames, parse_client
 from tests.browser import CHROMEDRIVER, CHROMIUM
@@ -96,8 +96,7 @@ def test_the_mouth_moves_while_someone_speaks_and_shuts_when_the_microphone_stop
 
 def gap_of_the_clip(path: Path, model: Animator) -> NDArray[np.float64]:
     sound, rate = soundfile.read(path, dtype="float32")
-    points = model.animate(sound, rate)
-    return (points[:, list(INNER_LOWER), 1] - points[:, list(INNER_UPPER), 1]).mean(axis=1)
+    return lip_gap(model.animate(sound, rate))
 
 
 def likeness(seen: Seen, gap: NDArray[np.float64]) -> float:
@@ -272,7 +271,7 @@ def test_a_microphone_that_loses_samples_leaves_the_face_no_later_for_good(
             delay.arrived(time + 0.01 - clock.spoken(newest - 2));
           }
           const position = (time - delay.at(time) - clock.zero) * 30;
-          drawn.push([time, newest + 1 - position, time - (position * rate) / 30 / rate]);
+          drawn.push([time, newest + 1 - position, time - position / 30]);
         }
         return drawn;
         """,

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kfusion.landmarks import INNER_LOWER, INNER_UPPER
+from kfusion.landmarks import lip_gap
 from kfusion.runtime import Animator, SyntheticEngine
 from tests.browser import CHROMEDRIVER, CHROMIUM
 from tests.conftest import RunningServer
@@ -56,8 +56,7 @@ class Frames(NamedTuple):
     points: NDArray[np.float64]
 
     def gap(self) -> NDArray[np.float64]:
-        y = self.points[..., 1]
-        return (y[:, list(INNER_LOWER)] - y[:, list(INNER_UPPER)]).mean(axis=1)
+        return lip_gap(self.points)
 
 
 class Video(NamedTuple):
@@ -175,7 +174,7 @@ def check_in_step(page: Page) -> tuple[Frames, int]:
     clock = np.arange(frames.n[0], frames.n[-1] + 1) / FPS
     gap = np.interp(clock, frames.t, frames.gap())
     heard = Animator(SyntheticEngine()).animate(video.sound, RATE)  # as the server heard it
-    said = (heard[:, list(INNER_LOWER), 1] - heard[:, list(INNER_UPPER), 1]).mean(axis=1)
+    said = lip_gap(heard)
     said = np.interp(clock, np.arange(len(said)) / FPS, said)
     drawn = np.interp(clock, video.t, mouth_change(video.pictures))
     sound_lag, sound_alike = best_lag(gap, said)

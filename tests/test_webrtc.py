@@ -17,7 +17,7 @@ from websockets.asyncio.client import connect
 
 from client import sdk
 from kfusion.errors import BadOptions
-from kfusion.landmarks import INNER_LOWER, INNER_UPPER
+from kfusion.landmarks import lip_gap
 from tests.conftest import RunningServer, eventually, folder_of, usual_p95, voice
 
 pytest.importorskip("aiortc", reason="aiortc is not installed")
@@ -29,10 +29,6 @@ from tests.webrtc_peer import RATE, Call, Relay, Speech, calling, offer_of, on_l
 
 pytestmark = pytest.mark.asyncio
 LATENCY_S = 0.2023  # hop 3, look-ahead 3, and the resampler's delay at 48 kHz
-
-
-def gaps(points: NDArray[Any]) -> NDArray[np.float64]:
-    return (points[:, list(INNER_LOWER), 1] - points[:, list(INNER_UPPER), 1]).mean(axis=1)
 
 
 def correlation(said: NDArray[np.float64], true: NDArray[np.float64]) -> float:
@@ -51,7 +47,7 @@ def speech() -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     true: list[NDArray[np.float64]] = []
     for path in sorted(folder_of("grid_s1").glob("*.flac"))[:6]:
         points = np.load(path.with_suffix(".npz"))["points_q64"] / 64
-        true.append(gaps(points))
+        true.append(lip_gap(points))
         sound, rate = soundfile.read(path, dtype="float32")
         sound = soxr.resample(sound, rate, RATE)
         wanted = len(points) * RATE // 30
@@ -70,7 +66,7 @@ async def over_socket(url: str, sound: NDArray[np.float32]) -> NDArray[np.float6
         async with asyncio.TaskGroup() as group:
             group.create_task(send())
             frames = [frame.points async for frame in face.frames()]
-    return gaps(np.stack(frames))
+    return lip_gap(np.stack(frames))
 
 
 async def speak(call: Call, samples: int) -> dict[str, Any]:
@@ -108,7 +104,7 @@ async def test_speech_comes_back_as_it_would_over_a_socket(
     )
     assert usual_p95(late) < 0.15
     shown = sorted(call.frames)
-    heard = gaps(np.stack([call.frames[n] for n in shown]))
+    heard = lip_gap(np.stack([call.frames[n] for n in shown]))
     heard = np.interp(np.arange(end["frames"]), shown, heard)
     assert correlation(heard, true) == pytest.approx(reference, abs=0.05)
 

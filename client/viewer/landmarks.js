@@ -27,6 +27,8 @@ export const MOUTH_FIRST = 48;
 
 export const INNER_UPPER = [61, 62, 63];
 export const INNER_LOWER = [67, 66, 65];
+/** Points of the inner lips that lie one above the other: [upper, lower]. */
+export const INNER_PAIRS = INNER_UPPER.map((top, k) => [top, INNER_LOWER[k]]);
 /** A mouth whose gap is larger than this, in distances between the eyes, is open: what is found of
  * lips that touch is apart by half as much. */
 export const OPEN_MOUTH = 0.075;
@@ -51,7 +53,8 @@ export function axesOf(points) {
   return { size, middle, right, down, at };
 }
 
-const below = (points, low, top, down) =>
+/** How far point `low` lies below point `top` of a face, along its own `down`. */
+export const below = (points, low, top, down) =>
   (points[2 * low] - points[2 * top]) * down[0] +
   (points[2 * low + 1] - points[2 * top + 1]) * down[1];
 
@@ -61,7 +64,7 @@ const below = (points, low, top, down) =>
  */
 export function lipGap(points) {
   const { down } = axesOf(points);
-  return INNER_LOWER.reduce((sum, low, k) => sum + below(points, low, INNER_UPPER[k], down), 0) / 3;
+  return INNER_PAIRS.reduce((sum, [top, low]) => sum + below(points, low, top, down), 0) / 3;
 }
 
 // How far a point follows the jaw when the mouth is shut: the share of the lip gap it rises.
@@ -78,10 +81,8 @@ const FOLLOWS = new Map([
  */
 export function mouthShut(points) {
   const shut = dropped(points, -Math.max(0, lipGap(points)));
-  for (let k = 0; k < 3; k++) {
-    for (let axis = 0; axis < 2; axis++) {
-      shut[2 * INNER_LOWER[k] + axis] = shut[2 * INNER_UPPER[k] + axis];
-    }
+  for (const [top, low] of INNER_PAIRS) {
+    for (let axis = 0; axis < 2; axis++) shut[2 * low + axis] = shut[2 * top + axis];
   }
   return shut;
 }

@@ -4,7 +4,7 @@
 
 import { adjust } from "./adjust.js";
 import { PhotoError, isPicture, readPhoto } from "./photo.js";
-import { OPEN_MOUTH, axesOf, lipGap, mouthShut } from "./landmarks.js";
+import { INNER_PAIRS, OPEN_MOUTH, axesOf, lipGap, mouthShut } from "./landmarks.js";
 import { Portrait } from "./portrait.js";
 
 const PORTRAITS = "portraits/";
@@ -33,7 +33,7 @@ export function portraitLook(name, photo, seen) {
 function restOf(seen) {
   if (lipGap(seen) > OPEN_MOUTH * axesOf(seen).size) return mouthShut(seen);
   const rest = Float32Array.from(seen);
-  for (const [top, low] of [[61, 67], [62, 66], [63, 65]]) {
+  for (const [top, low] of INNER_PAIRS) {
     for (let k = 0; k < 2; k++) {
       const mean = (seen[2 * top + k] + seen[2 * low + k]) / 2;
       rest[2 * top + k] = rest[2 * low + k] = mean;

@@ -2,7 +2,7 @@
 // sum of the landmarks' movements. No triangle turns over: what would is held back.
 
 import { LIDS, MeshPlan, gapOf } from "./mesh-plan.js";
-import { rigidMotion } from "./landmarks.js";
+import { INNER_PAIRS, below, rigidMotion } from "./landmarks.js";
 import { twiceArea } from "./delaunay.js";
 
 const LEAST_AREA = 0.02; // of its area in the photo that a triangle keeps
@@ -162,10 +162,8 @@ export class FaceMesh extends MeshPlan {
 
 // Lips that would pass through each other meet half way.
 function uncrossed(moved, points, { down }) {
-  for (const [top, low] of [[61, 67], [62, 66], [63, 65]]) {
-    const gap =
-      (points[2 * low] - points[2 * top]) * down[0] +
-      (points[2 * low + 1] - points[2 * top + 1]) * down[1];
+  for (const [top, low] of INNER_PAIRS) {
+    const gap = below(points, low, top, down);
     if (gap >= 0) continue;
     for (let k = 0; k < 2; k++) {
       moved[2 * top + k] += (gap / 2) * down[k];

@@ -208,6 +208,7 @@ export class Delay {
    * @param {number} by seconds, later
    */
   moved(by) {
+    if (by === 0) return; // as nearly always
     this.seconds = Math.max(0, this.seconds - by);
     this.lags = this.lags.map((lag) => lag - by);
   }
