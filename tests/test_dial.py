@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from kfusion.emotion import displacement, vector
 from kfusion.errors import DataError
@@ -20,6 +21,7 @@ from training.dial import (
     dial,
     figures,
     real_changes,
+    real_swings,
     table_changes,
 )
 from training.subject import Subject
@@ -88,6 +90,35 @@ def test_beyond_is_how_far_the_worst_figure_lies_outside() -> None:
     assert beyond(full / 2, none, full) == 0
     assert beyond(np.array([5.0, -2.5, 0, 0, 0]), none, full) == 1
     assert beyond(np.array([2.0, 0.7, 0, 0, 0]), none, full) == pytest.approx(0.7)
+
+
+def opening(size: float) -> NDArray[np.float64]:
+    """A canonical face whose lower lip goes down and up, (20, 68, 2)."""
+    faces = np.repeat(NEUTRAL[None], 20, axis=0)
+    faces[:, [65, 66, 67], 1] += size * (1 + np.sin(np.arange(20)))[:, None]
+    return faces
+
+
+def test_swings_are_measured_against_the_own_neutral_clip(tmp_path: Path) -> None:
+    data = small_data(tmp_path)
+    folder = data / "mead_expressions"
+    for emotion, size in {"neutral": 4.0, "angry": 6.0, "sad": 2.0, "fear": 4.1}.items():
+        write_points(folder / f"W001_front_{emotion}_level3_001.npz", opening(size))
+    found = {e: swings["W001"] for e, swings in real_swings(folder).items()}
+    assert found["angry"] == pytest.approx(1.5, abs=0.02)
+    assert found["sad"] == pytest.approx(0.5, abs=0.02)
+    # The synthetic mouth swings alike in every emotion: what is clear in real faces, it lacks.
+    checks = {c.what: c for c in dial(Subject(Animator(SyntheticEngine()), data)).checks}
+    assert "fear: swing of the lips" not in checks
+    for emotion, low, high in (("angry", 1.02, np.inf), ("sad", -np.inf, 0.98)):
+        check = checks[f"{emotion}: swing of the lips"]
+        assert (check.low, check.high) == pytest.approx((low, high))
+        assert check.value == pytest.approx(1, abs=0.02) and not check.holds
+
+
+def test_lips_that_never_move_have_no_swing_to_compare_with(tmp_path: Path) -> None:
+    swings = real_swings(small_data(tmp_path) / "mead_expressions")
+    assert all(np.isnan(v) for of_one in swings.values() for v in of_one.values())
 
 
 def test_a_speaker_without_a_neutral_clip_is_named(tmp_path: Path) -> None:

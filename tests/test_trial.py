@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from kfusion.runtime import EXPORTED, WEIGHTS, Animator, SyntheticEngine
 from tests.conftest import voice
 from tests.tracks import small_data
 from training import trial
-from training.accuracy import accuracy
+from training.accuracy import accuracy, felt_in
 from training.changed import changed, in_time
 from training.clips import Clip
 from training.findings import Check, Lines, Section, number
@@ -97,6 +98,21 @@ def test_accuracy_has_a_row_for_each_set_and_look_ahead(subject: Subject) -> Non
     assert figures["least correlation"] <= figures["lip correlation"]
     # The mean of mouths that are open now and then is another face than one that stays shut.
     assert abs(figures["best constant's ratio"] - 1) > 0.01
+
+
+def test_clips_of_mead_are_scored_with_their_own_emotion_too(subject: Subject) -> None:
+    (clip,) = subject.clips("mead_speech")[:1]
+    assert felt_in(clip) == {}
+    acted = replace(clip, name="M003_level_2_happy_007")
+    assert felt_in(acted) == {"happy": 2 / 3}
+    assert felt_in(replace(clip, name="M003_level_1_neutral_001")) == {}
+    # A face that smiles is nearer to the same smile where it is told of it.
+    frames = subject.said(clip.audio, clip.identity, felt_in(acted))
+    subject.read["mead_speech"] = [Clip(acted.name, clip.audio, frames, rest=clip.identity)]
+    rows = {(r["set"], r["look-ahead"]): r for r in accuracy(subject).tables[0].json["rows"]}
+    told = rows["mead_speech, its emotion given", 3]
+    assert told["M-LD"] < 1e-3 < rows["mead_speech", 3]["M-LD"]
+    assert not [name for name, _ in rows if name.startswith("speakers, ")]
 
 
 def test_a_mouth_of_loudness_closes_in_silence_and_opens_to_noise(subject: Subject) -> None:

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from kfusion.emotion import EMOTIONS, displacement, vector
 from kfusion.errors import DataError
@@ -202,21 +203,54 @@ def test_noise_and_gain_are_of_the_size_asked_for(corpus: Corpus) -> None:
         assert abs(snr - 20) < 0.1
 
 
+def quiet_seconds(audio: NDArray[np.float32], plain: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Where sound was taken away (s), all but its edges."""
+    softer = np.abs(audio) < 0.02 * np.abs(plain)
+    return np.flatnonzero(softer) / 16_000
+
+
 def test_in_silence_the_face_is_at_rest(corpus: Corpus) -> None:
     windows = Windows([corpus], "train", replace(PLAIN, rest=1.0), 1)
-    silent = stopped = 0
-    for index in range(60):
+    plain = Windows([corpus], "train", PLAIN, 1)
+    silent = stopped = came_back = 0
+    for index in range(120):
         audio, *_, target, mask, _, _, _ = windows[index]
-        heard = np.flatnonzero(audio)
         assert mask.all()
         if not target.any():
             silent += 1
             assert np.sqrt(np.mean(np.square(audio))) < 0.2  # noise, a hum or music
-        else:
-            stopped += 1
-            rest = int(heard[-1] / 16_000 * 30 + 0.2 * 30) + 2
-            assert np.abs(target[rest:]).max(initial=0) < 1e-9
-    assert silent > 5 and stopped > 20
+            continue
+        stopped += 1
+        quiet = quiet_seconds(audio, plain[index][0])
+        begin, back = quiet[0], quiet[-1]
+        at = np.arange(30) / 30
+        closed = (at > begin + 0.22) & (at < back - 0.2)
+        assert np.abs(target[closed]).max(initial=0) < 1e-9
+        before = at < begin - 0.1
+        np.testing.assert_allclose(target[before], plain[index][3][before])
+        if back < 0.9:
+            came_back += 1
+            after = at > back + 0.1
+            np.testing.assert_allclose(target[after], plain[index][3][after])
+            assert 0.25 < back - begin < 0.9
+    assert silent > 10 and stopped > 40 and came_back > 5
+
+
+def test_a_pause_is_silence_or_what_is_left_36_to_60_decibels_down(corpus: Corpus) -> None:
+    windows = Windows([corpus], "train", replace(PLAIN, rest=1.0), 1)
+    plain = Windows([corpus], "train", PLAIN, 1)
+    left: list[float] = []
+    for index in range(120):
+        audio, *_, target, _, _, _, _ = windows[index]
+        was = plain[index][0]
+        quiet = quiet_seconds(audio, was)
+        if target.any() and quiet[-1] - quiet[0] > 0.3:
+            first = round((quiet[0] + 0.1) * 16_000)
+            middle = slice(first, first + 1600)
+            left.append(float(np.abs(audio[middle]).sum() / np.abs(was[middle]).sum()))
+    assert min(left) == 0 and 0.3 < np.mean(np.array(left) == 0) < 0.7
+    some = [20 * np.log10(v) for v in left if v]
+    assert min(some) >= -60.1 and max(some) <= -35.9
 
 
 @pytest.fixture(scope="module")
@@ -285,12 +319,13 @@ def test_where_the_face_is_at_rest_the_phones_are_silence(spoken_corpus: Corpus)
             levels.append(float(np.sqrt(np.mean(np.square(audio)))))
             continue
         stopped += 1
-        ends = (np.flatnonzero(audio)[-1] + 1) / 16_000
+        quiet = quiet_seconds(audio, plain[index][0])
         at = np.arange(50) / 50
-        assert (spoken[at > ends + 0.002] == INDEX["SIL"]).all()
-        until = at < ends - 0.002
-        assert np.array_equal(spoken[until], plain[index][6][until])
-        assert (spoken[until] != INDEX["SIL"]).all()
+        inside = (at > quiet[0] + 0.002) & (at < quiet[-1] - 0.002)
+        assert (spoken[inside] == INDEX["SIL"]).all()
+        outside = (at < quiet[0] - 0.082) | (at > quiet[-1] + 0.082)  # sound fades in and out
+        assert np.array_equal(spoken[outside], plain[index][6][outside])
+        assert (spoken[outside] != INDEX["SIL"]).all()
     assert stopped > 30 and len(levels) > 15
     # Nothing at all, faint noise, and what is no speech, at most as loud as a voice.
     assert min(levels) == 0 and 0.02 < max(levels) < 10**-0.89

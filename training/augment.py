@@ -29,9 +29,9 @@ class Augmentation:
     gain, noise, speed, pitch: of the sound; noise may be music; channel: another room, microphone
     or line; babble: other voices behind; vtlp: range of the stretching of the mel axis.
     mirror, face: the mirror image, and an identity of another shape.
-    edges: windows that hang over a clip's ends; rest: sound that stops, or nobody who speaks in
-    silence, noise, a hum or music.
-    emotion: a neutral clip is given a random emotion and the displacement of
+    edges: windows that hang over a clip's ends; rest: sound that stops or pauses, or nobody who
+    speaks in silence, noise, a hum or music.
+    emotion: a neutral clip is given a random emotion, and the displacement and articulation of
     :mod:`kfusion.emotion` for it.
     """
 

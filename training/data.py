@@ -38,6 +38,9 @@ STEPS: Final = np.arange(50) / 50
 """Seconds of a window at which phones are asked for: the encoder's steps."""
 SETTLE_S: Final = 0.2
 """Seconds that a face takes to come to rest after sound stops."""
+PARTS_S: Final = 0.1
+"""Seconds for which lips part before a pause ends."""
+PAUSES_S: Final = (0.35, 0.8)
 
 
 @dataclass(frozen=True)
@@ -176,7 +179,8 @@ class Windows(Dataset[tuple[Any, ...]]):
         label = self._label(clip.entry)
         if label[emotion.NEUTRAL_INDEX] == 1 and rng.random() < a.emotion:
             label = random_emotion(rng)
-            target = target + emotion.displacement(label)
+            further = float(emotion.articulation(label))
+            target = parted(target, further) + emotion.displacement(label)
         stretch = 1 + a.vtlp * rng.uniform(-1, 1)
         return audio, identity, label, target, mask, stretch, spoken, index
 
@@ -245,12 +249,36 @@ def _to_rest(
             if rng.random() < 0.5:  # a stream's first second begins with silence
                 audio[: rng.integers(WINDOW)] = 0
         return audio, np.zeros_like(target), np.ones_like(mask), np.zeros_like(spoken)
-    end = min(end, times[0] + rng.uniform(0.1, 0.95))
-    audio = audio.copy()
-    audio[max(0, round((end - times[0]) * SAMPLE_RATE)) :] = 0
-    fading = np.clip(1 - (times - end) / SETTLE_S, 0, 1)[:, None, None]
-    spoken = np.where(times[0] + STEPS < end, spoken, 0).astype(np.uint8)
-    return audio, target * fading, (times >= 0).astype(np.float32), spoken
+    return _to_pause(rng, audio, target, spoken, times, end)
+
+
+def _to_pause(
+    rng: np.random.Generator,
+    audio: Array,
+    target: NDArray[np.float64],
+    spoken: phones.Track,
+    times: NDArray[np.float64],
+    end: float,
+) -> tuple[Array, NDArray[np.float64], Array, phones.Track]:
+    """Sound that falls silent, or by 36 dB or more, and may come back: the lips close, and part
+    shortly before it does.
+    """
+    start = min(end, times[0] + rng.uniform(0.1, 0.95))
+    back = start + rng.uniform(*PAUSES_S) if rng.random() < 0.5 else math.inf
+    left = 0.0 if rng.random() < 0.5 else 10 ** rng.uniform(-3.0, -1.8)
+    fade = rng.uniform(0.0, 0.08)
+    at = times[0] + np.arange(WINDOW) / SAMPLE_RATE
+
+    def spoken_at(t: NDArray[np.float64], falls: float, rises: float) -> NDArray[np.float64]:
+        """1 until the pause, 0 within ``falls`` seconds of it, and 1 again from its end on."""
+        falling = np.clip(1 - (t - start) / max(falls, 1e-9), 0, 1)
+        return np.maximum(falling, np.clip(1 - (back - t) / max(rises, 1e-9), 0, 1))
+
+    audio = (audio * np.maximum(left, spoken_at(at, fade, fade))).astype(np.float32)
+    target = target * spoken_at(times, SETTLE_S, PARTS_S)[:, None, None]
+    silent = (times[0] + STEPS >= start) & (times[0] + STEPS < back)
+    known = (times >= 0) & ((times <= end + 1e-9) | (times < back))
+    return audio, target, known.astype(np.float32), np.where(silent, 0, spoken).astype(np.uint8)
 
 
 class _Steps(Sampler[list[int]]):

@@ -1,4 +1,5 @@
-"""What an emotion does to a face, in five figures: on real faces, in the table, in a model.
+"""What an emotion does to a face, in five figures, and to how far its lips swing: on real faces, in
+the table, in a model.
 
 The figures are of faces in canonical pixels. Of a clip each is the median over its frames, and of
 an emotion the difference to the same person's neutral clip (real faces) or to the same speech
@@ -8,18 +9,19 @@ with the emotion neutral (a model).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kfusion.emotion import EMOTIONS, displacement, vector
+from kfusion.emotion import EMOTIONS, articulation, displacement, vector
 from kfusion.errors import DataError
 from kfusion.landmarks import BROWS, NEUTRAL, align, lip_gap, to_canonical
 from training.clips import Clip, face_at_rest, read_points
 from training.findings import Check, Lines, Section
-from training.metrics import correlation
+from training.metrics import STILL_PX, correlation
 from training.subject import Subject
 
 FIGURES: Final = (
@@ -33,6 +35,8 @@ FIGURES: Final = (
 FELT: Final = tuple(e for e in EMOTIONS if e != "neutral")
 CLEAR_PX: Final = 0.5
 """What a change must reach in each speaker for them to agree on its sign."""
+CLEAR_SWING: Final = 0.05
+"""The same of the lips' swing, as a share of that in the neutral clip."""
 
 Figures = NDArray[np.float64]
 """(5,) in the order of :data:`FIGURES`, canonical pixels."""
@@ -62,8 +66,8 @@ def clip_figures(frames: NDArray[Any], identity: NDArray[Any]) -> Figures:
     return np.median(figures(canonical), axis=0)
 
 
-def real_changes(folder: Path) -> dict[str, dict[str, Figures]]:
-    """{emotion: {speaker: change}} of ready-made tracks ``SPEAKER_front_EMOTION_levelN_NNN.npz``.
+def real_tracks(folder: Path) -> dict[str, dict[str, NDArray[np.float64]]]:
+    """{speaker: {emotion: faces}} of ready-made tracks ``SPEAKER_front_EMOTION_levelN_NNN.npz``.
 
     Raises :class:`~kfusion.errors.DataError` for a speaker without a neutral clip, and where
     there is none.
@@ -74,10 +78,16 @@ def real_changes(folder: Path) -> dict[str, dict[str, Figures]]:
         tracks.setdefault(speaker, {})[emotion] = read_points(path)[0]
     if not tracks:
         raise DataError(f"{folder}: no SPEAKER_front_EMOTION_levelN_NNN.npz")
-    changes: dict[str, dict[str, Figures]] = {e: {} for e in FELT}
     for speaker, of_emotion in tracks.items():
         if "neutral" not in of_emotion:
             raise DataError(f"{folder}: {speaker} has no neutral clip to compare with")
+    return tracks
+
+
+def real_changes(folder: Path) -> dict[str, dict[str, Figures]]:
+    """{emotion: {speaker: change}} of :func:`real_tracks`."""
+    changes: dict[str, dict[str, Figures]] = {e: {} for e in FELT}
+    for speaker, of_emotion in real_tracks(folder).items():
         rest = face_at_rest(of_emotion["neutral"])
         neutral = clip_figures(of_emotion["neutral"], rest)
         for emotion in FELT:
@@ -86,17 +96,37 @@ def real_changes(folder: Path) -> dict[str, dict[str, Figures]]:
     return changes
 
 
+def swing(faces: NDArray[Any]) -> float:
+    """How far the inner-lip gap of frames (T, 68, 2) swings: its standard deviation."""
+    return float(lip_gap(faces).std())
+
+
+def real_swings(folder: Path) -> dict[str, dict[str, float]]:
+    """{emotion: {speaker: swing of the lips' gap over that in the neutral clip}} of
+    :func:`real_tracks`; nan where lips do not move in the neutral clip.
+    """
+    swings: dict[str, dict[str, float]] = {e: {} for e in FELT}
+    for speaker, of_emotion in real_tracks(folder).items():
+        rest = face_at_rest(of_emotion["neutral"])
+        neutral = swing(align(of_emotion["neutral"], rest))
+        for emotion in FELT:
+            if emotion in of_emotion:
+                felt = swing(align(of_emotion[emotion], rest))
+                swings[emotion][speaker] = felt / neutral if neutral > STILL_PX else float("nan")
+    return swings
+
+
 def table_changes() -> dict[str, Figures]:
     """{emotion: change} of the canonical face by the table of :mod:`kfusion.emotion`."""
     rest = figures(NEUTRAL)
     return {e: figures(NEUTRAL + displacement(vector({e: 1.0}))) - rest for e in FELT}
 
 
-def agreed_sign(changes: Sequence[float]) -> int:
-    """The sign that all of them have, each at least :data:`CLEAR_PX`; 0 where they have none."""
-    if changes and min(changes) >= CLEAR_PX:
+def agreed_sign(changes: Sequence[float], clear: float = CLEAR_PX) -> int:
+    """The sign that all of them have, each at least ``clear``; 0 where they have none."""
+    if changes and min(changes) >= clear:
         return 1
-    return -1 if changes and max(changes) <= -CLEAR_PX else 0
+    return -1 if changes and max(changes) <= -clear else 0
 
 
 # A model's
@@ -104,7 +134,8 @@ def agreed_sign(changes: Sequence[float]) -> int:
 CLIPS: Final = 12
 FALL: Final = 0.05
 SEEN_PX: Final = 0.1
-"""A model's change under this has no sign."""
+SEEN_SWING: Final = 0.02
+"""A model's change under these has no sign."""
 HALF: Final = (0.25, 0.75)
 """Share of the full change that an intensity of 0.5 is to give, of the figure that moves most."""
 MIXTURE: Final = {"happy": 0.5, "surprised": 0.5}
@@ -121,14 +152,18 @@ def dial(subject: Subject) -> Section:
         "or more), the model's is to be the same. An intensity of 0.5 is to give a change "
         f"between none and the full one, the mixture ({mixture_text()}) one between those of its "
         f"emotions, both with {CLEAR_PX} px to spare, and of the figure that moves most about "
-        "half. Fall: of the correlation with the true lip gap.",
+        "half. Swing: the standard deviation of the inner-lip gap over that with the emotion "
+        "neutral (of MEAD over the neutral clip's); where all three agree that it grows or falls "
+        f"(by {CLEAR_SWING:.0%} or more), so is the model's. Fall: of the correlation with the "
+        "true lip gap.",
     )
     clips = subject.some(CLIPS)
     felt = {"neutral": {}, **{e: {e: 1.0} for e in FELT}, **{f"half {e}": {e: 0.5} for e in FELT}}
     seen = {name: with_emotion(subject, clips, weights)
             for name, weights in {**felt, "mixture": MIXTURE}.items()}  # fmt: skip
-    plain, plain_lips = seen["neutral"]
-    change = {name: figures - plain for name, (figures, _) in seen.items()}
+    plain = seen["neutral"]
+    change = {name: felt.figures - plain.figures for name, felt in seen.items()}
+    swings = {name: felt.swing / plain.swing for name, felt in seen.items()}
     real, taught = real_changes(subject.data / "mead_expressions"), table_changes()
     for emotion in FELT:
         of_speakers = list(real[emotion].values())
@@ -138,8 +173,16 @@ def dial(subject: Subject) -> Section:
                 low, high = (SEEN_PX, np.inf) if sign > 0 else (-np.inf, -SEEN_PX)
                 what = f"{emotion}: {figure}"
                 section.checks.append(Check(what, float(change[emotion][k]), low, high, "px"))
+    real_swing = real_swings(subject.data / "mead_expressions")
     for emotion in FELT:
-        fall = plain_lips - seen[emotion][1]
+        sign = agreed_sign([v - 1 for v in real_swing[emotion].values()], CLEAR_SWING)
+        if sign:
+            low, high = (1 + SEEN_SWING, np.inf) if sign > 0 else (-np.inf, 1 - SEEN_SWING)
+            section.checks.append(
+                Check(f"{emotion}: swing of the lips", swings[emotion], low, high)
+            )
+    for emotion in FELT:
+        fall = plain.lips - seen[emotion].lips
         section.checks.append(Check(f"{emotion}: fall of lip correlation", fall, high=FALL))
     nothing = np.zeros(len(FIGURES))
     for emotion in FELT:
@@ -152,7 +195,7 @@ def dial(subject: Subject) -> Section:
         section.checks.append(Check(f"half {emotion}: share of its {FIGURES[k]}", share, *HALF))
     most = beyond(change["mixture"], *(change[e] for e in MIXTURE))
     section.checks.append(Check("mixture: beyond its two", most, high=CLEAR_PX, unit="px"))
-    section.tables.append(changes_table(change, real, taught))
+    section.tables += [changes_table(change, real, taught), swings_table(swings, real_swing)]
     return section
 
 
@@ -160,19 +203,29 @@ def mixture_text() -> str:
     return ", ".join(f"{name} {weight}" for name, weight in MIXTURE.items())
 
 
-def with_emotion(
-    subject: Subject, clips: Sequence[Clip], weights: Mapping[str, float]
-) -> tuple[Figures, float]:
-    """The five figures and the lip-gap correlation with the truth, means over clips."""
+@dataclass(frozen=True)
+class Seen:
+    """Of a model with one emotion, means over clips: the five figures, the correlation of its lip
+    gap with the true one, and how far the gap swings (px).
+    """
+
+    figures: Figures
+    lips: float
+    swing: float
+
+
+def with_emotion(subject: Subject, clips: Sequence[Clip], weights: Mapping[str, float]) -> Seen:
     seen: list[Figures] = []
     lips: list[float] = []
+    swings: list[float] = []
     for clip in clips:
         frames = subject.said(clip.audio, clip.identity, weights)
         seen.append(clip_figures(frames, clip.identity))
         count = min(len(frames), len(clip.points))
         truth = lip_gap(align(clip.points[:count], clip.identity))
         lips.append(correlation(lip_gap(frames[:count]), truth))
-    return np.mean(seen, axis=0), float(np.mean(lips))
+        swings.append(swing(frames))
+    return Seen(np.mean(seen, axis=0), float(np.mean(lips)), float(np.mean(swings)))
 
 
 def beyond(value: Figures, one_end: Figures, other_end: Figures) -> float:
@@ -199,3 +252,14 @@ def changes_table(
         rows.append([f"mixture ({mixture_text()})", figure, float(change["mixture"][k]), *blank])
     head = ["emotion", "figure", "model at 1", "at 0.5", "kfusion.emotion", *speakers]
     return Lines("Changes, canonical px:", head, rows, text=2)
+
+
+def swings_table(swings: Mapping[str, float], real: Mapping[str, Mapping[str, float]]) -> Lines:
+    speakers = sorted({s for of_one in real.values() for s in of_one})
+    rows = [
+        [e, swings[e], swings[f"half {e}"], 1 + float(articulation(vector({e: 1.0}))),
+         *(real[e].get(s, float("nan")) for s in speakers)]
+        for e in FELT
+    ]  # fmt: skip
+    head = ["emotion", "model at 1", "at 0.5", "kfusion.emotion", *speakers]
+    return Lines("Swing of the inner-lip gap, times that with the emotion neutral:", head, rows)
