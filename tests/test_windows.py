@@ -203,6 +203,21 @@ def test_noise_and_gain_are_of_the_size_asked_for(corpus: Corpus) -> None:
         assert abs(snr - 20) < 0.1
 
 
+def test_a_level_that_drifts_wanders_within_the_window(corpus: Corpus) -> None:
+    plain = Windows([corpus], "train", PLAIN, 1)
+    drifting = Windows([corpus], "train", replace(PLAIN, drift=1.0), 1)
+    swings: list[float] = []
+    for index in range(12):
+        was, audio = plain[index][0], drifting[index][0]
+        heard = np.abs(was) > 1e-4
+        decibels = 20 * np.log10(np.abs(audio[heard]) / np.abs(was[heard]))
+        assert decibels.min() > -12.1 and decibels.max() < 12.1
+        assert np.abs(np.diff(decibels)).max() < 24 / 3200 * 400  # never at once
+        assert np.array_equal(plain[index][3], drifting[index][3])  # the face is left alone
+        swings.append(float(np.ptp(decibels)))
+    assert min(swings) > 3 and np.mean(swings) > 10
+
+
 def quiet_seconds(audio: NDArray[np.float32], plain: NDArray[np.float32]) -> NDArray[np.float64]:
     """Where sound was taken away (s), all but its edges."""
     softer = np.abs(audio) < 0.02 * np.abs(plain)
@@ -331,8 +346,8 @@ def test_where_the_face_is_at_rest_the_phones_are_silence(spoken_corpus: Corpus)
     assert min(levels) == 0 and 0.02 < max(levels) < 10**-0.89
 
 
-@pytest.mark.parametrize("name", ["babble", "channel"])
-def test_babble_and_channels_are_of_seed_epoch_and_sample(spoken_corpus: Corpus, name: str) -> None:
+@pytest.mark.parametrize("name", ["babble", "channel", "drift"])
+def test_sounds_are_of_seed_epoch_and_sample(spoken_corpus: Corpus, name: str) -> None:
     chance = augmentation([f"{name}=1"])
     windows = Windows([spoken_corpus], "train", chance, 3)
     here = [windows[k][0] for k in range(12)]

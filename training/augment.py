@@ -26,8 +26,9 @@ Array = NDArray[np.float32]
 class Augmentation:
     """The chance of each, for a window; the ranges stand in :data:`ON` and in the code.
 
-    gain, noise, speed, pitch: of the sound; noise may be music; channel: another room, microphone
-    or line; babble: other voices behind; vtlp: range of the stretching of the mel axis.
+    gain, noise, speed, pitch: of the sound; noise may be music; drift: a level that wanders within
+    the window; channel: another room, microphone or line; babble: other voices behind; vtlp: range
+    of the stretching of the mel axis.
     mirror, face: the mirror image, and an identity of another shape.
     edges: windows that hang over a clip's ends; rest: sound that stops or pauses, or nobody who
     speaks in silence, noise, a hum or music.
@@ -36,6 +37,7 @@ class Augmentation:
     """
 
     gain: float = 0.0
+    drift: float = 0.0
     noise: float = 0.0
     speed: float = 0.0
     pitch: float = 0.0
@@ -57,6 +59,7 @@ class Augmentation:
 PLAIN: Final = Augmentation()
 ON: Final[dict[str, float]] = {
     "gain": 1.0,
+    "drift": 0.5,
     "noise": 0.5,
     "speed": 0.8,
     "pitch": 0.1,  # it costs ten times what the others do
@@ -70,6 +73,8 @@ ON: Final[dict[str, float]] = {
     "emotion": 0.5,
 }
 """What a name without a number stands for."""
+DRIFT_DB: Final = 6.0
+DRIFT_STEP: Final = SAMPLE_RATE // 5
 PITCH_FFT: Final = 512
 FEATURES: Final = (0, 17, 22, 27, 36, 42, 48)
 """The first points of the jaw, the brows, the nose, the eyes and the mouth."""
@@ -116,8 +121,10 @@ class Sound:
         return resampled(torch.from_numpy(source), speed).numpy()[:WINDOW]
 
     def augmented(self, rng: np.random.Generator, audio: Array) -> Array:
-        """Pitch, channel, noise and gain, (16000,) -> (16000,)."""
+        """Drift, pitch, channel, noise and gain, (16000,) -> (16000,)."""
         a = self.a
+        if rng.random() < a.drift:
+            audio = audio * drift(rng, len(audio))
         if rng.random() < a.pitch:
             ratio = a.pitches[rng.integers(len(a.pitches))]
             audio = pitched(torch.from_numpy(audio), ratio).numpy()
@@ -129,6 +136,18 @@ class Sound:
         if rng.random() < a.gain:
             audio = audio * np.float32(10 ** (rng.uniform(*a.gain_db) / 20))
         return audio.astype(np.float32, copy=False)
+
+
+def drift(rng: np.random.Generator, count: int) -> Array:
+    """Factors (count,) of a level that wanders by some 6 dB from one fifth of a second to the next.
+
+    How loud a syllable is tells how wide the mouth opens in words that are read one by one, and
+    hardly in talk.
+    """
+    knots = np.clip(rng.normal(0, DRIFT_DB, math.ceil(count / DRIFT_STEP) + 1), -12, 12)
+    at = np.arange(count) / DRIFT_STEP
+    decibels = np.interp(at, np.arange(len(knots)), knots)
+    return (10 ** (decibels / 20)).astype(np.float32)
 
 
 def mixed(audio: Array, other: Array, snr_db: float) -> Array:
