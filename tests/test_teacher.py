@@ -18,6 +18,7 @@ from kfusion.runtime import WEIGHTS, Animator
 from tests.conftest import voice
 from tests.corpora import one_speaker, write_corpus
 from training import teacher
+from training.augment import brisker
 from training.clips import Clip
 from training.corpus import Corpus
 from training.label import ByModel, ByPhones, label
@@ -214,6 +215,39 @@ def test_labels_are_what_the_teacher_says_on_its_own_face(
                                    atol=0.05)  # fmt: skip
         np.testing.assert_allclose(clip.identity, taught.rest.numpy(), atol=0.02)
         np.testing.assert_allclose(clip.audio, voice(1.504, seed=k), atol=1e-4)
+
+
+def test_brisker_labels_are_of_the_same_phones_and_swing_further(
+    taught: Teacher, source: Path, tmp_path: Path
+) -> None:
+    teacher.save(taught, tmp_path / "t.safetensors")
+    folders = {share: tmp_path / str(share) for share in (0.0, 0.5)}
+    for share, out in folders.items():
+        by = ByPhones(table(source), tmp_path / "t.safetensors", share)
+        label(source, r"^(\w+)-", by, out)
+        assert by.files.get("brisker") == (str(share) if share else None)
+    plain, brisk = (Corpus(out) for out in folders.values())
+    for was, now in zip(plain.entries, brisk.entries, strict=True):
+        before, after = lip_gap(plain.clip(was).points), lip_gap(brisk.clip(now).points)
+        assert after.std() > 1.05 * before.std()
+        assert np.array_equal(plain.clip(was).phones, brisk.clip(now).phones)  # pyright: ignore[reportArgumentType]
+        widest = before.argmax()
+        assert before[widest] < after[widest] < 2 * before[widest] + 0.1
+    with pytest.raises(DataError, match="other settings"):
+        label(source, r"^(\w+)-", ByPhones(table(source), tmp_path / "t.safetensors", 0.2),
+              folders[0.5])  # fmt: skip
+
+
+def test_a_mouth_that_is_held_open_stays_so() -> None:
+    held = np.zeros((40, 68, 2))
+    held[:, [65, 66, 67], 1] = 5.0
+    np.testing.assert_allclose(brisker(held, 0.5), held)
+    swinging = held * (1 + np.sin(np.arange(40) / 3))[:, None, None]
+    brisk, gap = lip_gap(brisker(swinging, 0.4)), lip_gap(swinging)
+    assert brisk.min() >= 0 and (brisk <= 2 * gap + 1e-9).all()
+    assert (
+        brisk[gap > 8].mean() > gap[gap > 8].mean() and brisk[gap < 2].mean() < gap[gap < 2].mean()
+    )
 
 
 @pytest.mark.parametrize(

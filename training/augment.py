@@ -87,6 +87,9 @@ PARTING[[49, 53]] = -0.5
 PARTING[[55, 59]] = 0.5
 PARTING[[7, 8, 9, 56, 57, 58, 65, 66, 67]] = 1.0
 
+AROUND: Final = np.hanning(25)[1:-1]
+"""Weights of frames around one: 0.4 s either way."""
+
 
 def augmentation(names: list[str]) -> Augmentation:
     """["gain", "noise=0.3", ...] -> those switched on. Raises DataError for an unknown name."""
@@ -226,13 +229,27 @@ def _overlapped(pieces: torch.Tensor, hop: int) -> torch.Tensor:
     return out.flatten()
 
 
-def parted(displacements: NDArray[np.float64], share: float) -> NDArray[np.float64]:
-    """Displacements (T, 68, 2) with lips that part by ``share`` further than they did, half of it
-    upwards and half downwards.
+def parted(
+    displacements: NDArray[np.float64], share: float | NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Displacements (T, 68, 2) with lips that part by ``share`` (of all, or of each frame) further
+    than they did, half of it upwards and half downwards.
     """
     further = displacements.copy()
-    further[..., 1] += share / 2 * lip_gap(displacements)[:, None] * PARTING
+    further[..., 1] += (share / 2 * lip_gap(displacements))[:, None] * PARTING
     return further
+
+
+def brisker(displacements: NDArray[np.float64], share: float) -> NDArray[np.float64]:
+    """Displacements (T, 68, 2) of lips that part further where they part more than on the whole of
+    the 0.8 s around, and less where less: by ``share`` of how much more or less, at most twice.
+    """
+    if not len(displacements):
+        return displacements
+    gap, side = lip_gap(displacements), len(AROUND) // 2
+    around = np.convolve(np.pad(gap, side, mode="edge"), AROUND / AROUND.sum(), "valid")
+    more = (gap - around) / np.maximum(around, 1.0)
+    return parted(displacements, np.clip(share * more, -1, 1))
 
 
 def random_emotion(rng: np.random.Generator) -> Array:

@@ -61,8 +61,8 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class Header(msgspec.Struct, frozen=True):
     """corpus.json. ``split_by`` is "speaker", or "clip" where there is one speaker; ``files`` are
-    the sha256 of the table of phones and of the teacher that it was made with. ``dubbed``: the
-    voices are not those of the faces.
+    the sha256 of the table of phones and of the teacher that it was made with, and how much brisker
+    its lips were made. ``dubbed``: the voices are not those of the faces.
     """
 
     source: str

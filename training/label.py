@@ -26,6 +26,7 @@ from kfusion.errors import DataError
 from kfusion.landmarks import NEUTRAL_IDENTITY, Identity
 from kfusion.runtime import Animator, file_sha256
 from training import teacher
+from training.augment import brisker
 from training.clips import SOUNDS, Clip, read_sound
 from training.corpus import Corpus, CorpusWriter, Header
 from training.phones import STEP, Track, read_phones
@@ -38,7 +39,9 @@ LOOKAHEAD: Final = 15
 
 
 class Labeller(Protocol):
-    """Who says the landmarks: on the face ``rest``, made with ``files`` ({what: sha256})."""
+    """Who says the landmarks: on the face ``rest``, made with ``files`` ({what: sha256}, or by how
+    much).
+    """
 
     rest: NDArray[np.float64]
     files: dict[str, str]
@@ -53,16 +56,20 @@ class Labeller(Protocol):
 
 
 class ByPhones:
-    """The teacher of a file, for the sounds that a table has phones for.
+    """The teacher of a file, for the sounds that a table has phones for; its lips
+    :func:`~training.augment.brisker` by a share.
 
     Raises :class:`~kfusion.errors.DataError`.
     """
 
-    def __init__(self, phones: Path, taught_by: Path) -> None:
+    def __init__(self, phones: Path, taught_by: Path, share: float = 0.0) -> None:
         self._tracks, self._model = read_phones(phones), teacher.load(taught_by)
         self._face = Identity.from_points(self._model.rest.numpy())
         self.rest = self._face.points
         self.files = {"phones": file_sha256(phones), "teacher": file_sha256(taught_by)}
+        self._share = share
+        if share:
+            self.files["brisker"] = str(share)
 
     def knows(self, name: str) -> bool:
         return name in self._tracks
@@ -71,7 +78,10 @@ class ByPhones:
         self, name: str, samples: NDArray[np.float32]
     ) -> tuple[NDArray[np.floating], Track | None]:
         spoken = self._tracks[name][: len(samples) // STEP]
-        return self._face.place(teacher.speak(self._model, spoken)), spoken
+        moved = teacher.speak(self._model, spoken).astype(np.float64)
+        if self._share:
+            moved = brisker(moved, self._share)
+        return self._face.place(moved), spoken
 
 
 class ByModel:
@@ -139,7 +149,7 @@ def label(source: Path, speaker: str, by: Labeller, out: Path) -> Corpus:
 def run(a: argparse.Namespace) -> None:
     if (a.phones is None) != (a.teacher is None):
         raise DataError("--teacher and --phones go together")
-    by = ByModel(a.model) if a.teacher is None else ByPhones(a.phones, a.teacher)
+    by = ByModel(a.model) if a.teacher is None else ByPhones(a.phones, a.teacher, a.brisker)
     corpus = label(a.source, a.speaker, by, a.out)
     print(f"{a.out}: {len(corpus.entries)} clips")
 
@@ -155,6 +165,9 @@ def main() -> int:
     p.add_argument("--phones", type=Path, help="from python -m training.phones; for --teacher")
     p.add_argument(
         "--speaker", required=True, help="regular expression with a group, for a clip's name"
+    )
+    p.add_argument(
+        "--brisker", type=float, default=0.0, metavar="SHARE", help="of a teacher's lips' own swing"
     )
     p.add_argument("--out", type=Path, required=True)
     a = p.parse_args()
