@@ -36,6 +36,16 @@ python -m training.synthesise --words "$data/librispeech.tsv" "$data/speechocean
 labelled synth "$out/flite" "$out/flite/words.tsv" '^([a-z]+)-'
 python -m training.voices --data "$out/synth" --each 1 --out "$out/synth_voices"
 
+# And the same with lips as brisk as those of people who talk.
+brisker() { # NAME SOUNDS SPEAKER
+    python -m training.label --teacher "$out/teacher.safetensors" --brisker 0.4 --source "$2" \
+        --phones "$out/$1.tsv" --speaker "$3" --out "$out/$1_brisk"
+}
+brisker speechocean "$data/speechocean" '^\d(\d{4})'
+brisker librispeech "$data/librispeech" '^(\d+)-'
+brisker synth "$out/flite" '^([a-z]+)-'
+python -m training.voices --data "$out/synth_brisk" --each 1 --out "$out/synth_brisk_voices"
+
 licence="GRID speaker 1 and LibriSpeech: CC BY 4.0; speechocean762: free for commercial use"
 set -- "$out/speechocean" "$out/librispeech" "$out/synth" "$out/synth_voices"
 python -m training.train @training/recipes/compact.args --threads 1 --out "$out/run" \
@@ -52,3 +62,10 @@ python -m training.train @training/recipes/compact-more.args --threads 1 --out "
     --init "$out/run-on/model.safetensors" --licence "$licence" \
     --data "$out/grid_s1" "$out/grid_s1" "$out/grid_s1" "$out/grid_s1" "$out/grid_s1_voices" \
     "$out/grid_s1_voices" "$out/grid_s1_voices" "$out/grid_s1_voices" "$out/grid_s1_voices" "$@"
+
+# Last: lips of strangers that part further and more briskly, pauses, and a level that drifts.
+python -m training.train @training/recipes/compact-lively.args --threads 1 --out "$out/run-lively" \
+    --init "$out/run-more/model.safetensors" --licence "$licence" \
+    --data "$out/grid_s1" "$out/grid_s1" "$out/grid_s1" "$out/grid_s1" "$out/grid_s1_voices" \
+    "$out/grid_s1_voices" "$out/grid_s1_voices" "$out/grid_s1_voices" "$out/grid_s1_voices" \
+    "$out/speechocean_brisk" "$out/librispeech_brisk" "$out/synth_brisk" "$out/synth_brisk_voices"
