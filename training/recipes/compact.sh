@@ -3,7 +3,7 @@
 #
 # DATA holds grid_s1/ and grid_s1_phones.tsv (tracked clips of one speaker and their phones), and
 # speechocean/ and librispeech/, sound of many voices, each with a table of words. flite is needed.
-# Every step goes on where it was stopped; all of it takes four to five hours,
+# Every step goes on where it was stopped; all of it takes five to six hours,
 # most of them on one core.
 set -eu
 data=$1 out=$2
