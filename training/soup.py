@@ -2,8 +2,8 @@
 
     python -m training.soup run-a/model.safetensors run-b/model.safetensors --out mean.safetensors
 
-A model soup (Wortsman et al. 2022, arXiv 2203.05482): it moves strangers' lips about as well as all
-of them together would, and costs no more than one.
+A model soup (Wortsman et al. 2022, arXiv 2203.05482): what one of them does better than the others
+is kept in part, and it costs no more than one.
 """
 
 from __future__ import annotations
