@@ -106,10 +106,10 @@ _EMOTION_UNITS: Final[dict[str, dict[int, float]]] = {
 }
 _ONE_SIDED: Final[dict[str, tuple[int, ...]]] = {"contempt": (12, 14)}
 
-# By how much further lips part in speech. Lip gaps of three MEAD speakers swing 1.5 to 1.8 times as
-# far in anger as in their neutral clips, 1.4 to 2.0 times in fear, 1.2 to 1.7 when happy, 1.1 to
-# 2.3 when surprised, 1.1 to 1.6 disgusted; in contempt and sadness they do not agree.
-_ARTICULATION: Final = {
+# By how much further lips part in speech. Lip gaps of three MEAD speakers swing 1.5 to 1.7 times as
+# far in anger as in their neutral clips, 1.4 to 1.9 times in fear, 1.2 to 1.7 when happy, 1.1 to
+# 2.2 when surprised, 1.0 to 1.5 disgusted; in contempt and sadness they do not agree.
+_FURTHER: Final = {
     "angry": 0.6,
     "contempt": 0.0,
     "disgusted": 0.3,
@@ -144,6 +144,11 @@ DISPLACEMENT: Final = _table()
 """(8, 68, 2): what each emotion at weight 1 moves, in inter-ocular distances."""
 
 
+ARTICULATION: Final = np.array([_FURTHER[name] for name in EMOTIONS])
+"""(8,): by what share lips part further in speech with each emotion at weight 1."""
+ARTICULATION.setflags(write=False)
+
+
 def displacement(weights: NDArray[Any]) -> NDArray[Any]:
     """Emotion vectors (..., 8) -> (..., 68, 2) in pixels of the canonical crop; linear."""
     return np.tensordot(weights, DISPLACEMENT * NEUTRAL_INTER_OCULAR, axes=1)
@@ -151,7 +156,7 @@ def displacement(weights: NDArray[Any]) -> NDArray[Any]:
 
 def articulation(weights: NDArray[Any]) -> NDArray[Any]:
     """Emotion vectors (..., 8) -> by what share lips part further in speech (...); linear."""
-    return np.asarray(weights) @ np.array([_ARTICULATION[name] for name in EMOTIONS])
+    return weights @ ARTICULATION
 
 
 def vector(weights: Mapping[str, float]) -> Vector:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kfusion.emotion import displacement, vector
+from kfusion.emotion import articulation, displacement, vector
 from kfusion.errors import DataError
 from kfusion.landmarks import NEUTRAL, Similarity
 from kfusion.runtime import Animator, SyntheticEngine
@@ -135,3 +135,12 @@ def test_real_faces_smile_and_frown_as_was_measured() -> None:
     assert agreed_sign([float(v[width]) for v in real["happy"].values()]) == 1
     assert agreed_sign([float(v[brows]) for v in real["angry"].values()]) == -1
     assert agreed_sign([float(v[brows]) for v in real["surprised"].values()]) == 1
+
+
+def test_articulation_grows_where_that_of_tracked_faces_does() -> None:
+    for name, of_speakers in real_swings(folder_of("mead_expressions")).items():
+        share = float(articulation(vector({name: 1.0})))
+        if min(of_speakers.values()) > 1:
+            assert 0 < share <= max(of_speakers.values()) - 1, name
+        else:  # some grow and some fall
+            assert abs(share) <= 0.1 and max(of_speakers.values()) > 1, name

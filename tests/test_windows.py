@@ -227,7 +227,7 @@ def quiet_seconds(audio: NDArray[np.float32], plain: NDArray[np.float32]) -> NDA
 def test_in_silence_the_face_is_at_rest(corpus: Corpus) -> None:
     windows = Windows([corpus], "train", replace(PLAIN, rest=1.0), 1)
     plain = Windows([corpus], "train", PLAIN, 1)
-    silent = stopped = came_back = 0
+    silent = stopped = shut = came_back = 0
     for index in range(120):
         audio, *_, target, mask, _, _, _ = windows[index]
         assert mask.all()
@@ -239,16 +239,17 @@ def test_in_silence_the_face_is_at_rest(corpus: Corpus) -> None:
         quiet = quiet_seconds(audio, plain[index][0])
         begin, back = quiet[0], quiet[-1]
         at = np.arange(30) / 30
-        closed = (at > begin + 0.22) & (at < back - 0.2)
+        closed = (at > begin + 0.22) & (at < back - 0.1)  # lips part 0.1 s before the sound
         assert np.abs(target[closed]).max(initial=0) < 1e-9
         before = at < begin - 0.1
         np.testing.assert_allclose(target[before], plain[index][3][before])
+        shut += not target[-1].any()
         if back < 0.9:
             came_back += 1
             after = at > back + 0.1
             np.testing.assert_allclose(target[after], plain[index][3][after])
             assert 0.25 < back - begin < 0.9
-    assert silent > 10 and stopped > 40 and came_back > 5
+    assert silent > 10 and stopped > 40 and came_back > 5 and shut > stopped / 3
 
 
 def test_a_pause_is_silence_or_what_is_left_36_to_60_decibels_down(corpus: Corpus) -> None:

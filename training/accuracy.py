@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import partial
 from math import inf
 from typing import Final
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from training.clips import Clip, read_track
 from training.dial import FELT
 from training.findings import Check, Lines, Section
-from training.scoring import Row, evaluate, mean_displacement, predict_offline, still
+from training.scoring import Row, Scored, evaluate, mean_displacement, predict_offline, still
 from training.splits import split_of_clip
 from training.subject import HOP, LOOKAHEAD, SETS, Subject
 
@@ -62,21 +63,17 @@ def accuracy(subject: Subject) -> Section:
     for name in SETS:
         clips = subject.clips(name)
         phones = subject.phones if name == "grid_s1" else None
-        copied, _ = evaluate(clips, partial(still, displacement=0.0))
-        held, _ = evaluate(clips, partial(still, displacement=constant))
+        copied, held = stills(clips, constant)
         for lookahead in LOOKAHEADS:
             predict = partial(predict_offline, subject.animator, hop=HOP, lookahead=lookahead)
-            row, each = evaluate(clips, predict, phones)
-            least = min(s.scores.correlation for s in each)
-            figures = figures_of(row, least, copied, held)
+            figures = figures_of(*evaluate(clips, predict, phones), copied, held)
             rows.append([name, len(clips), lookahead, *figures.values()])
             if lookahead == LOOKAHEAD:
                 section.checks += checks_of(name, figures, copied, held)
         felt = [clip for clip in clips if felt_in(clip)]
         if felt:
-            row, each = evaluate(felt, partial(with_emotion, subject))
-            least = min(s.scores.correlation for s in each)
-            figures = figures_of(row, least, copied, held)
+            told = evaluate(felt, partial(with_own_emotion, subject))
+            figures = figures_of(*told, *stills(felt, constant))
             rows.append([f"{name}, its emotion given", len(felt), LOOKAHEAD, *figures.values()])
     head = ["set", "clips", "look-ahead", *FIGURES]
     section.tables.append(Lines("Every figure, by look-ahead (frames):", head, rows))
@@ -109,11 +106,18 @@ def felt_in(clip: Clip) -> dict[str, float]:
     return {found[2]: int(found[1]) / 3}
 
 
-def with_emotion(subject: Subject, clip: Clip) -> NDArray[np.float64]:
+def with_own_emotion(subject: Subject, clip: Clip) -> NDArray[np.float64]:
     return subject.said(clip.audio, clip.identity, felt_in(clip))
 
 
-def figures_of(row: Row, least: float, copied: Row, held: Row) -> dict[str, float]:
+def stills(clips: Sequence[Clip], constant: NDArray[np.float64]) -> tuple[Row, Row]:
+    """Of copy-identity and of the best constant."""
+    copied, _ = evaluate(clips, partial(still, displacement=0.0))
+    held, _ = evaluate(clips, partial(still, displacement=constant))
+    return copied, held
+
+
+def figures_of(row: Row, each: Sequence[Scored], copied: Row, held: Row) -> dict[str, float]:
     values = (
         row["m_ld"],
         row["m_ld"] / copied["m_ld"],
@@ -122,7 +126,7 @@ def figures_of(row: Row, least: float, copied: Row, held: Row) -> dict[str, floa
         copied["m_lvd"],
         row["f_ld"],
         row["correlation"],
-        least,
+        min(s.scores.correlation for s in each),
         row["gain"],
         row["abs_lag"],
         row["closure"],

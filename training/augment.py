@@ -142,7 +142,8 @@ class Sound:
 
 
 def drift(rng: np.random.Generator, count: int) -> Array:
-    """Factors (count,) of a level that wanders by some 6 dB from one fifth of a second to the next.
+    """Factors (count,) of a level that is drawn anew, 6 dB about its own, every fifth of a second
+    and goes from one to the next.
 
     How loud a syllable is tells how wide the mouth opens in words that are read one by one, and
     hardly in talk.

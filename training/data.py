@@ -157,7 +157,7 @@ class Windows(Dataset[tuple[Any, ...]]):
         spoken = self._phones(clip, (first / FPS + STEPS) * speed)
         if rng.random() < a.rest:
             target -= clip.settled
-            audio, target, mask, spoken = to_rest(rng, audio, target, mask, spoken, times, end)
+            audio, target, mask, spoken = to_rest(rng, audio, target, spoken, times, end)
             target += clip.settled
         if rng.random() < a.babble:
             audio = mixed(audio, self._babble(rng), rng.uniform(*a.babble_snr_db))

@@ -8,10 +8,11 @@ with the emotion neutral (a model).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,9 @@ CLEAR_PX: Final = 0.5
 """What a change must reach in each speaker for them to agree on its sign."""
 CLEAR_SWING: Final = 0.05
 """The same of the lips' swing, as a share of that in the neutral clip."""
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 Figures = NDArray[np.float64]
 """(5,) in the order of :data:`FIGURES`, canonical pixels."""
@@ -84,16 +88,27 @@ def real_tracks(folder: Path) -> dict[str, dict[str, NDArray[np.float64]]]:
     return tracks
 
 
-def real_changes(folder: Path) -> dict[str, dict[str, Figures]]:
-    """{emotion: {speaker: change}} of :func:`real_tracks`."""
-    changes: dict[str, dict[str, Figures]] = {e: {} for e in FELT}
-    for speaker, of_emotion in real_tracks(folder).items():
+def against_neutral(
+    tracks: Mapping[str, Mapping[str, NDArray[np.float64]]],
+    measure: Callable[[NDArray[np.float64], NDArray[np.float64]], T],
+    compare: Callable[[T, T], U],
+) -> dict[str, dict[str, U]]:
+    """{emotion: {speaker: compare(felt, neutral)}} of what ``measure`` says of a clip's faces and
+    the speaker's face at rest in the neutral clip.
+    """
+    found: dict[str, dict[str, U]] = {e: {} for e in FELT}
+    for speaker, of_emotion in tracks.items():
         rest = face_at_rest(of_emotion["neutral"])
-        neutral = clip_figures(of_emotion["neutral"], rest)
+        neutral = measure(of_emotion["neutral"], rest)
         for emotion in FELT:
             if emotion in of_emotion:
-                changes[emotion][speaker] = clip_figures(of_emotion[emotion], rest) - neutral
-    return changes
+                found[emotion][speaker] = compare(measure(of_emotion[emotion], rest), neutral)
+    return found
+
+
+def real_changes(folder: Path) -> dict[str, dict[str, Figures]]:
+    """{emotion: {speaker: change}} of :func:`real_tracks`."""
+    return against_neutral(real_tracks(folder), clip_figures, operator.sub)
 
 
 def swing(faces: NDArray[Any]) -> float:
@@ -105,15 +120,11 @@ def real_swings(folder: Path) -> dict[str, dict[str, float]]:
     """{emotion: {speaker: swing of the lips' gap over that in the neutral clip}} of
     :func:`real_tracks`; nan where lips do not move in the neutral clip.
     """
-    swings: dict[str, dict[str, float]] = {e: {} for e in FELT}
-    for speaker, of_emotion in real_tracks(folder).items():
-        rest = face_at_rest(of_emotion["neutral"])
-        neutral = swing(align(of_emotion["neutral"], rest))
-        for emotion in FELT:
-            if emotion in of_emotion:
-                felt = swing(align(of_emotion[emotion], rest))
-                swings[emotion][speaker] = felt / neutral if neutral > STILL_PX else float("nan")
-    return swings
+    return against_neutral(
+        real_tracks(folder),
+        lambda faces, rest: swing(align(faces, rest)),
+        lambda felt, neutral: felt / neutral if neutral > STILL_PX else float("nan"),
+    )
 
 
 def table_changes() -> dict[str, Figures]:

@@ -25,13 +25,13 @@ def to_rest(
     rng: np.random.Generator,
     audio: Array,
     target: NDArray[np.float64],
-    mask: Array,
     spoken: phones.Track,
     times: NDArray[np.float64],
     end: float,
 ) -> tuple[Array, NDArray[np.float64], Array, phones.Track]:
     """Sound that stops within the window, or holds no speech at all: the face comes to rest,
-    where the target, given from there, is 0.
+    where the target, given from there, is 0. Sound (16000,), target (30, 68, 2), which frames are
+    known (30,), and phones; ``times`` (30,) and the clip's ``end`` are in its seconds.
     """
     if rng.random() < 0.5:
         kind = rng.random()
@@ -42,7 +42,7 @@ def to_rest(
             audio = sounds.no_speech(rng, WINDOW)
             if rng.random() < 0.5:  # a stream's first second begins with silence
                 audio[: rng.integers(WINDOW)] = 0
-        return audio, np.zeros_like(target), np.ones_like(mask), np.zeros_like(spoken)
+        return audio, np.zeros_like(target), np.ones(len(times), np.float32), np.zeros_like(spoken)
     return _to_pause(rng, audio, target, spoken, times, end)
 
 
