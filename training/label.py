@@ -167,7 +167,11 @@ def main() -> int:
         "--speaker", required=True, help="regular expression with a group, for a clip's name"
     )
     p.add_argument(
-        "--brisker", type=float, default=0.0, metavar="SHARE", help="of a teacher's lips' own swing"
+        "--brisker",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="open and shut a teacher's lips so much more",
     )
     p.add_argument("--out", type=Path, required=True)
     a = p.parse_args()

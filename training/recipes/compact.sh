@@ -36,7 +36,7 @@ python -m training.synthesise --words "$data/librispeech.tsv" "$data/speechocean
 labelled synth "$out/flite" "$out/flite/words.tsv" '^([a-z]+)-'
 python -m training.voices --data "$out/synth" --each 1 --out "$out/synth_voices"
 
-# And the same with lips as brisk as those of people who talk.
+# And the same with lips that open and shut more.
 brisker() { # NAME SOUNDS SPEAKER
     python -m training.label --teacher "$out/teacher.safetensors" --brisker 0.4 --source "$2" \
         --phones "$out/$1.tsv" --speaker "$3" --out "$out/$1_brisk"
