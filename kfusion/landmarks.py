@@ -27,7 +27,6 @@ CROP: Final = 256
 
 JAW: Final = slice(0, 17)
 BROWS: Final = slice(17, 27)
-NOSE: Final = slice(27, 36)
 EYES: Final = slice(36, 48)
 MOUTH: Final = slice(48, 68)
 OUTER_LIPS: Final = slice(48, 60)

@@ -105,11 +105,6 @@ def parser() -> argparse.ArgumentParser:
         help="publish all sessions' frames on ZeroMQ, as at tcp://127.0.0.1:5560 (docs/zeromq.md)",
     )
     p.add_argument(
-        "--zmq-audio",
-        metavar="ADDRESS",
-        help="take live streams over ZeroMQ too, as at tcp://127.0.0.1:5561",
-    )
-    p.add_argument(
         "--zmq-key", type=Path, metavar="FILE", help="the server's CURVE key, a .key_secret file"
     )
     p.add_argument(
@@ -147,7 +142,6 @@ def config_of(a: argparse.Namespace) -> ServerConfig:
         tls_cert=a.tls_cert,
         tls_key=a.tls_key,
         zmq=a.zmq,
-        zmq_audio=a.zmq_audio,
         zmq_key=a.zmq_key,
         zmq_clients=a.zmq_clients,
         engine=a.engine,
@@ -177,8 +171,6 @@ async def serve(app: App) -> None:
         scheme = "https" if app.tls else "http"
         if app.publisher is not None:
             print(f"ZeroMQ: frames at {app.publisher.endpoint}")
-        if app.dealers is not None:
-            print(f"ZeroMQ: streams at {app.dealers.endpoint}")
         print(f"KFusion ({app.model.name}) is ready: open {scheme}://{host}:{port}/", flush=True)
         await stop.wait()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import urlsplit
 
@@ -16,14 +16,7 @@ from websockets.typing import Subprotocol
 
 from kfusion import wire
 from kfusion.config import FPS
-from kfusion.errors import (
-    BadMessage,
-    BadOptions,
-    Busy,
-    MissingExtra,
-    Unauthorized,
-    UnknownSession,
-)
+from kfusion.errors import BadOptions, Busy, MissingExtra, Unauthorized, UnknownSession
 from kfusion.processes import allow_files
 from kfusion.runtime import make_engine
 from server.access import authorized, check_exposure, origin_allowed, tls
@@ -47,7 +40,6 @@ from server.websocket import Connection
 if TYPE_CHECKING:  # optional, and without it pyzmq and aiortc are not imported
     from server.webrtc import Peers
     from server.zeromq import Publisher
-    from server.zeromq_audio import Dealers
     from server.zeromq_doors import Doors
 
 log = logging.getLogger("kfusion.server")
@@ -119,7 +111,6 @@ class App:
         self.tls = tls(config.tls_cert, config.tls_key)
         self.doors = _doors(config)
         self.publisher: Publisher | None = None
-        self.dealers: Dealers | None = None
         self.metrics = Metrics()
         engine = make_engine(config.engine, config.checkpoint, config.device, config.threads)
         self.model = wire.Model(engine.name, engine.sha256)
@@ -253,16 +244,20 @@ class App:
         address = str(ws.remote_address[0])
         known = authorized(cast(Request, ws.request), self.config.token)
         identities = self.identities if self.config.token else None
-        driver = self.enter(address, identities)
+        driver = self._enter(address, identities)
         connection = Connection(ws, driver, self.resume, self.turns, self.peers)
         if not known:
             now = asyncio.get_running_loop().time()
             driver.session.fail(Unauthorized("the token is missing or wrong"), now)
-        await self.attend(connection, address)
+        self.connections[connection] = network_of(address)
+        try:
+            await connection.run()
+        finally:
+            del self.connections[connection]
+            if not self.connections:
+                self.empty.set()
 
-    def enter(
-        self, address: str, identities: Identities | None = None, *, can_wait: bool = True
-    ) -> Driver:
+    def _enter(self, address: str, identities: Identities | None) -> Driver:
         """A newcomer's session, who is told before long if there is no place."""
         loop = asyncio.get_running_loop()
 
@@ -276,9 +271,8 @@ class App:
 
         limits = self.config.limits
         session = Session(
-            self.model, limits, loop.time(), identities, admit=admit, can_wait=can_wait,
-            has_webrtc=can_wait and self.peers is not None,  # signalling is for WebSockets
-            has_faces=self.pictures is not None,
+            self.model, limits, loop.time(), identities, admit=admit,
+            has_webrtc=self.peers is not None, has_faces=self.pictures is not None,
         )  # fmt: skip
         if self.publisher is not None:
             session.publish = self.publisher.tap(session.name)
@@ -289,16 +283,6 @@ class App:
         if (reason := self._why_not()) is not None:
             loop.call_later(BUSY_S, self._turn_away, driver, reason)
         return driver
-
-    async def attend(self, connection: Link, address: str) -> None:
-        """One connection to its close."""
-        self.connections[connection] = network_of(address)
-        try:
-            await connection.run()
-        finally:
-            del self.connections[connection]
-            if not self.connections:
-                self.empty.set()
 
     def _turn_away(self, driver: Driver, reason: str) -> None:
         """Tells a newcomer that has not said anything yet what it would be told then."""
@@ -338,8 +322,6 @@ class App:
                 "start.resume.token is of no session that is kept (each token serves once, and "
                 f"lost sessions are kept {self.config.limits.resume_s:g} s); wanted a new start"
             )
-        if not (driver.session.live or connection.can_wait):
-            raise BadMessage("start.resume is of a file, for a connection that can wait")
         driver.resumed(connection, wanted)
         event(log, "stream resumed", session=driver.session.name, next=wanted.next)
         return driver
@@ -398,18 +380,15 @@ class App:
             yield
             return
         from server.zeromq import Publisher
-        from server.zeromq_audio import Dealers
 
-        loop, config = asyncio.get_running_loop(), self.config
-        async with AsyncExitStack() as stack:
-            stack.push_async_callback(loop.run_in_executor, None, self.doors.close)
-            if config.zmq:
-                self.publisher = Publisher(self.doors, config.zmq, self.metrics)
-                stack.callback(self.publisher.close)
-            if config.zmq_audio:
-                self.dealers = Dealers(self.doors, config.zmq_audio, self)
-                stack.push_async_callback(self.dealers.close)
-            yield
+        try:
+            self.publisher = Publisher(self.doors, self.metrics)
+            try:
+                yield
+            finally:
+                self.publisher.close()
+        finally:
+            await asyncio.get_running_loop().run_in_executor(None, self.doors.close)
 
     async def _drain(self, server: Server) -> None:
         """Finishes the streams: what was received is answered, their clients are told, and after
@@ -434,7 +413,7 @@ class App:
 
 def _doors(config: ServerConfig) -> Doors | None:
     """What is wanted of ZeroMQ, checked, or None."""
-    if not (config.zmq or config.zmq_audio or config.zmq_key or config.zmq_clients):
+    if not (config.zmq or config.zmq_key or config.zmq_clients):
         return None
     try:
         from server.zeromq_doors import Doors

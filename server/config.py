@@ -22,7 +22,6 @@ class ServerConfig:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     zmq: str | None = None  # where frames are published
-    zmq_audio: str | None = None  # where streams are taken
     zmq_key: Path | None = None  # the server's secret certificate
     zmq_clients: Path | None = None  # public certificates of those who are let in
     engine: EngineName = "auto"

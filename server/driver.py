@@ -28,11 +28,7 @@ WebSocket's rules. A connection that was lost has 1006.
 
 
 class Link(Protocol):
-    """A session's connection, as the driver sees it. ``can_wait``: its messages may be left
-    unread for a while.
-    """
-
-    can_wait: bool
+    """A session's connection, as the driver sees it."""
 
     def moved(self) -> None:
         """Something may be there to send, or to read."""

@@ -1,5 +1,5 @@
-"""When audio is due: the play-out clock of a live stream; and who may take how much of the
-server's own time. Times are seconds of any one clock.
+"""When audio is due: the play-out clock of a live stream; and a limit on how often a client may ask
+for what is expensive. Times are seconds of any one clock.
 """
 
 from __future__ import annotations
@@ -82,13 +82,13 @@ class PlayoutClock:
 
 
 class Allowance:
-    """A share of somebody's time: ``share`` seconds a second, and ``most`` saved up."""
+    """A token bucket: ``share`` is added each second, and at most ``most`` is saved up."""
 
     def __init__(self, share: float, most: float, now: float) -> None:
         self.share, self.most, self.left, self.at = share, most, most, now
 
-    def spend(self, seconds: float, now: float) -> float:
-        """Takes so many; gives how long to wait until nothing is owed."""
-        self.left = min(self.most, self.left + (now - self.at) * self.share) - seconds
+    def spend(self, amount: float, now: float) -> float:
+        """Takes this amount; gives how long to wait until nothing is owed."""
+        self.left = min(self.most, self.left + (now - self.at) * self.share) - amount
         self.at = now
         return max(0.0, -self.left / self.share)

@@ -126,8 +126,7 @@ class Session:
     """One client's stream. ``identities`` is what its token, or itself, has put.
 
     ``admit`` is asked for a place before a stream starts, with the windows a second that it wants
-    (0 for a file, which takes what is left), and raises :class:`~kfusion.errors.Busy`. A
-    connection that cannot wait to be read, ``can_wait`` false, streams no files.
+    (0 for a file, which takes what is left), and raises :class:`~kfusion.errors.Busy`.
 
     ``publish`` is given all frames once they are known, in order, each once, and the time in
     microseconds as it is in a binary message; whether and when they are sent does not matter.
@@ -142,12 +141,11 @@ class Session:
         name: str | None = None,
         admit: Callable[[float], None] = lambda _: None,
         *,
-        can_wait: bool = True,
         has_webrtc: bool = False,
         has_faces: bool = False,
     ) -> None:
         self.model, self.limits, self.admit = model, limits, admit
-        self.can_wait, self.has_webrtc, self.has_faces = can_wait, has_webrtc, has_faces
+        self.has_webrtc, self.has_faces = has_webrtc, has_faces
         self.publish: Callable[[Frames, int], None] | None = None
         self.name = name or secrets.token_hex(8)
         self.state = State.NEW
@@ -240,8 +238,6 @@ class Session:
             start = msgspec.structs.replace(
                 start, audio=wire.AudioFormat(rate=48_000), encoding="binary"
             )
-        if start.mode == "file" and not self.can_wait:
-            raise BadMessage("start.mode: a file needs a connection that can wait; wanted live")
         vector = emotions.vector(start.emotion)
         if isinstance(start.identity, wire.GivenPoints):
             identity, name = Identity.from_points(start.identity.points), None
@@ -561,11 +557,6 @@ class Session:
         """A fatal error from outside the session: busy, unauthorized, internal."""
         if self.state not in (State.ENDED, State.CLOSED):
             self._tell(error, now, fatal=True)
-
-    def refuse(self, error: WireError, now: float) -> None:
-        """What is wrong with a message that could not be given to :meth:`receive`."""
-        if self.state not in (State.ENDED, State.CLOSED):
-            self._tell(error, now)
 
     def _tell(self, error: WireError, now: float, *, fatal: bool | None = None) -> None:
         self.errors.append(now)

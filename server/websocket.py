@@ -44,8 +44,6 @@ class Connection:
     ``peers`` makes the other end of a WebRTC connection, where the server has that.
     """
 
-    can_wait = True
-
     def __init__(
         self,
         ws: ServerConnection,

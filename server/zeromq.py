@@ -36,12 +36,12 @@ INNER: Final = "inproc://frames"
 
 
 class Publisher:
-    """The XPUB socket at ``address``; ``endpoint`` is that with the port that it has.
+    """The XPUB socket at the address of ``doors``; ``endpoint`` is that with the port that it has.
 
     Raises :class:`~kfusion.errors.BadOptions` for an address that cannot be listened on.
     """
 
-    def __init__(self, doors: Doors, address: str, metrics: Metrics) -> None:
+    def __init__(self, doors: Doors, metrics: Metrics) -> None:
         self.doors, self.metrics = doors, metrics
         self.subscribed: set[bytes] = set()
         self.version = 0  # of what is subscribed to
@@ -49,7 +49,7 @@ class Publisher:
         context = doors.open()
         self.socket = self._socket()
         try:
-            self.endpoint = doors.bind(self.socket, "--zmq", address)
+            self.endpoint = doors.bind(self.socket, doors.address)
         except Exception:
             self.socket.close()
             raise
@@ -163,7 +163,7 @@ class Publisher:
         self.socket = self._socket()
         while not self.stopping:
             try:
-                self.doors.bind(self.socket, "--zmq", self.endpoint)
+                self.doors.bind(self.socket, self.endpoint)
                 return
             except BadOptions:  # the old one is not quite gone
                 time.sleep(AGAIN_S)

@@ -17,7 +17,6 @@ from server.access import is_loopback
 from server.config import ServerConfig
 
 WANTED: Final = "wanted an address like tcp://127.0.0.1:5560 or ipc:///run/kfusion"
-LINGER_MS: Final = 1000  # for the last messages to those that stream over ZeroMQ
 _WHY: Final[dict[int, str]] = {
     zmq.EADDRINUSE: "is in use; wanted a free port",
     zmq.EADDRNOTAVAIL: "is not of this machine; wanted one of its own addresses",
@@ -26,7 +25,7 @@ _WHY: Final[dict[int, str]] = {
 
 
 class Doors:
-    """One server's ZeroMQ sockets: their context, their keys, their addresses.
+    """One server's ZeroMQ sockets: their context, their keys, the ``address`` for others.
 
     Raises :class:`~kfusion.errors.BadOptions` for options that cannot be used, or that let in
     whom nobody asked for a key.
@@ -35,12 +34,10 @@ class Doors:
     def __init__(self, config: ServerConfig) -> None:
         if config.zmq_clients and not config.zmq_key:
             raise BadOptions("--zmq-clients without --zmq-key; wanted both")
-        addresses = {"--zmq": config.zmq, "--zmq-audio": config.zmq_audio}
-        if config.zmq_key and not any(addresses.values()):
-            raise BadOptions("--zmq-key protects nothing; wanted --zmq or --zmq-audio with it")
-        for option, address in addresses.items():
-            if address is not None:
-                _check(option, address, config)
+        if not config.zmq:
+            raise BadOptions("--zmq-key protects nothing; wanted --zmq with it")
+        _check(config.zmq, config)
+        self.address = config.zmq
         self.secret = _secret(config.zmq_key) if config.zmq_key else None
         self.clients = config.zmq_clients
         if self.clients:
@@ -58,7 +55,7 @@ class Doors:
                 self.authenticator.configure_curve(location=self.clients)
         return self.context
 
-    def bind(self, socket: zmq.Socket[bytes], option: str, address: str) -> str:
+    def bind(self, socket: zmq.Socket[bytes], address: str) -> str:
         """Opens a socket to others; gives its address with the port that it has."""
         if self.secret is not None:
             socket.curve_server = True
@@ -67,11 +64,11 @@ class Doors:
             socket.bind(address)
         except zmq.ZMQError as error:
             why = _WHY.get(error.errno or 0, f"cannot be used ({error.strerror}); {WANTED}")
-            raise BadOptions(f"{option} {address} {why}") from None
+            raise BadOptions(f"--zmq {address} {why}") from None
         return socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
     def close(self) -> None:
-        """Once all sockets are closed; waits a second at most for what they still had to send."""
+        """Once all sockets are closed."""
         if self.authenticator is not None:
             self.authenticator.stop()
         if self.context is not None:
@@ -79,28 +76,28 @@ class Doors:
         self.context = self.authenticator = None
 
 
-def _check(option: str, address: str, config: ServerConfig) -> None:
+def _check(address: str, config: ServerConfig) -> None:
     try:
         parts = urlsplit(address)
         host, port = parts.hostname, parts.netloc.rpartition(":")[2]
     except ValueError:
-        raise BadOptions(f"{option} {address} is no address; {WANTED}") from None
+        raise BadOptions(f"--zmq {address} is no address; {WANTED}") from None
     local = parts.scheme == "ipc" and bool(parts.netloc or parts.path)
     if not local:
         number = port == "*" or (port.isascii() and port.isdigit() and int(port) < 1 << 16)
         if parts.scheme != "tcp" or not host or not number or parts.path:
-            raise BadOptions(f"{option} {address} is no address; {WANTED}")
+            raise BadOptions(f"--zmq {address} is no address; {WANTED}")
         local = is_loopback(host)
     if config.insecure:
         return
     if not local and not config.zmq_key:
         raise BadOptions(
-            f"{option} {address} is reached from other machines; wanted --zmq-key with it "
+            f"--zmq {address} is reached from other machines; wanted --zmq-key with it "
             "(or --insecure: anyone may use this server)"
         )
     if config.token and not config.zmq_clients:
         raise BadOptions(
-            f"{option} {address} asks nobody for the token; wanted --zmq-clients with it "
+            f"--zmq {address} asks nobody for the token; wanted --zmq-clients with it "
             "(or --insecure: anyone may use this server)"
         )
 

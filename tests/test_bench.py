@@ -9,23 +9,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
 from kfusion.checkpoint import save_model
 from kfusion.config import ModelConfig
-from kfusion.kan import cubic_basis
 from kfusion.model import KFusion
 from kfusion.runtime import WEIGHTS
 from tests.test_model import SMALL
-from training import bench_model, splines, timing
+from training import bench_model, timing
 from training.bench import main
 from training.bench_engine import preload_transformers
 from training.bench_memory import peak_memory
 from training.bench_model import Report
 from training.bench_report import chart, table
 from training.flops import count_flops
-from training.splines import cox_de_boor
-from training.timing import BenchmarkError
 
 TINY_WAV2VEC2 = {
     "hidden_size": 16,
@@ -43,10 +39,6 @@ TINY_WAV2VEC2 = {
 
 def twelve(*_: object) -> float:
     return 12.0
-
-
-def off_by_a_hundredth(x: Tensor, low: Tensor, step: Tensor, count: int) -> Tensor:
-    return 1.01 * cubic_basis(x, low, step, count)
 
 
 def saved(path: Path, config: ModelConfig) -> Path:
@@ -131,34 +123,10 @@ def test_without_lstm_and_kan_nothing_of_them_is_counted() -> None:
     assert flops.lstm == flops.splines == 0 < flops.counted
 
 
-def test_the_recursion_and_the_closed_form_are_the_same_splines() -> None:
-    generator = torch.Generator().manual_seed(1)
-    x = 4 * torch.randn(200, 5, generator=generator, dtype=torch.float64)
-    low = torch.tensor([-3.0, -1.0, 0.0, 2.0, -7.0], dtype=torch.float64)
-    step = torch.tensor([0.75, 0.1, 1.0, 2.0, 3.0], dtype=torch.float64)
-    ours, theirs = cubic_basis(x, low, step, 11), cox_de_boor(x, low, step, 11)
-    assert ours.shape == theirs.shape == (200, 5, 11)
-    torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=0)
-
-
-def test_the_recursion_makes_hats_and_boxes_too() -> None:
-    x, one = torch.tensor([[0.25], [1.5]]), torch.ones(1)
-    hats = cox_de_boor(x, 0 * one, one, 3, degree=1)
-    torch.testing.assert_close(hats[:, 0], torch.tensor([[0.75, 0.25, 0.0], [0.0, 0.5, 0.5]]))
-    boxes = cox_de_boor(x, 0 * one, one, 2, degree=0)
-    assert boxes[:, 0].tolist() == [[1.0, 0.0], [0.0, 1.0]]
-
-
-def test_splines_that_differ_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(splines, "cubic_basis", off_by_a_hundredth)
-    with pytest.raises(BenchmarkError, match="differ by"):
-        splines.measure_splines("cpu", 0.01, frames=4)
-
-
 def test_a_report_has_every_cell_with_values_that_fit(report: Report) -> None:
     document = json.loads(json.dumps(asdict(report)))
     assert set(document) == {
-        "machine", "yardstick", "networks", "cells", "alone", "splines", "notes",
+        "machine", "yardstick", "networks", "cells", "alone", "notes",
     }  # fmt: skip
     cells = [(c.preset, c.engine, c.batch) for c in report.cells]
     assert cells == [(p, "torch", b) for p in ("compact", "paper") for b in (1, 3)]
@@ -178,7 +146,6 @@ def test_a_report_has_every_cell_with_values_that_fit(report: Report) -> None:
         assert min(n.shares[p] for p in ("front", "global", "content", "kfusion")) > 0
     (alone,) = report.alone
     assert alone.preset == "paper" and math.isclose(alone.ratio, alone.whole_ms / alone.wav2vec2_ms)
-    assert report.splines.shape == (480, 136) and report.splines.largest_difference < 1e-5
 
 
 def test_what_has_no_onnx_is_said_and_left_out(report: Report) -> None:

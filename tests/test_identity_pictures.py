@@ -1,4 +1,4 @@
-"""A face from a client's picture, through real servers, on every way in."""
+"""A face from a client's picture, through real servers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from tests.conftest import eventually, voice
 from tests.drawn_photo import BLUE, RED, bytes_of, photo, points_in
 from tests.test_resume import Client, offline, serving
 from tests.test_server import pcm
-from tests.test_zeromq_audio import Dealer, taking
 
 SIZE = 200
 
@@ -40,11 +39,11 @@ def image(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-async def show(client: Client | Dealer, data: bytes, name: str = "me") -> None:
+async def show(client: Client, data: bytes, name: str = "me") -> None:
     await client.say(type="identity", id=name, image=image(data))
 
 
-async def told(client: Client | Dealer) -> Any:
+async def told(client: Client) -> Any:
     """The next answer to an identity."""
     while not isinstance(said := await client.next(), (wire.IdentitySet, wire.Error)):
         assert said is not None
@@ -73,19 +72,15 @@ async def test_a_picture_becomes_the_face_that_is_shown(media: str) -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_picture_comes_over_zeromq_too() -> None:
-    async with taking(face_finder="tests.drawn_photo:yawning") as place:
-        dealer = place.dealer()
-        await dealer.start()
-        await show(dealer, face())
-        said = await told(dealer)
+async def test_an_open_mouth_is_shut_and_told_with_what_was_seen() -> None:
+    async with finding("yawning") as (_, opened):
+        client = await opened()
+        await show(client, face())
+        said = await told(client)
         assert isinstance(said, wire.IdentitySet) and said.note == MOUTH_WAS_SHUT
         assert said.seen is not wire.UNSET
         assert lip_gap(np.array(said.seen)) > 10 > 0.1 > abs(lip_gap(np.array(said.points)))
-        await show(dealer, BAD["two faces"][0], "us")
-        assert (await told(dealer)).code == "no_face"
-        await dealer.say(type="end")
-        await dealer.rest()
+        await client.abort()
 
 
 @pytest.mark.asyncio

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.interpolate import BSpline
+from torch import Tensor
 
 from kfusion.kan import KAN, KANLayer, cubic_basis
 
@@ -25,6 +26,28 @@ def test_the_closed_form_is_scipys_b_spline(grid: int, limit: float, seed: int) 
     basis = cubic_basis(torch.tensor(x)[:, None], layer.low, layer.step, layer.splines)
     ours = (basis[:, 0] @ layer.coef[0, 0]).detach().numpy()
     np.testing.assert_allclose(ours, spline_of(layer, 0, 0)(x), atol=1e-6)
+
+
+def recursion(x: Tensor, t: Tensor) -> Tensor:
+    """B-splines on the knots ``t`` (I, K) by the recursion on their degree: (N, I) -> (N, I, K - 4).
+
+    See de Boor, A Practical Guide to Splines, IX.
+    """
+    x = x[..., None]
+    bases = ((x >= t[:, :-1]) & (x < t[:, 1:])).to(x.dtype)
+    for p in range(1, 4):
+        rise = (x - t[:, : -p - 1]) / (t[:, p:-1] - t[:, : -p - 1])
+        fall = (t[:, p + 1 :] - x) / (t[:, p + 1 :] - t[:, 1:-p])
+        bases = rise * bases[..., :-1] + fall * bases[..., 1:]
+    return bases
+
+
+def test_the_closed_form_is_the_recursion_inside_the_grid_and_outside() -> None:
+    x = 4 * torch.randn(200, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    low = torch.tensor([-3.0, -1.0, 0.0, 2.0, -7.0], dtype=torch.float64)
+    step = torch.tensor([0.75, 0.1, 1.0, 2.0, 3.0], dtype=torch.float64)
+    wanted = recursion(x, low[:, None] + step[:, None] * torch.arange(-3, 12))
+    torch.testing.assert_close(cubic_basis(x, low, step, 11), wanted, atol=1e-12, rtol=0)
 
 
 def test_the_splines_sum_to_one_on_the_grid_and_fade_outside() -> None:

@@ -407,9 +407,9 @@ async def test_with_keys_only_those_who_have_them_are_let_in(keys: Path) -> None
         ({"zmq": "tcp://127.0.0.1"}, "is no address"),
         ({"zmq": "tcp://127.0.0.1:65536"}, "is no address"),
         ({"zmq": "tcp://[:5560"}, "is no address"),
-        ({"zmq_audio": "ipc://"}, "--zmq-audio ipc:// is no address"),
+        ({"zmq": "ipc://"}, "--zmq ipc:// is no address"),
         ({"zmq": "tcp://0.0.0.0:0"}, "wanted --zmq-key with it"),
-        ({"zmq_audio": "tcp://*:5561"}, "--zmq-audio .* wanted --zmq-key with it"),
+        ({"zmq": "tcp://*:5560"}, "--zmq .* wanted --zmq-key with it"),
         ({"zmq": ANY_PORT, "token": "sesame"}, "asks nobody for the token"),
         ({"zmq": ANY_PORT, "zmq_key": Path("none")}, "--zmq-key none: cannot be used"),
         ({"zmq": ANY_PORT, "zmq_clients": Path("none")}, "without --zmq-key"),
@@ -438,17 +438,16 @@ def test_key_files_that_cannot_be_used_are_told(keys: Path) -> None:
         doors(secret, keys / "clients")
 
 
-@pytest.mark.parametrize("option", ["--zmq", "--zmq-audio"])
-def test_the_program_says_in_a_line_that_an_address_is_in_use(option: str) -> None:
+def test_the_program_says_in_a_line_that_an_address_is_in_use() -> None:
     with sockets.create_server(("127.0.0.1", 0)) as taken:
         address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
         done = subprocess.run(
             [sys.executable, "-m", "server", "--port", "0", "--engine", "synthetic",
-             option, address],
+             "--zmq", address],
             capture_output=True, text=True, cwd=ROOT, timeout=60, check=False,
         )  # fmt: skip
     last = done.stderr.splitlines()[-1]
-    assert last == f"kfusion-server: {option} {address} is in use; wanted a free port"
+    assert last == f"kfusion-server: --zmq {address} is in use; wanted a free port"
     assert done.returncode == 2 and "ready" not in done.stdout
 
 
@@ -500,7 +499,7 @@ async def test_the_documented_consumers_run_as_they_stand() -> None:
 def test_without_subscribers_a_hop_costs_next_to_nothing() -> None:
     """A comparison and a look at an empty tuple."""
     doors = Doors(ServerConfig(zmq=ANY_PORT))
-    publisher = Publisher(doors, ANY_PORT, Metrics())
+    publisher = Publisher(doors, Metrics())
     try:
         tap = publisher.tap("a")
         asked: list[str] = []

@@ -20,7 +20,6 @@ from kfusion.wav2vec2 import Wav2Vec2
 from training.bench_engine import ENGINES, open_engine, preload_transformers, windows
 from training.bench_memory import peak_memory
 from training.flops import Flops, count_flops
-from training.splines import Splines, measure_splines
 from training.timing import YARDSTICK, BenchmarkError, in_turns, synchronised, yardstick
 
 
@@ -69,7 +68,6 @@ class Report:
     networks: list[Network]
     cells: list[Cell]
     alone: list[Alone]
-    splines: Splines
     notes: list[str]
 
 
@@ -161,7 +159,6 @@ def measure(
         [],
         [],
         [],
-        measure_splines(device, seconds),
         [],
     )
     product = yardstick(device)

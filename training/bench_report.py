@@ -42,16 +42,6 @@ def table(report: Report) -> str:
         ]
         for n in report.networks
     ]
-    s = report.splines
-    splines = [
-        ["forward", f"{s.closed_ms:.2f}", f"{s.recursion_ms:.2f}", f"{s.ratio:.1f}"],
-        [
-            "forward and backward",
-            f"{s.closed_backward_ms:.2f}",
-            f"{s.recursion_backward_ms:.2f}",
-            f"{s.backward_ratio:.1f}",
-        ],
-    ]
     blocks = ["; ".join(f"{k}: {v}" for k, v in report.machine.items()) + "."]
     if cells:
         head = ["", "batch", "ms/step", "windows/s", "GFLOP/window", "GFLOP/s", "yardstick GFLOP/s"]
@@ -72,9 +62,6 @@ def table(report: Report) -> str:
             for a in report.alone
         ]
         blocks.append(markdown(["", "wav2vec2 alone ms", "whole network ms", "ratio"], rows))
-    head = [f"splines of {s.shape}, grid {s.grid}", "closed form ms", "Cox-de Boor ms", "ratio"]
-    blocks.append(markdown(head, splines))
-    blocks.append(f"They differ by {s.largest_difference:.1e} at most.")
     return "\n\n".join(blocks + report.notes)
 
 
