@@ -7,7 +7,7 @@ import functools
 import logging
 import time
 from collections.abc import Callable
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 from kfusion import wire
 from kfusion.errors import WireError
@@ -41,9 +41,6 @@ class Link(Protocol):
 
     def abort(self) -> None:
         """Ends it at once, without a word to the other side."""
-
-
-L = TypeVar("L", bound=Link)
 
 
 class Feeder:
@@ -243,10 +240,10 @@ class Driver:
 
 
 def receive(
-    link: L,
+    link: Link,
     driver: Driver,
     message: str | bytes,
-    find: Callable[[L, wire.ResumeFrom], Driver],
+    find: Callable[[Link, wire.ResumeFrom], Driver],
 ) -> Driver:
     """One message of a connection, to its session. Gives the driver to go on with, and to pump:
     where the client wants another session, that of ``find``, which has taken it over for this

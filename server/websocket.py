@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosed
 
 from kfusion import wire
 from kfusion.errors import BadMessage
-from server.driver import Driver, receive
+from server.driver import Driver, Link, receive
 from server.turns import Share, Turns
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Connection:
         self,
         ws: ServerConnection,
         driver: Driver,
-        find: Callable[[Connection, wire.ResumeFrom], Driver],
+        find: Callable[[Link, wire.ResumeFrom], Driver],
         turns: Turns,
         peers: Peers | None = None,
     ) -> None:

@@ -29,7 +29,7 @@ def test_the_closed_form_is_scipys_b_spline(grid: int, limit: float, seed: int) 
 
 
 def recursion(x: Tensor, t: Tensor) -> Tensor:
-    """B-splines on the knots ``t`` (I, K) by the recursion on their degree: (N, I) -> (N, I, K - 4).
+    """Cubic B-splines on knots (I, K) by the recursion on their degree: (N, I) -> (N, I, K - 4).
 
     See de Boor, A Practical Guide to Splines, IX.
     """
