@@ -142,14 +142,11 @@ def parser() -> argparse.ArgumentParser:
         help="gives frames so much before their sound: what drawing them takes (%(default)s)",
     )  # fmt: skip
 
-    replay = commands.add_parser(
-        "replay", parents=[server, sinks], help="a recorded stream once more"
-    )
+    replay = commands.add_parser("replay", parents=[sinks], help="a recorded stream once more")
     replay.add_argument("recording", type=Path, metavar="FILE.kfr")
     replay.add_argument(
         "--speed", type=float, default=1.0, help="times as fast; 0: at once (%(default)s)"
     )
-    replay.add_argument("--resend", action="store_true", help="says it to the server again")
 
     identity = commands.add_parser(
         "identity", parents=[server], help="a photo's face, for --identity"
@@ -175,12 +172,14 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The arguments, checked as far as they can be without a server."""
     p = parser()
     a = p.parse_args(argv)
-    try:
-        address(a.url)
-    except ConnectionFailed as error:
-        p.error(f"--url {error}")
-    if a.command == "replay" and not 0 <= a.speed < float("inf"):
-        p.error(f"--speed {a.speed}: wanted 0 or more")
+    if a.command == "replay":
+        if not 0 <= a.speed < float("inf"):
+            p.error(f"--speed {a.speed}: wanted 0 or more")
+    else:
+        try:
+            address(a.url)
+        except ConnectionFailed as error:
+            p.error(f"--url {error}")
     if a.command in ("say", "mic", "replay"):
         _check_places(a, p)
     if a.command in ("loadtest", "replay", "identity"):

@@ -1,11 +1,9 @@
-"""Recordings once more: what was told, at any pace, or what was said, to a server again."""
+"""A recorded stream once more: the events that it told, at any pace."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import base64
-import functools
 import sys
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import ExitStack, aclosing
@@ -14,19 +12,109 @@ from typing import Final
 from client.clock import Clock, LoopClock
 from client.errors import BadSink, RecordingError
 from client.events import Event, Frame
-from client.face import Face
-from client.link import Link
-from client.protocol import ClientStream, State
-from client.reconnect import Backoff, Reconnection
-from client.recording import Recording, Sent
-from client.retrace import Heard, Replay
+from client.journal import Said
+from client.protocol import ClientStream, Message, State
+from client.recording import Entry, Failed, Left, Lost, Opened, Received, Recording, Sent
 from client.sinks.bridge import Bridge
-from client.transports import Opener, open_websocket
+from client.words import Words
 from kfusion import wire
-from kfusion.errors import KFusionError
+from kfusion.errors import KFusionError, WireError
 
 AT_ONCE: Final = float("inf")
-OPEN_S: Final = 10.0
+
+
+class Replay:
+    """The client's protocol, driven by the recorded messages in order. No I/O, no clock.
+
+    The answers that count depend on what was sent and on which connection, so the messages that
+    were sent are entered into the stream's journal again.
+    """
+
+    def __init__(self, start: wire.Start) -> None:
+        self.stream = ClientStream(start, fill_silence=False, reconnects=True, resend=True)
+        self.failure: KFusionError | None = None  # what ends the stream, if nothing follows
+        self._resuming = False
+        self._first = True
+
+    def feed(self, entry: Entry) -> list[Event]:
+        """The events of an entry.
+
+        Raises the server's fatal error, as the stream did, and
+        :class:`~kfusion.errors.BadMessage` for what is not the protocol.
+        """
+        match entry:
+            case Opened():
+                self._resuming, self._first = self.stream.ready is not None, True
+                self.failure = None
+            case Sent() if self._first:  # the start, or the resumption
+                self._first = False
+            case Sent():
+                self._sent(entry.message)
+            case Received():
+                return self._received(entry.message)
+            case Lost() if self.stream.state is not State.DONE:
+                self.failure = self.failure or self.stream.lost(entry.code, entry.reason)
+            case Failed() | Lost() | Left():
+                pass
+        return []
+
+    def _received(self, message: Message) -> list[Event]:
+        if not self._resuming:
+            return self.stream.receive(message)
+        try:
+            if self.stream.resumed(message, 0.0) is None:
+                return []
+        except WireError as error:  # a later connection may be accepted
+            self.failure = error
+            return []
+        self.failure, self._resuming = None, False
+        return []
+
+    def _sent(self, message: Message) -> None:
+        """Enters what was sent for the first time, or takes it from the journal once more."""
+        journal = self.stream.journal
+        if isinstance(message, bytes):
+            self._sound(len(message) // journal.size)
+            return
+        said = wire.parse_client(message)
+        if isinstance(said, wire.Silence):
+            self._sound(said.samples)
+        elif isinstance(said, Words):
+            self._skip_answered()
+            if journal.sent == len(journal.said):
+                self._say(said)
+            self._take(0)
+
+    def _say(self, words: Words) -> None:
+        if isinstance(words, wire.EndOfAudio):
+            self.stream.end()
+        else:
+            self.stream.journal.words(words)
+
+    def _sound(self, samples: int) -> None:
+        """Sound or silence, of which the answers need the length alone."""
+        journal = self.stream.journal
+        while samples:
+            self._skip_answered()
+            if journal.sent == len(journal.said):
+                journal.silence(samples)
+            samples -= self._take(samples).samples
+
+    def _take(self, samples: int) -> Said:
+        """The next entry of the journal as sent, at most so many samples of it."""
+        journal = self.stream.journal
+        entry = journal.said[journal.sent]
+        if entry.samples > samples:
+            journal.said.insert(journal.sent + 1, entry.split(samples, journal.size))
+        journal.sent += 1
+        entry.sends += 1
+        return entry
+
+    def _skip_answered(self) -> None:
+        """Skips words that were not sent again because they had been answered meanwhile."""
+        journal = self.stream.journal
+        while journal.sent < len(journal.said) and journal.said[journal.sent].answer is not None:
+            journal.sent += 1
 
 
 def start_of(recording: Recording) -> wire.Start:
@@ -70,87 +158,6 @@ async def play(
         yield event
 
 
-def heard_by_server(recording: Recording) -> list[Heard]:
-    """What the server got, in order, also across lost connections."""
-    replay = Replay(start_of(recording), keeps=True)
-    for entry in recording.entries():
-        try:
-            replay.feed(entry)
-        except KFusionError:
-            break  # it had ended the stream
-    replay.finish()
-    return replay.heard
-
-
-async def resend(
-    recording: Recording,
-    url: str,
-    *,
-    token: str | None = None,
-    speed: float = 1.0,
-    transport: Opener | None = None,
-    clock: Clock | None = None,
-) -> AsyncGenerator[Event, None]:
-    """Says to a server what was said, when it was said, and tells what it answers.
-
-    A stream that was left without its end is ended. ``speed`` as for :func:`play`, though a
-    server takes live sound only so far ahead. ``transport`` and ``clock`` as for
-    :func:`client.connect`. Raises as that does.
-    """
-    clock = clock or LoopClock()
-    start = start_of(recording)
-    opener = transport or functools.partial(
-        open_websocket, url, token=token, pings=start.mode == "live", open_timeout=OPEN_S
-    )
-    stream = ClientStream(start, fill_silence=False, reconnects=True)
-    reconnection = Reconnection(opener, Backoff(), clock, OPEN_S)
-    face = Face(stream, Link(stream, await opener(), reconnection), clock)
-    saying = None
-    try:
-        await face.open(OPEN_S)
-        saying = asyncio.create_task(_say_again(face, heard_by_server(recording), speed))
-        async for event in face.events():
-            yield event
-        await saying
-    finally:
-        if saying is not None:
-            saying.cancel()
-            await asyncio.gather(saying, return_exceptions=True)
-        await face.close()
-
-
-async def _say_again(face: Face, heard: list[Heard], speed: float) -> None:
-    began, never = face.clock.now(), asyncio.Event()
-    for said in heard:
-        if 0 < speed < AT_ONCE:
-            await face.clock.wait(never, began + (said.us - heard[0].us) / 1e6 / speed)
-        await _say(face, said)
-    if face.stream.state is State.OPEN:
-        await face.end()
-
-
-async def _say(face: Face, said: Heard) -> None:
-    match said.what:
-        case None:
-            await face.silence(said.samples)
-        case bytes():
-            await face.send(said.what)
-        case wire.SetEmotion(weights, ramp):
-            await face.set_emotion(weights, ramp)
-        case wire.SetIdentity(name, points, image):
-            await face.set_identity(
-                name,
-                None if points is wire.UNSET else points,
-                image=None if image is wire.UNSET else base64.b64decode(image),
-            )
-        case wire.Mark(name):
-            await face.mark(name)
-        case wire.Reset():
-            await face.reset()
-        case wire.EndOfAudio():
-            await face.end()
-
-
 # The command
 
 
@@ -185,11 +192,7 @@ def run(a: argparse.Namespace) -> None:
 
 async def _run(a: argparse.Namespace, recording: Recording, bridge: Bridge) -> int:
     frames = 0
-    if a.resend:
-        told = resend(recording, a.url, token=a.token, speed=a.speed)
-    else:
-        told = play(recording, a.speed)
-    async with bridge, aclosing(told):
+    async with bridge, aclosing(play(recording, a.speed)) as told:
         try:
             async for event in told:
                 if isinstance(event, Frame):
@@ -198,7 +201,7 @@ async def _run(a: argparse.Namespace, recording: Recording, bridge: Bridge) -> i
                 elif isinstance(event, wire.Error):
                     print(f"kfusion-client: {event.message} ({event.code})", file=sys.stderr)
         except KFusionError as error:
-            if a.resend or isinstance(error, RecordingError):
+            if isinstance(error, RecordingError):
                 raise
             print(f"kfusion-client: the stream ended so: {error}", file=sys.stderr)
     return frames

@@ -56,7 +56,7 @@ class Shell:
             self._serve(command, place)
             return ""
         text = re.sub(rf"(127\.0\.0\.1|HOST):{USUAL}\b", f"127.0.0.1:{self.port}", command)
-        if "python -m client" in text and "--url" not in text:
+        if re.search(r"python -m client(?! replay)", text) and "--url" not in text:
             text += f" --url ws://127.0.0.1:{self.port}"
         done = subprocess.run(
             ["bash", "-o", "pipefail", "-c", text], cwd=self.folder, env=self.environment,

@@ -17,10 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import pytest
 import soundfile
 
 import kfusion
+from client.pictures import PORTRAITS, portrait
+from kfusion.landmarks import INNER_LOWER, INNER_UPPER, Identity, inter_ocular
 from tests.conftest import voice
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -94,6 +97,29 @@ def test_the_changelog_begins_with_this_version() -> None:
     assert next(name for name in found if name != "Unreleased") == kfusion.__version__
 
 
+# The page's portraits, which nothing makes again
+
+
+def test_the_portraits_are_listed_and_are_light_to_load() -> None:
+    folder = PORTRAITS.parent
+    entries = json.loads(PORTRAITS.read_text("utf-8"))
+    assert all(set(e) == {"name", "label", "image", "points"} and e["label"] for e in entries)
+    assert {p.name for p in folder.iterdir()} == {PORTRAITS.name, *(e["image"] for e in entries)}
+    assert len({e["name"] for e in entries}) == len(entries) == 2
+    assert all((folder / e["image"]).stat().st_size < 70_000 for e in entries)
+
+
+def test_the_points_of_a_portrait_are_a_face_inside_it_with_closed_lips() -> None:
+    for entry in json.loads(PORTRAITS.read_text("utf-8")):
+        pixels, points = portrait(entry["name"])
+        Identity.from_points(points)
+        height, width = pixels.shape[:2]
+        assert (points > 0).all() and (points < (width, height)).all()
+        assert inter_ocular(points) > width / 5
+        gap = points[list(INNER_LOWER)] - points[list(INNER_UPPER)]
+        assert np.abs(gap).max() <= 0.5
+
+
 # A wheel made from a source distribution, in an environment of its own
 
 in_ci: Final = pytest.mark.skipif(
@@ -161,9 +187,9 @@ def test_the_wheel_holds_the_page_the_weights_and_the_recipes(installed: Install
             for path in (ROOT / package).rglob("*")
             if path.is_file() and not {"__pycache__", "results"} & set(path.parts)
         } - names
-        painter = {name for name in missing if name.startswith("client/portraits/")}
-        assert missing - painter <= {"training/RESULTS.md"}
+        assert missing <= {"training/RESULTS.md"}
     assert not [name for name in names if name.split("/")[0] in ("tests", "docs", "examples")]
+    assert not [name for name in names if "node_modules" in name]
 
 
 @in_ci

@@ -1,7 +1,9 @@
-"""The page's face finder: fetched by npm, checked by its bytes, served by the server."""
+"""The page's face finder: fetched by npm, checked by its hashes, served by the server."""
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import subprocess
 import sys
@@ -17,14 +19,38 @@ from tests.conftest import RunningServer
 ROOT = Path(__file__).parents[1]
 
 
-def test_other_bytes_than_those_chosen_are_not_used(tmp_path: Path) -> None:
-    archive, folder = tmp_path / "package.tgz", tmp_path / "vendor"
-    archive.write_bytes(b"something else")
-    folder.mkdir()
-    for package in parts.PACKAGES:
-        with pytest.raises(parts.PartsMissing, match="other bytes"):
-            parts.extract(package, archive, folder)
-    assert not list(folder.iterdir())
+def test_the_lock_has_every_hash_and_no_address_of_a_registry() -> None:
+    text = (parts.VIEWER / "package-lock.json").read_text("utf-8")
+    packages = {name: entry for name, entry in json.loads(text)["packages"].items() if name}
+    assert {"/".join(source.split("/")[:2]) for source in parts.SOURCES} <= {
+        name.removeprefix("node_modules/") for name in packages
+    }
+    assert all(entry["integrity"].startswith("sha512-") for entry in packages.values())
+    assert "://" not in text
+
+
+def test_other_bytes_than_those_of_the_lock_are_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched(tmp_path / "vendor")  # a skip where the registry is not reached
+    for name in ("package.json", "package-lock.json"):
+        (tmp_path / name).write_text((parts.VIEWER / name).read_text("utf-8"), "utf-8")
+    lock = tmp_path / "package-lock.json"
+    found = json.loads(lock.read_text("utf-8"))
+    entry = found["packages"]["node_modules/@vladmandic/face-api"]
+    entry["integrity"] = "sha512-" + base64.b64encode(bytes(64)).decode()
+    lock.write_text(json.dumps(found), "utf-8")
+    monkeypatch.setattr(parts, "VIEWER", tmp_path)
+    with pytest.raises(parts.PartsMissing, match="sha512-"):
+        parts.fetch(tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def fetched(folder: Path) -> None:
+    try:
+        parts.fetch(folder)
+    except parts.PartsMissing as error:
+        pytest.skip(f"the face finder cannot be had: {error}")
 
 
 def test_without_npm_it_says_what_is_missing(tmp_path: Path) -> None:
@@ -55,10 +81,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_what_is_fetched_is_all_of_it_or_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "viewer" / "vendor"
     assert not parts.present(folder)
-    try:
-        parts.fetch(folder)
-    except parts.PartsMissing as error:
-        pytest.skip(f"the face finder cannot be had: {error}")
+    fetched(folder)
     assert parts.present(folder)
     assert sorted(p.name for p in folder.iterdir()) == sorted(parts.FILES)
     assert [p.name for p in folder.parent.iterdir()] == ["vendor"]
