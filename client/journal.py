@@ -36,7 +36,7 @@ class Said:
 
     ``sends``: how often it was sent, on whatever connections. The server may answer words so
     often, and once more all that on each connection; ``heard`` answers came on this one.
-    ``answer``: the first of all.
+    ``answer``: the first of all, which came before frame ``answered``.
     """
 
     at: int
@@ -44,6 +44,7 @@ class Said:
     what: bytes | Words | None
     sends: int = 0
     answer: Answer | None = None
+    answered: int = -1
     heard: int = 0
 
     @property
@@ -143,7 +144,9 @@ class Journal:
         heard = sample_of(max(0, next_frame - 1), self.rate)
         while self.sent:
             first = self.said[0]
-            over = first.end <= heard if first.samples else self._frame(first) < next_frame
+            # The server sends an answer again as long as no frame that came after it was got.
+            told = max(self._frame(first), first.answered)
+            over = first.end <= heard if first.samples else told < next_frame
             if not over:
                 return
             self.said.popleft()
@@ -207,8 +210,10 @@ class Journal:
 
     # Answered
 
-    def answer(self, reply: Answer) -> bool:
-        """Notes an answer; gives whether it is news, and not told twice for a resumption."""
+    def answer(self, reply: Answer, next_frame: int) -> bool:
+        """Notes an answer that came before this frame; gives whether it is news, and not told twice
+        for a resumption.
+        """
         if self.refusals and isinstance(reply, wire.Error) and reply.code == "bad_message":
             self.refusals -= 1
             return False
@@ -219,7 +224,7 @@ class Journal:
         for words in self.said:
             if words.sends and words.answer is None:
                 if self._fits(words, reply):
-                    words.answer, words.heard = reply, 1
+                    words.answer, words.answered, words.heard = reply, next_frame, 1
                     return True
                 if self._comes_before(words, reply):
                     break

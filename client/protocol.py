@@ -251,7 +251,7 @@ class ClientStream:
             case wire.Answer():
                 return []
             case _:
-                if not self.journal.answer(said):
+                if not self.journal.answer(said, self.next_frame):
                     return []
         return [said]
 

@@ -141,7 +141,7 @@ def test_words_without_any_sound_are_forgotten_once_they_are_many() -> None:
     for k in range(2500):
         journal.words(wire.Mark(f"{k}"))
         journal.take()
-        assert journal.answer(wire.MarkReached(f"{k}", 0))
+        assert journal.answer(wire.MarkReached(f"{k}", 0), 0)
     assert len(journal.said) <= 2 * Journal.WORDS
 
 
@@ -152,13 +152,13 @@ def test_words_that_an_answer_proves_received_are_not_said_again() -> None:
         journal.words(words)
         journal.take()
     sad = wire.EmotionSet({"sad": 1.0}, 0, 0.3)
-    assert journal.answer(sad)
+    assert journal.answer(sad, 0)
     journal.rewind(0, 0)
     again = [journal.take() for _ in range(3)]
     assert again == [wire.encode(wire.Mark("b")), wire.encode(wire.Reset()), None]
-    assert not journal.answer(sad)  # told once more, for the frame was not shown yet
+    assert not journal.answer(sad, 0)  # told once more, for the frame was not shown yet
     done = wire.ResetDone(0, 0)
-    assert [journal.answer(a) for a in (wire.MarkReached("a", 0), done, done)] == [
+    assert [journal.answer(a, 0) for a in (wire.MarkReached("a", 0), done, done)] == [
         True,
         True,
         False,
@@ -171,7 +171,7 @@ def test_words_that_are_answered_before_their_turn_comes_are_not_said_again() ->
     journal.words(wire.Reset())
     journal.take()
     journal.rewind(0, 0)
-    assert journal.answer(wire.ResetDone(0, 0))
+    assert journal.answer(wire.ResetDone(0, 0), 0)
     assert journal.take() is None
 
 
@@ -182,7 +182,7 @@ def test_a_refusal_is_told_for_each_that_asks() -> None:
     for _ in range(2):
         journal.words(wire.SetIdentity("nobody"))
         journal.take()
-        assert journal.answer(refused)
+        assert journal.answer(refused, 0)
         journal.rewind(0, 0)
         assert journal.take() is None
 
@@ -195,5 +195,5 @@ def test_what_a_server_that_had_the_end_already_refuses_is_no_error() -> None:
         journal.take()
     journal.rewind(0, 0)
     refused = wire.Error("bad_message", "a message after end; wanted nothing more", fatal=False)
-    assert [journal.answer(refused) for _ in range(3)] == [False, False, True]
-    assert [journal.answer(wire.MarkReached(m, 0)) for m in "ab"] == [True, True]
+    assert [journal.answer(refused, 0) for _ in range(3)] == [False, False, True]
+    assert [journal.answer(wire.MarkReached(m, 0), 0) for m in "ab"] == [True, True]
