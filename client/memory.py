@@ -1,10 +1,42 @@
-"""A stream within the process: to test what uses the SDK without a server.
+"""A connection within the process: tests of code that uses the SDK need no server and no socket.
 
-transport = MemoryTransport(PretendServer())
-async with connect("memory", transport=transport) as face: ...
+The server is any function of a message that gives the answers to it. This one is busy::
 
-Connections can be lost too: ``PretendServer(resume_s=30)`` keeps its one stream, and a function
-that gives a new ``MemoryTransport`` to it each time is a ``transport`` that can go on.
+    def busy(message: str | bytes) -> Iterable[Answer]:
+        yield wire.encode(wire.Error("busy", "all streams are taken", True, 7))
+        yield Closed(1013, "7")
+
+This one answers each message of audio with one frame of a face at rest::
+
+    def at_rest() -> Server:
+        frames = count()
+
+        def answers(message: str | bytes) -> Iterable[Answer]:
+            said = message if isinstance(message, bytes) else wire.parse_client(message)
+            match said:
+                case wire.Start():
+                    yield wire.encode(
+                        wire.ready(
+                            said, session="test", resume="", model=wire.Model("test", ""),
+                            emotion={}, identity="neutral", limits=wire.Limits(resume_s=0),
+                        )
+                    )
+                case bytes():
+                    n = next(frames)
+                    yield wire.encode(wire.Frame(n, n / 30, NEUTRAL.ravel().tolist()))
+                case wire.EndOfAudio():
+                    yield wire.encode(wire.End(next(frames), 0, 0.0))
+                    yield Closed(1000, "end")
+
+        return answers
+
+The transport takes the place of a WebSocket::
+
+    async with connect("memory", transport=MemoryTransport(at_rest())) as face:
+        ...
+
+To test lost connections, pass as ``transport`` a function that opens a new ``MemoryTransport`` to
+the same server each time.
 """
 
 from __future__ import annotations
@@ -13,11 +45,9 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from client.pretend import Answer, PretendServer
 from client.transports import Closed
 
-__all__ = ["Answer", "MemoryTransport", "PretendServer", "Server"]
-
+Answer = str | bytes | Closed
 Server = Callable[[str | bytes], Iterable[Answer]]
 
 

@@ -27,7 +27,7 @@ from pythonosc.osc_server import BlockingOSCUDPServer
 from client import Backoff, Frame, connect
 from client.__main__ import arguments, main
 from client.live import talk
-from client.memory import MemoryTransport, PretendServer
+from client.memory import MemoryTransport
 from client.sinks import open_sink
 from client.sinks.bridge import AHEAD, Bridge
 from client.sinks.openseeface import OpenSeeFaceSink
@@ -38,6 +38,7 @@ from kfusion.errors import ConnectionLost
 from kfusion.landmarks import INNER_LOWER, NEUTRAL, lip_gap
 from kfusion.vrm import VRM
 from tests.conftest import RunningServer, voice
+from tests.memory_server import MemoryServer
 from tests.packets import read_live_link, read_openseeface
 from tests.test_client_cli import ROOT, rows
 from tests.test_microphone import LOUD, PlayedDevice, device
@@ -216,7 +217,7 @@ async def test_a_sink_that_breaks_is_told_of_and_hangs_nobody() -> None:
 class Flaky:
     """Opens connections to a server, while it ``up`` is."""
 
-    def __init__(self, server: PretendServer) -> None:
+    def __init__(self, server: MemoryServer) -> None:
         self.server, self.up = server, True
         self.opened: list[MemoryTransport] = []
 
@@ -231,7 +232,7 @@ class Flaky:
 async def test_while_a_lost_connection_is_replaced_the_mouth_is_closed() -> None:
     hand = Hand()
     live = Eyes(hand.now)
-    cables = Flaky(PretendServer(resume_s=30))
+    cables = Flaky(MemoryServer(resume_s=30))
     loud = np.full(1600, 0.3, np.float32) * np.resize([1, -1], 1600)
     async with (
         Bridge([live], skips=True, clock=hand) as bridge,
@@ -460,7 +461,7 @@ async def test_a_microphone_drives_a_program_and_a_file_loses_nothing(
     capsys: pytest.CaptureFixture[str],
     listeners: list[Listener],
 ) -> None:
-    transport = MemoryTransport(PretendServer())
+    transport = MemoryTransport(MemoryServer())
     monkeypatch.setattr("client.asked.connect", partial(connect, transport=transport))
     out = tmp_path / "frames.jsonl"
     to = ["--to", f"osf://{listeners[0].place}", "--to", f"vmc://{listeners[1].place}?vrm=1"]

@@ -19,7 +19,6 @@ from client import connect
 from client.__main__ import arguments, main
 from client.errors import OutputError
 from client.file import faces_at
-from client.memory import PretendServer
 from client.protocol import Frame
 from client.saved import read_identity
 from client.sinks.jsonl import JsonlSink
@@ -27,6 +26,7 @@ from kfusion.errors import BadIdentity
 from kfusion.landmarks import NEUTRAL, lip_gap
 from kfusion.runtime import Animator, SyntheticEngine
 from tests.conftest import RunningServer, folder_of, voice
+from tests.memory_server import MemoryServer
 from tests.test_reconnect import Cables
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -328,7 +328,7 @@ def test_an_interrupted_run_leaves_no_file(
 def test_a_stream_that_is_lost_for_good_leaves_no_file(
     speech: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cables = Cables(PretendServer(resume_s=0.05), [(3, 9), *[(0, 0)] * 99])
+    cables = Cables(MemoryServer(resume_s=0.05), [(3, 9), *[(0, 0)] * 99])
     monkeypatch.setattr("client.asked.connect", partial(connect, transport=cables))
     assert main(["file", str(speech), "--out", str(speech.parent / "frames.jsonl")]) == 1
     told = capsys.readouterr().err.splitlines()

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from client import connect
 from client.__main__ import arguments, main
-from client.memory import PretendServer
 from client.pcm import pieces, silent_pieces
 from client.protocol import ClientStream
 from kfusion import wire
@@ -30,6 +29,7 @@ from kfusion.runtime import Animator, SyntheticEngine
 from kfusion.score import Score, Span
 from kfusion.stream import frame_count, sample_of
 from tests.conftest import RunningServer, voice
+from tests.memory_server import MemoryServer
 
 SCORE = "0-0.5:happy,0.9-1.35:happy=0.25+sad=0.75,1.5-:angry=0.5"
 
@@ -127,7 +127,7 @@ def said(
     """The positions at which a stream of such chunks (samples, silent) says emotions."""
     start = wire.Start(audio=wire.AudioFormat(rate), mode="file", emotion=dict(score.initial))
     stream = ClientStream(start, fill_silence=False, score=score)
-    for answer in PretendServer()(stream.open()):
+    for answer in MemoryServer()(stream.open()):
         assert isinstance(answer, str)
         stream.receive(answer)
     for samples, silent in chunks:

@@ -20,7 +20,6 @@ from PIL import Image
 from client import connect
 from client.__main__ import main
 from client.jobs import jobs_of
-from client.memory import PretendServer
 from client.progress import Progress, frames_told
 from client.studio import CHUNK, MANY, DrawnFace, Studio
 from kfusion.errors import BadOptions
@@ -28,6 +27,7 @@ from kfusion.landmarks import NEUTRAL, lip_gap
 from kfusion.runtime import Animator, SyntheticEngine
 from kfusion.score import Score
 from tests.conftest import RunningServer, voice
+from tests.memory_server import MemoryServer
 from tests.test_photo_face import photo
 from tests.test_reconnect import Cables
 from tests.test_video import decode, mouth
@@ -233,7 +233,7 @@ def test_a_stream_that_is_lost_for_good_costs_one_file(
     def open_stream(*options: Any, **named: Any) -> Any:
         opened.append(1)
         cuts = [(3, 9), *[(0, 0)] * 99] if len(opened) == 2 else []
-        cables = Cables(PretendServer(resume_s=0.05), cuts)
+        cables = Cables(MemoryServer(resume_s=0.05), cuts)
         return connect(*options, **named, transport=cables)
 
     monkeypatch.setattr("client.asked.connect", partial(open_stream))

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from client import Frame, connect
 from client.joining import Joining
-from client.memory import MemoryTransport, PretendServer
+from client.memory import MemoryTransport
 from kfusion import wire
 from kfusion.coefficients import ARKIT52, VRM, Rig
 from kfusion.errors import BadMessage
 from kfusion.landmarks import NEUTRAL, NEUTRAL_IDENTITY, Identity
 from tests.conftest import RunningServer, voice
+from tests.memory_server import MemoryServer
 from tests.test_reconnect import Cables, numbers, of, plain, run
 from tests.test_sdk import all_of
 
@@ -26,7 +27,7 @@ ALL: Any = {"outputs": OUTPUTS, "mode": "file", "format": "f32le"}
 
 
 def memory() -> MemoryTransport:
-    return MemoryTransport(PretendServer())
+    return MemoryTransport(MemoryServer())
 
 
 async def said(transport: Any, seconds: float = 1.5, **options: Any) -> list[Frame]:
@@ -108,14 +109,14 @@ async def test_what_no_stream_has_is_refused_before_a_server_is_asked(options: A
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("encoding", ["json", "binary"])
-async def test_a_real_server_says_the_same_as_the_pretended_one(
+async def test_a_server_on_the_network_says_the_same_as_its_session_in_memory(
     synthetic_server: RunningServer, encoding: Any
 ) -> None:
     options: Any = ALL | {"encoding": encoding, "life": 0.7, "seed": 4}
-    real = await said(synthetic_server.url, **options)
-    pretended = await said(memory(), **options)
+    network = await said(synthetic_server.url, **options)
+    within = await said(memory(), **options)
     for name in OUTPUTS:
-        np.testing.assert_allclose(stacked(real, name), stacked(pretended, name), atol=1e-4)
+        np.testing.assert_allclose(stacked(network, name), stacked(within, name), atol=1e-4)
 
 
 # Through connections that are cut
@@ -134,8 +135,8 @@ def test_through_cut_connections_every_output_comes_once(
         ("sound", 3_000), ("mark", "b"),
     ]  # fmt: skip
     options: dict[str, Any] = {"mode": "file", "encoding": encoding, "outputs": OUTPUTS, "life": 1}
-    cut = Cables(PretendServer(resume_s=30), [(first, first), *cuts], capacity)
-    whole = asyncio.run(run(script, Cables(PretendServer(resume_s=30), []), **options))
+    cut = Cables(MemoryServer(resume_s=30), [(first, first), *cuts], capacity)
+    whole = asyncio.run(run(script, Cables(MemoryServer(resume_s=30), []), **options))
     told = asyncio.run(run(script, cut, **options))
     assert plain(told) == plain(whole)
     assert numbers(told) == list(range(numbers(told)[-1] + 1))
@@ -207,7 +208,7 @@ def test_a_message_without_all_outputs_is_no_frame(frame: wire.Frame, says: str)
 
 @pytest.mark.asyncio
 async def test_a_partial_frame_is_not_told_and_not_counted() -> None:
-    class Halting(PretendServer):
+    class Halting(MemoryServer):
         """Forgets the second output of the second block."""
 
         def __call__(self, message: str | bytes) -> Any:

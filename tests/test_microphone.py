@@ -21,11 +21,12 @@ from client import Backoff, Frame, Reconnecting, Resumed, connect
 from client.__main__ import arguments, main
 from client.devices import Device, choose, portaudio
 from client.live import talk
-from client.memory import MemoryTransport, PretendServer
+from client.memory import MemoryTransport
 from client.microphone import Block, BlockQueue, CaptureClock, Microphone, devices
 from client.status import LatencyMeter, level_bar, link_line, status_line
 from kfusion import wire
 from kfusion.errors import ConnectionLost, MicrophoneError, MissingExtra
+from tests.memory_server import MemoryServer
 from tests.test_reconnect import Cables
 
 BLOCK = b"\x01\x00" * 960
@@ -197,7 +198,7 @@ def test_what_a_device_dropped_is_told_by_its_own_times() -> None:
 async def test_what_is_heard_is_streamed_at_the_rate_of_the_device(
     device: type[PlayedDevice],
 ) -> None:
-    transport = MemoryTransport(PretendServer())
+    transport = MemoryTransport(MemoryServer())
     mic = Microphone("usb")
     async with (
         connect("memory", transport=transport, rate=mic.rate, fill_silence=False) as face,
@@ -222,7 +223,7 @@ async def test_what_is_heard_is_streamed_at_the_rate_of_the_device(
 
 @pytest.mark.asyncio
 async def test_what_did_not_fit_becomes_silence_of_its_length(device: type[PlayedDevice]) -> None:
-    transport = MemoryTransport(PretendServer())
+    transport = MemoryTransport(MemoryServer())
     async with (
         Microphone() as mic,
         connect("memory", transport=transport, rate=48_000, fill_silence=False) as face,
@@ -339,7 +340,7 @@ async def test_the_command_streams_until_it_is_interrupted_and_keeps_every_frame
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    transport = MemoryTransport(PretendServer())
+    transport = MemoryTransport(MemoryServer())
     monkeypatch.setattr("client.asked.connect", partial(connect, transport=transport))
     out = tmp_path / "frames.jsonl"
     talking = asyncio.create_task(talk(arguments(["mic", "--out", str(out)])))
@@ -388,7 +389,7 @@ async def test_the_command_goes_on_after_a_lost_connection_and_says_so(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    cables = Cables(PretendServer(resume_s=30), [])
+    cables = Cables(MemoryServer(resume_s=30), [])
     again = partial(connect, transport=cables, reconnect=Backoff(first_s=0.0))
     monkeypatch.setattr("client.asked.connect", again)
     out = tmp_path / "frames.jsonl"
@@ -409,7 +410,7 @@ async def test_of_a_stream_that_is_lost_for_good_the_frames_that_came_are_kept(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    cables = Cables(PretendServer(resume_s=0.05), [])
+    cables = Cables(MemoryServer(resume_s=0.05), [])
     monkeypatch.setattr("client.asked.connect", partial(connect, transport=cables))
     out = tmp_path / "frames.jsonl"
     with pytest.raises(ConnectionLost, match=r"no other one went on within 0\.05 s"):

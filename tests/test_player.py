@@ -17,7 +17,7 @@ import soundfile
 
 from client import Frame, connect
 from client.__main__ import main
-from client.memory import Answer, MemoryTransport, PretendServer
+from client.memory import Answer, MemoryTransport
 from client.player import Player
 from client.say import playable
 from client.speaker import Fill, Speaker
@@ -25,6 +25,7 @@ from client.transports import Closed
 from kfusion import wire
 from kfusion.errors import ConnectionLost, MissingExtra, SpeakerError
 from tests.conftest import voice
+from tests.memory_server import MemoryServer
 from tests.test_sdk import Hand, settle
 
 RATE = 24_000
@@ -98,7 +99,7 @@ async def stage(
 ) -> AsyncGenerator[Stage, None]:
     clock = Hand()
     speaker = HandSpeaker(clock, **(options or {}))
-    transport = transport or MemoryTransport(PretendServer())
+    transport = transport or MemoryTransport(MemoryServer())
     async with connect("memory", transport=transport, rate=RATE, clock=clock) as face:
         player = Player(face, speaker, **more)
         on = Stage(player, speaker, clock)
@@ -123,7 +124,7 @@ async def test_what_is_sent_is_what_is_played_and_each_frame_comes_with_its_soun
 ) -> None:
     sound = (voice(4.0, RATE) * 32767).astype(np.int16)
     sound[0] = 1
-    transport = MemoryTransport(PretendServer())
+    transport = MemoryTransport(MemoryServer())
     async with stage(transport, {"held_s": held_s}) as on:
         said = on.clock.now()
         assert await on.player.say(sound)
@@ -209,7 +210,7 @@ class Slow:
     """A server that answers ``late_s`` after what was asked, by the test's clock."""
 
     def __init__(self, late_s: float) -> None:
-        self.server, self.late_s = PretendServer(), late_s
+        self.server, self.late_s = MemoryServer(), late_s
         self.clock: Hand | None = None
         self.waiting: list[tuple[float, Answer]] = []
 
@@ -269,7 +270,7 @@ async def test_frames_can_come_ahead_of_their_sound_for_those_who_draw_slowly() 
 
 @pytest.mark.asyncio
 async def test_what_ends_the_stream_is_raised_after_what_came_before_it() -> None:
-    transport = MemoryTransport(PretendServer())
+    transport = MemoryTransport(MemoryServer())
     async with stage(transport) as on:
         await on.player.say(np.full(RATE, 0.1))
         await settle()
@@ -301,7 +302,7 @@ async def test_a_device_that_is_unplugged_ends_the_frames_and_the_speech() -> No
 async def test_a_device_that_plays_nothing_is_named() -> None:
     clock = Hand()
     speaker = HandSpeaker(clock, runs=False)
-    transport = MemoryTransport(PretendServer())
+    transport = MemoryTransport(MemoryServer())
     async with connect("memory", transport=transport, rate=RATE, clock=clock) as face:
         entering = asyncio.create_task(Player(face, speaker).__aenter__())
         await clock.turn(6.0, 0.1)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from client import Backoff, Face, Frame, Reconnecting, Resumed, connect
 from client.journal import Journal
-from client.memory import Answer, MemoryTransport, PretendServer, Server
+from client.memory import Answer, MemoryTransport, Server
 from client.transports import Closed, Opener, Transport
 from kfusion import wire
 from kfusion.errors import (
@@ -32,6 +32,7 @@ from kfusion.errors import (
 from kfusion.landmarks import NEUTRAL
 from kfusion.runtime import Animator, SyntheticEngine
 from tests.conftest import voice
+from tests.memory_server import MemoryServer
 from tests.test_sdk import Hand, all_of, points_of, settle
 
 AT_ONCE = Backoff(first_s=0.0)
@@ -184,8 +185,8 @@ def test_through_cut_connections_comes_what_comes_through_a_whole_one(
     script: Script, first: int, cuts: list[tuple[int, int]], capacity: int, encoding: str
 ) -> None:
     options: dict[str, Any] = {"mode": "file", "encoding": encoding}
-    cut = Cables(PretendServer(resume_s=30), [(first, first), *cuts], capacity)
-    whole = asyncio.run(run(script, Cables(PretendServer(resume_s=30), []), **options))
+    cut = Cables(MemoryServer(resume_s=30), [(first, first), *cuts], capacity)
+    whole = asyncio.run(run(script, Cables(MemoryServer(resume_s=30), []), **options))
     told = asyncio.run(run(script, cut, **options))
     assert plain(told) == plain(whole)
     if of(Frame, whole):
@@ -198,7 +199,7 @@ def test_through_cut_connections_comes_what_comes_through_a_whole_one(
 async def test_marks_that_a_reset_passed_over_are_not_lost_with_the_connection() -> None:
     # The server answers the reset: dropped, mark a, mark b, reset; the third of them is the last.
     script: Script = [("sound", 9_000), ("mark", "a"), ("mark", "b"), ("reset",)]
-    server = PretendServer(resume_s=30)
+    server = MemoryServer(resume_s=30)
     frames = 4  # blocks before them
     told = await run(script, Cables(server, [(100, 1 + frames + 2)]), mode="file")
     assert [type(e) for e in told if isinstance(e, Resumed)] == [Resumed]
@@ -207,9 +208,21 @@ async def test_marks_that_a_reset_passed_over_are_not_lost_with_the_connection()
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("answers", [1, 2, 3])  # of: dropped, mark, reset
+async def test_a_mark_that_a_reset_passed_over_is_told_once(answers: int) -> None:
+    script: Script = [("sound", 301), ("mark", "a"), ("sound", 233), ("reset",)]
+    told = await run(script, Cables(MemoryServer(resume_s=30), [(100, 1 + answers)]), mode="file")
+    assert len(of(Resumed, told)) == 1
+    assert plain(told) == [
+        wire.Dropped(0, 2, "reset"), wire.MarkReached("a", 1), wire.ResetDone(2, 534),
+        wire.End(0, 2, 534 / RATE),
+    ]  # fmt: skip
+
+
+@pytest.mark.asyncio
 async def test_what_is_told_of_a_lost_connection() -> None:
     script: Script = [("sound", 16_000)]
-    told = await run(script, Cables(PretendServer(resume_s=30), [(2, 3), (0, 0)]), mode="file")
+    told = await run(script, Cables(MemoryServer(resume_s=30), [(2, 3), (0, 0)]), mode="file")
     links: list[Any] = [e for e in told if isinstance(e, (Reconnecting, Resumed))]
     assert [type(e) for e in links] == [Reconnecting, Reconnecting, Resumed]
     assert [e.attempt for e in links[:2]] == [1, 2]
@@ -223,7 +236,7 @@ async def test_what_is_told_of_a_lost_connection() -> None:
 async def test_a_file_goes_no_further_ahead_of_its_frames_than_it_can_send_again() -> None:
     def deaf(message: str | bytes) -> Iterator[Answer]:
         if not isinstance(message, bytes):
-            yield from PretendServer(resume_s=30)(message)
+            yield from MemoryServer(resume_s=30)(message)
 
     async def opener() -> Transport:
         opened.append(MemoryTransport(deaf))
@@ -245,7 +258,7 @@ async def test_a_file_goes_no_further_ahead_of_its_frames_than_it_can_send_again
 
 @asynccontextmanager
 async def live(**options: Any) -> AsyncGenerator[tuple[Hand, Face, Cables]]:
-    clock, cables = Hand(), Cables(PretendServer(resume_s=30), [])
+    clock, cables = Hand(), Cables(MemoryServer(resume_s=30), [])
     async with connect(
         "memory", transport=cables, clock=clock, reconnect=Backoff(jitter=0.0), **options
     ) as face:
@@ -415,7 +428,7 @@ class Refuses:
     """Answers a start as a server; everything on later connections with an error."""
 
     def __init__(self, error: WireError | None, code: int, reason: str = "") -> None:
-        self.server = PretendServer(resume_s=30)
+        self.server = MemoryServer(resume_s=30)
         self.error, self.code, self.reason = error, code, reason
         self.asked: list[float] = []
         self.times = 10**6
@@ -491,7 +504,7 @@ async def test_a_server_that_is_busy_for_too_long_is_named() -> None:
 @pytest.mark.asyncio
 @pytest.mark.parametrize("code", [1000, 1001, 1009, 4400, 4409])
 async def test_after_a_close_that_is_meant_nobody_comes_back(code: int) -> None:
-    cables = Cables(PretendServer(resume_s=30), [])
+    cables = Cables(MemoryServer(resume_s=30), [])
     async with connect("memory", transport=cables) as face:
         cables.opened[0].feed(Closed(code, "said so"))
         with pytest.raises(ConnectionLost, match=f"code {code}, said so"):
@@ -505,7 +518,7 @@ async def test_after_a_close_that_is_meant_nobody_comes_back(code: int) -> None:
 async def test_where_nothing_is_kept_or_wanted_a_lost_connection_is_the_end(
     resume_s: float, reconnect: bool
 ) -> None:
-    cables = Cables(PretendServer(resume_s), [])
+    cables = Cables(MemoryServer(resume_s), [])
     async with connect("memory", transport=cables, reconnect=reconnect) as face:
         await face.send(voice(1.0))
         cables.cut()

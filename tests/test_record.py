@@ -11,13 +11,14 @@ import pytest
 
 from client import Backoff, connect
 from client.errors import OutputError
-from client.memory import MemoryTransport, PretendServer
+from client.memory import MemoryTransport
 from client.record import REDACTED, Recorder
 from client.recording import Failed, Left, Lost, Opened, Received, Recording, Sent
 from client.transports import Closed, Transport
 from kfusion import wire
 from kfusion.errors import BadMessage, ConnectionFailed
 from tests.conftest import voice
+from tests.memory_server import MemoryServer
 from tests.test_reconnect import AT_ONCE, Cables
 from tests.test_sdk import Hand, all_of
 
@@ -25,18 +26,9 @@ FULL = Path("/dev/full")
 SECRET = "wq8Zr-very-secret"
 
 
-class Telltale(PretendServer):
-    """Resume tokens as a real server's: long, new each time."""
-
-    def _ready(self, n: int) -> wire.Ready:
-        ready = super()._ready(n)
-        self.token = f"{SECRET}-{len(self.token)}"
-        return wire.msgspec.structs.replace(ready, resume=self.token)
-
-
 @pytest.mark.asyncio
 async def test_every_message_is_there_in_order_with_its_time(tmp_path: Path) -> None:
-    clock, transport = Hand(), MemoryTransport(PretendServer())
+    clock, transport = Hand(), MemoryTransport(MemoryServer())
     with Recorder(tmp_path / "a.kfr", now=clock.now) as recorder:
         async with connect(
             "memory", transport=recorder.transport(transport), mode="file", clock=clock
@@ -62,7 +54,7 @@ async def test_every_message_is_there_in_order_with_its_time(tmp_path: Path) -> 
 
 @pytest.mark.asyncio
 async def test_lost_connections_and_those_that_follow_are_there(tmp_path: Path) -> None:
-    cables = Cables(PretendServer(resume_s=30), [(3, 9), (0, 0)])
+    cables = Cables(MemoryServer(resume_s=30), [(3, 9), (0, 0)])
     path = tmp_path / "a.kfr"
     async with connect(
         "memory", transport=cables, mode="file", reconnect=AT_ONCE, record=path
@@ -78,7 +70,8 @@ async def test_lost_connections_and_those_that_follow_are_there(tmp_path: Path) 
 
 @pytest.mark.asyncio
 async def test_no_token_is_in_the_file(tmp_path: Path) -> None:
-    cables = Cables(Telltale(resume_s=30), [(3, 9), (4, 3)])
+    server = MemoryServer(resume_s=30)
+    cables = Cables(server, [(3, 9), (4, 3)])
     path = tmp_path / "a.kfr"
     url = f"ws://me:{SECRET}-pass@host:1/v1/stream?token={SECRET}-query"
     async with connect(
@@ -97,7 +90,11 @@ async def test_no_token_is_in_the_file(tmp_path: Path) -> None:
     resumes = [json.loads(m)["resume"] for m in said if isinstance(m, str) and '"resume"' in m]
     assert [r["token"] for r in resumes] == [REDACTED, REDACTED]
     sent = [m for cable in cables.opened for m in cable.sent]
-    assert sum(SECRET in m for m in sent if isinstance(m, str)) == 3  # the server had them
+    assert sum(SECRET in m for m in sent if isinstance(m, str)) == 1  # the server had it
+    starts = [json.loads(cable.sent[0]) for cable in cables.opened]
+    tokens = [start["resume"]["token"] for start in starts[1:]] + [server.session.token]
+    assert len(set(tokens)) == 3
+    assert not any(token.encode() in path.read_bytes() for token in tokens)
 
 
 @pytest.mark.asyncio
@@ -135,7 +132,7 @@ def test_a_bad_option_writes_no_file(tmp_path: Path) -> None:
 async def test_a_file_that_cannot_be_written_is_named_before_anyone_is_asked(
     tmp_path: Path,
 ) -> None:
-    cables = Cables(PretendServer(), [])
+    cables = Cables(MemoryServer(), [])
     with pytest.raises(OutputError, match=r"a\.kfr: cannot be written \(No such file"):
         async with connect("memory", transport=cables, record=tmp_path / "no" / "a.kfr"):
             pass
@@ -145,7 +142,7 @@ async def test_a_file_that_cannot_be_written_is_named_before_anyone_is_asked(
 @pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
 @pytest.mark.asyncio
 async def test_a_full_disk_ends_the_recording_and_not_the_stream() -> None:
-    transport = MemoryTransport(PretendServer())
+    transport = MemoryTransport(MemoryServer())
     with pytest.raises(OutputError, match=r"/dev/full: .* after 0 bytes \(No space"):
         async with connect("memory", transport=transport, mode="file", record=FULL) as face:
             await face.send(voice(0.5))
@@ -155,7 +152,7 @@ async def test_a_full_disk_ends_the_recording_and_not_the_stream() -> None:
 
 @pytest.mark.asyncio
 async def test_what_went_wrong_is_told_before_the_recording(tmp_path: Path) -> None:
-    transport = MemoryTransport(PretendServer())
+    transport = MemoryTransport(MemoryServer())
     with pytest.raises(KeyError, match="mine"):
         async with connect("memory", transport=transport, record=tmp_path / "a.kfr"):
             raise KeyError("mine")
@@ -165,7 +162,7 @@ async def test_what_went_wrong_is_told_before_the_recording(tmp_path: Path) -> N
 
 @pytest.mark.asyncio
 async def test_what_was_recorded_is_in_the_file_at_once(tmp_path: Path) -> None:
-    cables = Cables(PretendServer(resume_s=30), [])
+    cables = Cables(MemoryServer(resume_s=30), [])
     path = tmp_path / "a.kfr"
     async with connect(
         "memory", transport=cables, mode="file", reconnect=Backoff(), record=path

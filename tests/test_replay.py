@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from client import Frame, Reconnecting, Resumed, connect
 from client.__main__ import main
 from client.errors import RecordingError
-from client.memory import MemoryTransport, PretendServer
+from client.memory import MemoryTransport
 from client.recording import MAGIC, Header, Opened, Recording, packed
 from client.replay import AT_ONCE as NO_WAIT
 from client.replay import events, play
@@ -26,6 +26,7 @@ from kfusion import wire
 from kfusion.errors import ConnectionLost, UnknownSession
 from kfusion.landmarks import NEUTRAL
 from tests.conftest import RunningServer, voice
+from tests.memory_server import MemoryServer
 from tests.test_reconnect import ACTIONS, AT_ONCE, CUTS, Cables, Refuses, Script, run
 from tests.test_sdk import Hand, all_of
 
@@ -59,7 +60,7 @@ def test_what_a_recording_tells_is_what_was_told_whatever_was_cut(
     path: Path, script: Script, first: int, cuts: list[tuple[int, int]], capacity: int,
     encoding: str, mode: str,
 ) -> None:  # fmt: skip
-    cables = Cables(PretendServer(resume_s=30), [(first, first), *cuts], capacity)
+    cables = Cables(MemoryServer(resume_s=30), [(first, first), *cuts], capacity)
     options: dict[str, Any] = {"mode": mode, "encoding": encoding, "fill_silence": False}
     told = asyncio.run(run(script, cables, record=path, **options))
     assert comparable(replayed(path)) == comparable(told)
@@ -67,7 +68,7 @@ def test_what_a_recording_tells_is_what_was_told_whatever_was_cut(
 
 @pytest.mark.asyncio
 async def test_sound_that_counted_as_silence_after_a_loss_changes_no_event(tmp_path: Path) -> None:
-    clock, cables = Hand(), Cables(PretendServer(resume_s=30), [])
+    clock, cables = Hand(), Cables(MemoryServer(resume_s=30), [])
     path = tmp_path / "a.kfr"
     async with connect(
         "memory", transport=cables, reconnect=AT_ONCE, record=path, clock=clock, fill_silence=False
@@ -93,7 +94,7 @@ async def test_sound_that_counted_as_silence_after_a_loss_changes_no_event(tmp_p
 async def test_events_come_when_they_came_or_as_much_faster(
     tmp_path: Path, speed: float, takes: float
 ) -> None:
-    clock, transport = Hand(), MemoryTransport(PretendServer())
+    clock, transport = Hand(), MemoryTransport(MemoryServer())
     path = tmp_path / "a.kfr"
     recorded: list[tuple[float, int]] = []
     again: list[tuple[float, int]] = []
@@ -128,7 +129,7 @@ async def test_events_come_when_they_came_or_as_much_faster(
 @pytest.mark.parametrize("torn", [False, True])
 def test_a_stream_that_was_lost_for_good_ends_as_it_did(tmp_path: Path, torn: bool) -> None:
     path = tmp_path / "a.kfr"
-    transport = MemoryTransport(PretendServer())
+    transport = MemoryTransport(MemoryServer())
     told: list[Any] = []
 
     async def lose() -> None:
@@ -264,7 +265,7 @@ def test_the_documented_lines_give_the_frames(
     names: dict[str, Any] = {}
     exec(compile(block, str(page), "exec"), names)
     path = tmp_path / "a.kfr"
-    cables = Cables(PretendServer(resume_s=30), [(4, 4)])
+    cables = Cables(MemoryServer(resume_s=30), [(4, 4)])
     asyncio.run(run([("sound", 16_000)], cables, record=path, mode="file"))
     assert [frame.n for _, frame in names["frames_of"](path)] == list(range(30))
     assert "cut off" not in capsys.readouterr().out

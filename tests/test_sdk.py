@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from client import Face, Frame, connect
 from client.inbox import Inbox
-from client.memory import Answer, MemoryTransport, PretendServer
+from client.memory import Answer, MemoryTransport
 from client.pacing import SilenceOwed
 from client.pcm import encode_pcm, pieces
 from client.protocol import ClientStream
@@ -36,6 +36,7 @@ from kfusion.errors import (
 from kfusion.landmarks import NEUTRAL, lip_gap
 from kfusion.runtime import Animator, SyntheticEngine
 from tests.conftest import RunningServer, start_server, stop_server, voice
+from tests.memory_server import MemoryServer
 
 
 class Hand:
@@ -63,8 +64,8 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def memory(server: PretendServer | None = None, capacity: int = 1024) -> MemoryTransport:
-    return MemoryTransport(server or PretendServer(), capacity)
+def memory(server: MemoryServer | None = None, capacity: int = 1024) -> MemoryTransport:
+    return MemoryTransport(server or MemoryServer(), capacity)
 
 
 def silences(transport: MemoryTransport) -> list[int]:
@@ -453,7 +454,7 @@ async def test_what_cannot_be_asked_is_told_at_once_and_never_sent() -> None:
 
 
 def ready() -> str:
-    return next(iter(PretendServer()(wire.encode(wire.Start()))))  # type: ignore[return-value]
+    return next(iter(MemoryServer()(wire.encode(wire.Start()))))  # type: ignore[return-value]
 
 
 def block(first: int, count: int) -> bytes:
@@ -568,7 +569,9 @@ async def test_nothing_is_owed_before_the_first_sound_or_after_the_end() -> None
 
 @pytest.mark.asyncio
 async def test_more_sound_than_a_server_holds_waits_for_its_time() -> None:
-    clock, transport = Hand(), memory()
+    clock = Hand()
+    server = MemoryServer(clock=clock.now)
+    transport = memory(server)
     async with connect("memory", transport=transport, clock=clock) as face:
         sending = asyncio.create_task(face.send(voice(90.0)))
         await settle()
@@ -580,6 +583,7 @@ async def test_more_sound_than_a_server_holds_waits_for_its_time() -> None:
         await clock.turn(21.0, step=0.1)
         assert sending.done()
         assert sent_samples(transport) == 90 * 16_000
+    assert server.session.told == {}  # no errors: none of it was too fast
 
 
 @pytest.mark.asyncio
@@ -699,7 +703,9 @@ def test_what_is_no_address_is_refused_with_one_that_is(url: str) -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_real_server_answers_as_the_pretended_one(synthetic_server: RunningServer) -> None:
+async def test_a_server_on_the_network_answers_as_its_session_in_memory(
+    synthetic_server: RunningServer,
+) -> None:
     sound = voice(12.0, rate=44_100)
     options: dict[str, Any] = {"mode": "file", "rate": 44_100, "emotion": {"happy": 0.4}}
     streams: list[list[Any]] = []
@@ -713,8 +719,8 @@ async def test_a_real_server_answers_as_the_pretended_one(synthetic_server: Runn
             await face.send(sound[200_000:])
             await face.end()
             streams.append(await all_of(face))
-    real, pretended = streams
-    np.testing.assert_allclose(points_of(real), points_of(pretended), atol=1e-4)
+    network, within = streams
+    np.testing.assert_allclose(points_of(network), points_of(within), atol=1e-4)
     marks = [[(e.id, e.n) for e in s if isinstance(e, wire.MarkReached)] for s in streams]
     assert marks[0] == marks[1] == [("here", 137)]
     assert [s[-1] for s in streams] == [wire.End(360, 0, 12.0)] * 2
