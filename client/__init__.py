@@ -3,7 +3,7 @@
 Importing this package imports neither torch nor a WebSocket library until one is needed.
 """
 
-from client.events import Event, Frame, Reconnecting, Resumed
 from client.sdk import Backoff, Face, connect
+from client.stream.events import Event, Frame, Reconnecting, Resumed
 
 __all__ = ["Backoff", "Event", "Face", "Frame", "Reconnecting", "Resumed", "connect"]

@@ -14,12 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from client.jobs import check_places, jobs_of, written
+from client.cli.output_paths import check_places, jobs_of, written
+from client.face_files import read_identity
 from client.loadtest.command import add_options
-from client.saved import read_identity
 from client.sinks import WANTED
-from client.transports import address
+from client.stream.transports import address
 from kfusion import __version__
+from kfusion.emotion_timeline import Score
 from kfusion.errors import (
     BadEmotion,
     BadOptions,
@@ -28,7 +29,6 @@ from kfusion.errors import (
     KFusionError,
     Unauthorized,
 )
-from kfusion.score import Score
 
 DEFAULT_URL: Final = "ws://127.0.0.1:8765"
 
@@ -238,17 +238,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             return load(a)
         if command == "file":
-            from client.batch import run as files
+            from client.cli.file import run as files
 
             return files(a)
         if command == "say":
-            from client.say import run
+            from client.cli.say import run
         elif command == "replay":
-            from client.replay import run
+            from client.recording.replay import run
         elif command == "identity":
-            from client.identity import run
+            from client.cli.identity import run
         else:
-            from client.live import run
+            from client.cli.mic import run
         run(a)
     except Busy as error:
         print(f"kfusion-client: {error}; try again in {error.retry_after_s} s", file=sys.stderr)

@@ -1,30 +1,5 @@
-"""Time as the SDK sees it, so that a test can be its clock."""
+"""See :mod:`client.stream.clock`."""
 
-from __future__ import annotations
+from client.stream.clock import Clock
 
-import asyncio
-import contextlib
-from typing import Protocol
-
-
-class Clock(Protocol):
-    """Time, in seconds of any one clock, and waiting for it."""
-
-    def now(self) -> float: ...
-
-    async def wait(self, event: asyncio.Event, until: float) -> None:
-        """Returns once ``event`` is set or it is ``until``."""
-        ...
-
-
-class LoopClock:
-    """The event loop's own time."""
-
-    def now(self) -> float:
-        return asyncio.get_running_loop().time()
-
-    async def wait(self, event: asyncio.Event, until: float) -> None:
-        left = max(0.0, until - self.now())
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(left if left < float("inf") else None):
-                await event.wait()
+__all__ = ["Clock"]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kfusion.errors import BadMessage, WireError
-from kfusion.pictures import MOST_BYTES, MOST_PIXELS, in_rgb, opened, turned
+from kfusion.faces.pictures import MOST_BYTES, MOST_PIXELS, in_rgb, opened, turned
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -18,19 +18,19 @@ from typing import Literal, cast
 
 from numpy.typing import ArrayLike
 
-from client.clock import Clock, LoopClock
-from client.face import Face
-from client.link import Link
-from client.protocol import ClientStream
-from client.reconnect import Backoff, Reconnection
-from client.record import Recorder
-from client.transports import Opener, Transport, open_websocket
-from client.words import identity_of
+from client.recording.recorder import Recorder
+from client.stream.clock import Clock, LoopClock
+from client.stream.connection import Link
+from client.stream.face import Face
+from client.stream.messages import identity_of
+from client.stream.reconnect import Backoff, Reconnection
+from client.stream.state import ClientStream
+from client.stream.transports import Opener, Transport, open_websocket
 from kfusion import wire
 from kfusion.audio import Format
 from kfusion.emotion import vector
+from kfusion.emotion_timeline import Score
 from kfusion.errors import BadMessage
-from kfusion.score import Score
 
 __all__ = ["Backoff", "Face", "connect"]
 

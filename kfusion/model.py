@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kfusion.blocks import Bottleneck, Encoder, LandmarkDecoder, TimeConv
 from kfusion.config import CROP_CENTRE, CROP_SCALE, FRAMES, ModelConfig
 from kfusion.emotion import EMOTIONS
-from kfusion.encoder import LogMel, RawStem, Stem, ToFrames
-from kfusion.kan import KAN
-from kfusion.wav2vec2 import Wav2Vec2, pretrained
+from kfusion.layers.blocks import Bottleneck, Encoder, LandmarkDecoder, TimeConv
+from kfusion.layers.encoder import LogMel, RawStem, Stem, ToFrames
+from kfusion.layers.kan import KAN
+from kfusion.layers.wav2vec2 import Wav2Vec2, pretrained
 
 FACE = 136  # F
 MOUTH = 40  # M
@@ -245,8 +245,8 @@ class KFusion(nn.Module):
         return y.unflatten(-1, (68, 2)) * self.config.unit_px
 
 
-# Departures from the paper, each with its reason and, in tests/test_model.py unless another file
-# is named, the test that covers it:
+# Departures from the paper, each with its reason and, in tests/kfusion/test_model.py unless
+# another file is named, the test that covers it:
 #
 # - Attention runs along time, within a row; the authors' code attends across the batch, where
 #   rows are other people. (test_a_row_alone_gives_what_it_gives_in_a_batch)

@@ -23,12 +23,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kfusion import emotion as emotions
-from kfusion import mel
 from kfusion.audio import MAX_RATE, MIN_RATE, Samples, read_audio
 from kfusion.config import FRAMES, WINDOW, ModelConfig
+from kfusion.emotion_timeline import Score
 from kfusion.errors import BadAudio, CheckpointError, MissingExtra
 from kfusion.landmarks import NEUTRAL_IDENTITY, NEUTRAL_INTER_OCULAR, Identity
-from kfusion.score import Score
+from kfusion.layers import mel
 from kfusion.stream import Stitcher, Window, windows_of
 
 WEIGHTS: Final = Path(__file__).parent / "weights" / "compact.safetensors"

@@ -17,30 +17,30 @@ from websockets.typing import Subprotocol
 from kfusion import wire
 from kfusion.config import FPS
 from kfusion.errors import BadOptions, Busy, MissingExtra, Unauthorized, UnknownSession
-from kfusion.processes import allow_files
 from kfusion.runtime import make_engine
-from server.access import authorized, check_exposure, origin_allowed, tls
+from kfusion.system import allow_files
+from server.admission.access import authorized, check_exposure, origin_allowed, tls
+from server.admission.backlog import Doorway
+from server.admission.fair_queue import Turns
+from server.admission.loop_lag import Lateness
+from server.admission.slots import RETRY_S, Places, network_of
 from server.config import USUAL, ServerConfig
-from server.doorway import Doorway
 from server.driver import Driver, Feeder, Link
-from server.engine import Lanes
-from server.identities import Identities
-from server.identity_files import IdentityFiles
-from server.kept import Kept
-from server.lateness import Lateness
+from server.engine.lanes import Lanes
+from server.http import Page, answer, viewer_folder
+from server.identity_store import IdentityFiles
 from server.logs import event
 from server.metrics import Metrics
-from server.page import Page, answer, viewer_folder
-from server.pictures import Pictures, can_look
-from server.places import RETRY_S, Places, network_of
-from server.session import Session, State
-from server.turns import Turns
-from server.websocket import Connection
+from server.pictures.queue import Pictures, can_look
+from server.session.identities import Identities
+from server.session.resume_tokens import Kept
+from server.session.session import Session, State
+from server.transports.websocket import Connection
 
 if TYPE_CHECKING:  # optional, and without it pyzmq and aiortc are not imported
-    from server.webrtc import Peers
-    from server.zeromq import Publisher
-    from server.zeromq_doors import Doors
+    from server.transports.webrtc import Peers
+    from server.transports.zeromq_publish import Publisher
+    from server.transports.zeromq_sockets import Doors
 
 log = logging.getLogger("kfusion.server")
 
@@ -63,7 +63,7 @@ def make_peers(config: ServerConfig) -> Peers | None:
     if not config.webrtc:
         return None
     try:
-        from server.webrtc import Ice, Peers
+        from server.transports.webrtc import Ice, Peers
     except ImportError as error:
         log.info("no WebRTC: %s is not installed", error.name)
         return None
@@ -379,7 +379,7 @@ class App:
         if self.doors is None:
             yield
             return
-        from server.zeromq import Publisher
+        from server.transports.zeromq_publish import Publisher
 
         try:
             self.publisher = Publisher(self.doors, self.metrics)
@@ -416,7 +416,7 @@ def _doors(config: ServerConfig) -> Doors | None:
     if not (config.zmq or config.zmq_key or config.zmq_clients):
         return None
     try:
-        from server.zeromq_doors import Doors
+        from server.transports.zeromq_sockets import Doors
     except ImportError:
         raise MissingExtra("pyzmq is not installed; pip install 'kfusion[server]'") from None
     return Doors(config)

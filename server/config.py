@@ -9,7 +9,7 @@ from typing import Final
 from kfusion.runtime import EngineName
 from kfusion.wire import Limits
 
-USUAL: Final = "server.looker:face_alignment"
+USUAL: Final = "server.pictures.worker:face_alignment"
 
 
 @dataclass(frozen=True)

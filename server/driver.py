@@ -11,13 +11,13 @@ from typing import Final, Protocol
 
 from kfusion import wire
 from kfusion.errors import WireError
-from server.engine import Answer, Lanes
-from server.kept import Kept
+from server.engine.lanes import Answer, Lanes
 from server.metrics import Metrics
-from server.pictures import Pictures, Ticket
-from server.search import Answer as Seen
-from server.search import Search
-from server.session import Job, Session, State, internal
+from server.pictures.queue import Pictures, Ticket
+from server.pictures.request import Answer as Seen
+from server.pictures.request import Search
+from server.session.resume_tokens import Kept
+from server.session.session import Job, Session, State, internal
 
 log = logging.getLogger("kfusion.driver")
 

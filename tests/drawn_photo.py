@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from client.drawing import VIEW, draw_face
+from client.video.drawn_face import VIEW, draw_face
 from kfusion.errors import MissingExtra
 from kfusion.faces import Boxes, FaceFinder, Pixels
 from kfusion.landmarks import JAW, MIRROR, NEUTRAL, Points, fit_similarity

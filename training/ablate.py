@@ -24,10 +24,10 @@ from kfusion import __version__
 from kfusion.errors import DataError, KFusionError
 from kfusion.runtime import file_sha256
 from training import train
-from training.corpus import fingerprint, of_side, open_corpora
+from training.corpus.format import fingerprint, of_side, open_corpora
 from training.evaluate import score_checkpoint
-from training.networks import ABLATIONS, BASELINES, CHOICES
-from training.published import TABLE_2, VARIANTS
+from training.models.networks import ABLATIONS, BASELINES, CHOICES
+from training.scores.paper_tables import TABLE_2, VARIANTS
 
 GROUPS: Final = {
     "table2": list(ABLATIONS),

@@ -28,16 +28,16 @@ from kfusion.config import FRAMES
 from kfusion.errors import DataError
 from kfusion.runtime import WEIGHTS, Animator
 from kfusion.stream import HOPS
-from training import side_by_side
-from training.clips import Clip
-from training.corpus import Corpus, of_side, open_corpora
-from training.figures import Strip, draw_overlay, pick
-from training.latency import draw_latency, latency_table, sweep
-from training.legacy import AUTHORS_BATCH
-from training.networks import engine_of
+from training.corpus.clips import Clip
+from training.corpus.format import Corpus, of_side, open_corpora
+from training.models.networks import engine_of
 from training.program import ended
-from training.published import VARIANTS, table_1, table_2
-from training.scoring import (
+from training.scores import video as side_by_side
+from training.scores.figures import Strip, draw_overlay, pick
+from training.scores.latency import draw_latency, latency_table, sweep
+from training.scores.legacy import AUTHORS_BATCH
+from training.scores.paper_tables import VARIANTS, table_1, table_2
+from training.scores.scoring import (
     Predict,
     Result,
     Row,
@@ -49,7 +49,7 @@ from training.scoring import (
     references,
     score_all,
 )
-from training.summary import (
+from training.scores.summary import (
     ALIGNED,
     as_json,
     figures_table,

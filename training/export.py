@@ -2,9 +2,9 @@
 
     python -m training.export [--checkpoint model.safetensors]
 
-The graph starts at the power spectrum (NumPy's, kfusion/mel.py: a Fourier transform inside it
-would be slower, or as a matrix product less exact) and gives displacements; its metadata holds the
-checkpoint's sha256 and configuration. It is written only if it agrees with torch.
+The graph starts at the power spectrum (NumPy's, kfusion/layers/mel.py: a Fourier transform inside
+it would be slower, or as a matrix product less exact) and gives displacements; its metadata holds
+the checkpoint's sha256 and configuration. It is written only if it agrees with torch.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kfusion.blocks import Attention
 from kfusion.checkpoint import load_model
 from kfusion.config import WINDOW
-from kfusion.encoder import normalised
 from kfusion.errors import CheckpointError, KFusionError
 from kfusion.landmarks import NEUTRAL
-from kfusion.mel import FLOOR, N_FFT, mel_filters
+from kfusion.layers.blocks import Attention
+from kfusion.layers.encoder import normalised
+from kfusion.layers.mel import FLOOR, N_FFT, mel_filters
 from kfusion.model import KFusion
 from kfusion.runtime import WEIGHTS, OnnxEngine, TorchEngine, file_sha256
 

@@ -26,13 +26,13 @@ from kfusion.errors import DataError
 from kfusion.landmarks import NEUTRAL_IDENTITY, Identity
 from kfusion.runtime import Animator, file_sha256
 from training import teacher
-from training.augment import brisker
-from training.clips import SOUNDS, Clip, read_sound
-from training.corpus import Corpus, CorpusWriter, Header
+from training.corpus.clips import SOUNDS, Clip, read_sound
+from training.corpus.format import Corpus, CorpusWriter, Header
+from training.corpus.splits import LeakError, split_of_clip
+from training.data.augment import brisker
 from training.phones import STEP, Track, read_phones
 from training.program import ended
-from training.splits import LeakError, split_of_clip
-from training.subject import open_engine
+from training.trial.model import open_engine
 
 LOOKAHEAD: Final = 15
 """Frames: half a window, for a label need not be in time."""
@@ -57,7 +57,7 @@ class Labeller(Protocol):
 
 class ByPhones:
     """The teacher of a file, for the sounds that a table has phones for; its lips
-    :func:`~training.augment.brisker` by a share.
+    :func:`~training.data.augment.brisker` by a share.
 
     Raises :class:`~kfusion.errors.DataError`.
     """

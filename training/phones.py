@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from kfusion.config import SAMPLE_RATE
 from kfusion.errors import DataError
-from training.clips import SOUNDS, Samples, read_sound
+from training.corpus.clips import SOUNDS, Samples, read_sound
 from training.program import ended
 
 Track = NDArray[np.uint8]

@@ -2,10 +2,10 @@
 
     python -m training.prepare --source MEAD --out corpora/mead --held-out M003 M030
 
-It finds the clips (training/layouts.py), splits them by speaker, tracks each face
-(training/track.py) and writes one corpus (training/corpus.py). Stopped or killed, the same
-command goes on and ends with the same files. Clips that cannot be used are in skipped.jsonl, each
-with the reason.
+It finds the clips (training/corpus/layouts.py), splits them by speaker, tracks each face
+(training/corpus/track.py) and writes one corpus (training/corpus/format.py). Stopped or killed, the
+same command goes on and ends with the same files. Clips that cannot be used are in skipped.jsonl,
+each with the reason.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from kfusion import __version__
 from kfusion.config import SAMPLE_RATE
 from kfusion.errors import DataError, KFusionError
 from kfusion.runtime import file_sha256
-from training.corpus import Corpus, CorpusWriter, Header
-from training.layouts import LAYOUTS, Found, find
-from training.making import Made, MakeTracker, results
+from training.corpus.format import Corpus, CorpusWriter, Header
+from training.corpus.layouts import LAYOUTS, Found, find
+from training.corpus.splits import LeakError, Split, split_of_clips, split_of_speakers
+from training.corpus.track import FaceAlignmentTracker
+from training.corpus.workers import Made, MakeTracker, results
 from training.phones import Track, read_phones
-from training.splits import LeakError, Split, split_of_clips, split_of_speakers
-from training.track import FaceAlignmentTracker
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def plan(
     seed: int = 0,
     share: float = 0.1,
 ) -> Plan:
-    """Finds and splits the clips; see :func:`training.layouts.find` for the arguments.
+    """Finds and splits the clips; see :func:`training.corpus.layouts.find` for the arguments.
 
     Raises :class:`~kfusion.errors.DataError`.
     """

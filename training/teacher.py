@@ -27,12 +27,12 @@ from kfusion.config import FPS
 from kfusion.errors import DataError
 from kfusion.landmarks import Identity, align, to_canonical
 from training import phones
-from training.clips import Clip, at_times
-from training.corpus import Corpus, open_corpora
-from training.losses import LossWeights, loss
+from training.corpus.clips import Clip, at_times
+from training.corpus.format import Corpus, open_corpora
+from training.models.losses import LossWeights, loss
 from training.phones import INDEX, PHONES, STEP_S, Track
 from training.program import ended
-from training.scoring import evaluate
+from training.scores.scoring import evaluate
 
 UNIT_PX: Final = 4.0
 WEIGHTS: Final = LossWeights(mouth=4, velocity=4, gap=0.5)

@@ -32,15 +32,16 @@ from tqdm import tqdm
 from kfusion import __version__
 from kfusion.config import PRESETS, ModelConfig
 from kfusion.errors import DataError, KFusionError
-from kfusion.kan import KAN
+from kfusion.layers.kan import KAN
 from kfusion.model import KFusion
 from kfusion.runtime import file_sha256
-from training.augment import ON, PLAIN, augmentation
-from training.baselines import Baseline
-from training.corpus import fingerprint, open_corpora
-from training.data import Batch, Windows, loader
-from training.losses import LossWeights, loss, phone_loss
-from training.networks import (
+from training.corpus.format import fingerprint, open_corpora
+from training.data.augment import ON, PLAIN, augmentation
+from training.data.windows import Batch, Windows, loader
+from training.distributed import Processes
+from training.models.baselines import Baseline
+from training.models.losses import LossWeights, loss, phone_loss
+from training.models.networks import (
     ABLATIONS,
     BASELINES,
     CHOICES,
@@ -50,7 +51,6 @@ from training.networks import (
     save_network,
 )
 from training.phones import PHONES
-from training.processes import Processes
 from training.run import Run
 
 LEAST_RATE: Final = 1e-6

@@ -24,8 +24,8 @@ from tqdm import tqdm
 
 from kfusion.config import SAMPLE_RATE
 from kfusion.errors import DataError
-from training.clips import Clip, Samples
-from training.corpus import Corpus, CorpusWriter
+from training.corpus.clips import Clip, Samples
+from training.corpus.format import Corpus, CorpusWriter
 from training.program import ended
 
 

@@ -15,8 +15,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from client.atomic_file import WholeFile
 from client.loadtest.plan import BOUNDS_MS, Load, Sound, sounds_of
-from client.outputs import WholeFile
 from kfusion.errors import BadOptions, Busy, ConnectionLost
 
 RETRY_S = 5

@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from client.pcm import encode_pcm
+from client.stream.pcm import encode_pcm
 from kfusion import wire
 from kfusion.audio import Samples, read_audio
 from kfusion.config import FPS

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from client.loadtest.log import Log, Measured
 from client.loadtest.plan import Load
-from client.transports import shown
+from client.stream.transports import shown
 from kfusion.audio import resampling_delay
 from kfusion.config import FPS
 from kfusion.stream import frame_count

@@ -19,7 +19,7 @@ import msgspec
 from client.errors import named_error
 from client.loadtest.log import Log
 from client.loadtest.plan import Load, Part, Sound
-from client.transports import address, shown
+from client.stream.transports import address, shown
 from kfusion import wire
 from kfusion.errors import (
     BadMessage,

@@ -17,7 +17,7 @@ from client.loadtest.streams import Door, Stream
 from client.loadtest.usage import ServerUse, watch
 from client.loadtest.wheel import Wheel, messages_of, open_stream
 from kfusion.errors import ConnectionFailed, KFusionError
-from kfusion.processes import allow_files, interrupts_held
+from kfusion.system import allow_files, interrupts_held
 
 OPENING: Final = 16  # connections opened at once
 LEAD_S: Final = 0.3  # from all being ready to the first sample

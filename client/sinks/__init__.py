@@ -18,11 +18,11 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 from numpy.typing import ArrayLike
 
 from client.errors import BadSink
-from client.events import Frame
 from client.sinks.jsonl import JsonlSink
 from client.sinks.livelink import LiveLinkSink
 from client.sinks.openseeface import OpenSeeFaceSink
 from client.sinks.vmc import VmcSink
+from client.stream.events import Frame
 from kfusion import wire
 from kfusion.landmarks import NEUTRAL_IDENTITY, Identity
 

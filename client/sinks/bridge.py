@@ -11,10 +11,10 @@ from typing import Final
 
 from numpy.typing import ArrayLike
 
-from client.clock import Clock, LoopClock
-from client.events import Frame
 from client.sinks import Sink, open_sink
-from client.sinks.showing import Showing
+from client.sinks.schedule import Showing
+from client.stream.clock import Clock, LoopClock
+from client.stream.events import Frame
 from kfusion import wire
 from kfusion.errors import KFusionError
 from kfusion.landmarks import NEUTRAL

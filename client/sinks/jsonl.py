@@ -9,8 +9,8 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from client.events import Frame
-from client.outputs import WholeFile
+from client.atomic_file import WholeFile
+from client.stream.events import Frame
 from kfusion import wire
 
 

@@ -20,10 +20,10 @@ from typing import Final
 import numpy as np
 
 from client.errors import BadSink
-from client.events import Frame
 from client.sinks.udp import UdpSink
+from client.stream.events import Frame
 from kfusion import wire
-from kfusion.arkit import LIVE_LINK_FACE, live_link_face
+from kfusion.coefficients.arkit import LIVE_LINK_FACE, live_link_face
 from kfusion.config import FPS
 from kfusion.landmarks import RIGID, Identity, fit_similarity
 

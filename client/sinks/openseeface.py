@@ -20,12 +20,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from client.events import Frame
 from client.sinks.udp import UdpSink
-from kfusion.arkit import BROW_DOWN, BROW_UP, CORNER, SHUT, STRETCH, WIDE
+from client.stream.events import Frame
+from kfusion.coefficients.arkit import BROW_DOWN, BROW_UP, CORNER, SHUT, STRETCH, WIDE
+from kfusion.coefficients.movements import INTER_OCULAR_MM
+from kfusion.coefficients.vrm import OPEN
 from kfusion.landmarks import CROP, RIGID, Identity, align, fit_similarity, inter_ocular
-from kfusion.movements import INTER_OCULAR_MM
-from kfusion.vrm import OPEN
 
 BYTES: Final = 1785
 WIDTH, HEIGHT = 640, 480  # of the image, in which the canonical crop is as high as it can be

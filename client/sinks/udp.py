@@ -7,7 +7,7 @@ import socket
 from abc import ABC, abstractmethod
 
 from client.errors import BadSink
-from client.events import Frame
+from client.stream.events import Frame
 from kfusion import wire
 
 

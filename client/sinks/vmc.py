@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from client.events import Frame
 from client.sinks.udp import UdpSink
+from client.stream.events import Frame
 from kfusion import wire
+from kfusion.coefficients.vrm import VRM, VRM0
 from kfusion.errors import MissingExtra
-from kfusion.vrm import VRM, VRM0
 
 VRM1_NAMES: Final[tuple[tuple[int, str], ...]] = tuple(enumerate(VRM))
 VRM0_NAMES: Final = tuple((k, VRM0[name]) for k, name in VRM1_NAMES if name in VRM0)

@@ -1,20 +1,20 @@
 // The page: finds its parts, wires them together, and draws for as long as it is open.
 
-import { Dial } from "./dial.js";
-import { Face } from "./face.js";
-import { LookChoice, isPicture } from "./look-choice.js";
-import { NEUTRAL } from "./landmarks.js";
-import { Plot } from "./plots.js";
-import { Readout, levelOf, rms } from "./readout.js";
-import { RecordControl } from "./record-control.js";
-import { Recording } from "./recording.js";
-import { Screen, newStats } from "./drawing.js";
-import { Stage } from "./stage.js";
-import { VoiceControls } from "./voice.js";
-import { copyLink, linkTo, settingsFrom } from "./share.js";
-import { iceServersFromQuery, streamUrl } from "./protocol.js";
-import { showPresets } from "./presets.js";
-import { showSettings } from "./settings.js";
+import { Dial } from "./ui/dial.js";
+import { Face } from "./face/face.js";
+import { LookChoice, isPicture } from "./photo/look-choice.js";
+import { NEUTRAL } from "./face/landmarks.js";
+import { Plot } from "./ui/plots.js";
+import { Readout, levelOf, rms } from "./ui/readout.js";
+import { RecordControl } from "./ui/record-control.js";
+import { Recording } from "./ui/recording.js";
+import { Screen, newStats } from "./ui/drawing.js";
+import { Stage } from "./net/stage.js";
+import { VoiceControls } from "./audio/voice.js";
+import { copyLink, linkTo, settingsFrom } from "./ui/share.js";
+import { iceServersFromQuery, streamUrl } from "./net/protocol.js";
+import { showPresets } from "./ui/presets.js";
+import { showSettings } from "./ui/settings.js";
 
 const TICK_MS = 50;
 const CHUNK_S = 0.02; // of the microphone

@@ -12,7 +12,7 @@ import torch
 
 from kfusion.checkpoint import save_model
 from kfusion.config import ModelConfig
-from tests.test_model import inputs, perturbed
+from tests.kfusion.test_model import inputs, perturbed
 
 HERE = Path(__file__).parent
 TINY = ModelConfig(

@@ -1,0 +1,214 @@
+"""Records a stream while it goes on: every message both ways, into the file of recording.py."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from client.errors import OutputError
+from client.recording.format import (
+    MAGIC,
+    Entry,
+    Failed,
+    Header,
+    Left,
+    Lost,
+    Opened,
+    Received,
+    Sent,
+    packed,
+)
+from client.stream.transports import Closed, Opener, Transport, shown
+from kfusion import __version__
+from kfusion.errors import KFusionError
+
+REDACTED: Final = "redacted"
+
+
+class _Token(msgspec.Struct):
+    token: str = ""
+
+
+class _Tokens(msgspec.Struct):
+    """Where a message may hold one: ``ready.resume``, ``start.resume.token``."""
+
+    resume: str | _Token | None = None
+
+
+_tokens: Final = msgspec.json.Decoder(_Tokens)
+
+
+class Recorder:
+    """Writes a recording of the connections that :meth:`opener` or :meth:`transport` wrap.
+
+    Every record is with the operating system as soon as it is made. A disk that is full ends
+    the recording, not the stream; :meth:`close` tells. Raises
+    :class:`~client.errors.OutputError` where no file can be written.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        url: str = "",
+        token: str | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.path, self.now = Path(path), now
+        self.links = 0
+        self.bytes = 0
+        parts = urlsplit(url)
+        self._secrets = {token or "", parts.query, parts.password or ""} - {""}
+        self._failure = ""
+        self._began = now()
+        try:
+            self._file: BinaryIO = self.path.open("wb", buffering=0)
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be written ({error.strerror})") from None
+        header = Header(
+            date=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            url=shown(url) if url else "",
+            kfusion=__version__,
+            python=platform.python_version(),
+            system=platform.platform(),
+        )
+        self._write(MAGIC + packed(header))
+
+    def _write(self, data: bytes) -> None:
+        if self._failure or self._file.closed:
+            return
+        try:
+            self._file.write(data)
+            self.bytes += len(data)
+        except OSError as error:
+            self._failure = error.strerror or str(error)
+
+    def note(self, entry: Entry) -> None:
+        self._write(packed(entry))
+
+    @property
+    def us(self) -> int:
+        """Microseconds since the recording began."""
+        return round((self.now() - self._began) * 1e6)
+
+    def redacted(self, message: str | bytes) -> str | bytes:
+        """A message without the tokens that it, or one before it, holds."""
+        if isinstance(message, bytes):
+            return message
+        try:
+            resume = _tokens.decode(message).resume
+        except msgspec.DecodeError:
+            resume = None
+        token = resume.token if isinstance(resume, _Token) else resume
+        if token:
+            self._secrets.add(token)
+            said = msgspec.json.decode(message)
+            said["resume"] = said["resume"] | {"token": REDACTED} if resume != token else REDACTED
+            message = msgspec.json.encode(said).decode()
+        return self._without(message, least=8)  # a short one may be a part of any word
+
+    def _without(self, text: str, least: int = 1) -> str:
+        for secret in self._secrets:
+            if len(secret) >= least:
+                text = text.replace(secret, REDACTED)
+        return text
+
+    def note_lost(self, link: int, closed: Closed) -> None:
+        self.note(Lost(self.us, link, closed.code, self._without(closed.reason)))
+
+    # What is recorded
+
+    def opener(self, opener: Opener) -> Opener:
+        """Opens connections as ``opener`` does, and records them."""
+
+        async def open_recorded() -> Transport:
+            try:
+                transport = await opener()
+            except KFusionError as error:
+                self.note(Failed(self.us, self.links, self._without(str(error))))
+                raise
+            return self.transport(transport)
+
+        return open_recorded
+
+    def transport(self, transport: Transport) -> Transport:
+        """A connection that is recorded."""
+        self.note(Opened(self.us, self.links))
+        self.links += 1
+        return RecordedTransport(self, transport, self.links - 1)
+
+    def close(self) -> None:
+        """Raises :class:`~client.errors.OutputError` where not all could be written."""
+        self._file.close()
+        if self._failure:
+            raise OutputError(
+                f"{self.path}: the recording ends after {self.bytes} bytes ({self._failure}); "
+                "wanted room for all of it"
+            )
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.close()
+        else:
+            self._file.close()
+
+
+class RecordedTransport:
+    """A connection whose messages a recorder notes."""
+
+    def __init__(self, recorder: Recorder, transport: Transport, link: int) -> None:
+        self.recorder, self.inner, self.link = recorder, transport, link
+        self._over = False
+
+    async def send(self, message: str | bytes) -> None:
+        recorder = self.recorder
+        # Before it goes: what is lost on the way was said too.
+        recorder.note(Sent(recorder.us, self.link, recorder.redacted(message)))
+        try:
+            await self.inner.send(message)
+        except Closed as closed:
+            self._lost(closed)
+            raise
+
+    async def receive(self) -> str | bytes:
+        recorder = self.recorder
+        try:
+            message = await self.inner.receive()
+        except Closed as closed:
+            self._lost(closed)
+            raise
+        recorder.note(Received(recorder.us, self.link, recorder.redacted(message)))
+        return message
+
+    def _lost(self, closed: Closed) -> None:
+        if not self._over:
+            self._over = True
+            self.recorder.note_lost(self.link, closed)
+
+    def _left(self) -> None:
+        if not self._over:
+            self._over = True
+            self.recorder.note(Left(self.recorder.us, self.link))
+
+    async def close(self) -> None:
+        self._left()
+        await self.inner.close()
+
+    def abort(self) -> None:
+        self._left()
+        self.inner.abort()

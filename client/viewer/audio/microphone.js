@@ -1,0 +1,116 @@
+// The microphone as chunks of 20 ms, untouched by the browser's voice processing.
+
+import { makeContext } from "./audio-context.js";
+
+/** A reason why there is no sound; `code` is a state the read-out has words for. */
+export class MicrophoneError extends Error {
+  /** @param {"insecure" | "refused" | "no-microphone" | "microphone-busy" |
+   *   "unreachable"} code */
+  constructor(code, options) {
+    super(code, options);
+    this.code = code;
+  }
+}
+
+const CODES = {
+  NotAllowedError: "refused",
+  SecurityError: "refused",
+  NotFoundError: "no-microphone",
+  OverconstrainedError: "no-microphone",
+};
+
+async function ask(deviceId) {
+  if (!globalThis.isSecureContext || !navigator.mediaDevices) throw new MicrophoneError("insecure");
+  const audio = {
+    echoCancellation: false,
+    noiseSuppression: false,
+    autoGainControl: false,
+    channelCount: { ideal: 1 },
+    ...(deviceId ? { deviceId: { exact: deviceId } } : {}),
+  };
+  try {
+    return await navigator.mediaDevices.getUserMedia({ audio });
+  } catch (error) {
+    throw new MicrophoneError(CODES[error.name] ?? "microphone-busy", { cause: error });
+  }
+}
+
+/** Firefox gives a stream to a context of its own rate alone, so the one wanted is a wish. */
+function hearing(stream, rate) {
+  const context = makeContext("interactive", rate);
+  try {
+    return { context, source: context.createMediaStreamSource(stream) };
+  } catch (error) {
+    context.close();
+    if (rate === null) throw error;
+    return hearing(stream, null);
+  }
+}
+
+async function prepare({ audioWorklet }) {
+  try {
+    await audioWorklet.addModule(new URL("./capture-worklet.js", import.meta.url));
+  } catch (error) {
+    throw new MicrophoneError("unreachable", { cause: error }); // the module is the server's
+  }
+}
+
+export class Microphone {
+  /**
+   * @param {{deviceId: string, rate?: number | null,
+   *   heard: (samples: Float32Array, length: number) => void, gone: () => void}} options
+   *   `rate`: to count at, the device's own by default; `heard`: each chunk, -1..1, at that rate
+   *   where the browser can, and how many samples of that rate it lasts; `gone`: the device was
+   *   unplugged or taken away
+   * @returns {Promise<Microphone>}
+   */
+  static async open({ deviceId, rate = null, heard, gone }) {
+    const stream = await ask(deviceId);
+    let graph = null;
+    try {
+      graph = hearing(stream, rate);
+      await prepare(graph.context);
+      graph.context.resume();
+      return new Microphone(stream, graph, rate, heard, gone);
+    } catch (error) {
+      stream.getTracks().forEach((track) => track.stop());
+      graph?.context.close();
+      if (error instanceof MicrophoneError) throw error;
+      throw new MicrophoneError("microphone-busy", { cause: error });
+    }
+  }
+
+  constructor(stream, { context, source }, rate, heard, gone) {
+    this.stream = stream;
+    this.context = context;
+    this.source = source;
+    this.rate = rate ?? context.sampleRate;
+    [this.track] = stream.getAudioTracks();
+    this.deviceId = this.track.getSettings().deviceId ?? "";
+    this.track.onended = gone;
+    this.capture = new AudioWorkletNode(context, "capture", { numberOfOutputs: 0 });
+    const lasts = this.rate / context.sampleRate;
+    this.capture.port.onmessage = ({ data }) => heard(data, data.length * lasts);
+    this.source.connect(this.capture);
+  }
+
+  /** Lets go of the device, so that the browser's recording sign goes out. */
+  close() {
+    this.track.onended = null;
+    this.capture.port.onmessage = null;
+    this.source.disconnect();
+    this.stream.getTracks().forEach((track) => track.stop());
+    this.context.close();
+  }
+}
+
+/**
+ * The microphones there are; they have names only once one of them was allowed.
+ * @returns {Promise<{deviceId: string, label: string}[]>}
+ */
+export async function microphones() {
+  const devices = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
+  return devices
+    .filter(({ kind, deviceId }) => kind === "audioinput" && deviceId)
+    .map(({ deviceId, label }, i) => ({ deviceId, label: label || `Microphone ${i + 1}` }));
+}

@@ -1,0 +1,107 @@
+// The controls of the voice: the microphone, which one, and sound files.
+
+import { MicrophoneError, microphones } from "./microphone.js";
+
+const NOT_THERE = ["gone", "no-microphone"]; // what is told of a microphone that is not
+
+export class VoiceControls {
+  /**
+   * @param {{microphone: HTMLElement, words: HTMLElement, device: HTMLSelectElement,
+   *   file: HTMLInputElement, stopFile: HTMLElement}} parts
+   * @param {import("../net/stage.js").Stage} stage
+   * @param {{state: () => string, tell: (state: string) => void,
+   *   dropped?: (file: File) => boolean}} told `dropped`: whether someone else took the file
+   */
+  constructor(parts, stage, told) {
+    Object.assign(this, parts);
+    this.stage = stage;
+    this.told = told;
+    this.#listenToMicrophone();
+    this.#listenToFiles();
+  }
+
+  get talking() {
+    return this.stage.microphone !== null || this.told.state() === "asking";
+  }
+
+  show() {
+    const on = this.talking;
+    this.microphone.setAttribute("aria-pressed", String(on));
+    this.words.textContent = on ? "Stop" : "Start";
+    const state = this.told.state();
+    this.stopFile.hidden =
+      state === "done" || (this.stage.playback === null && state !== "loading");
+    if (NOT_THERE.includes(state)) this.device.value = ""; // and not that one again
+  }
+
+  startAgain() {
+    if (!this.talking) return;
+    this.stage.stopMicrophone();
+    this.#start();
+  }
+
+  async #start() {
+    try {
+      await this.stage.startMicrophone(this.device.value);
+      await this.#list();
+    } catch (error) {
+      if (!(error instanceof MicrophoneError)) throw error;
+      this.stage.stopMicrophone();
+      this.told.tell(error.code);
+    }
+    this.show();
+  }
+
+  async #list() {
+    const picker = this.device;
+    const chosen = this.stage.microphone?.deviceId ?? picker.value;
+    const found = await microphones();
+    if (found.length === 0) return;
+    const named = found.map(({ deviceId, label }) => new Option(label, deviceId));
+    picker.replaceChildren(new Option("The usual one", ""), ...named);
+    picker.value = found.some(({ deviceId }) => deviceId === chosen) ? chosen : "";
+    picker.disabled = false;
+  }
+
+  #listenToMicrophone() {
+    this.microphone.addEventListener("click", () => {
+      if (this.talking) this.stage.stopMicrophone();
+      else this.#start();
+      this.show();
+    });
+    this.device.addEventListener("change", () => this.startAgain());
+    navigator.mediaDevices?.addEventListener("devicechange", () => {
+      if (this.stage.microphone) this.#list();
+    });
+  }
+
+  #listenToFiles() {
+    this.file.addEventListener("change", () => {
+      const [file] = this.file.files;
+      if (file) this.stage.play(file);
+      this.file.value = ""; // so that the same file can be chosen again
+    });
+    this.stopFile.addEventListener("click", () => this.stage.stopFile());
+    // What counts as a touch of the page: a mouse that goes down, a finger that goes up, a key.
+    for (const touch of ["pointerdown", "pointerup", "keydown"]) {
+      addEventListener(touch, () => {
+        if (this.told.state() === "blocked") this.stage.playback?.context.resume();
+      });
+    }
+
+    let dragged = 0;
+    const dragging = (by) => (event) => {
+      event.preventDefault();
+      dragged = by === 0 ? 0 : Math.max(0, dragged + by);
+      document.body.classList.toggle("dropping", dragged > 0);
+    };
+    addEventListener("dragenter", dragging(1));
+    addEventListener("dragleave", dragging(-1));
+    addEventListener("dragover", (event) => event.preventDefault());
+    addEventListener("drop", (event) => {
+      dragging(0)(event);
+      const [file] = event.dataTransfer.files;
+      if (file && !this.told.dropped?.(file)) this.stage.play(file);
+    });
+  }
+}

@@ -1,0 +1,114 @@
+// What the page says about itself, in plain words.
+
+import { WORDS, delayWords, lossWords } from "./words.js";
+
+const ROUND_MS = 5;
+const NUMBERS_EVERY_S = 0.25; // more often nobody reads
+const NOTICE_S = 10;
+
+export class Readout {
+  /**
+   * @param {{status: HTMLElement, latency: HTMLElement, dropped: HTMLElement,
+   *   meter: HTMLElement, delay: HTMLElement, loss: HTMLElement}} parts `meter` covers what
+   *   of the meter is not reached; `delay` and `loss` hold the words, `latency` and `dropped` the
+   *   numbers, each pair in one row
+   */
+  constructor(parts) {
+    Object.assign(this, parts);
+    this.level = 0;
+    this.text = "";
+    this.countedAt = -Infinity;
+    this.heldUntil = 0; // by a notice
+  }
+
+  /** @param {string} state @param {Record<string, string | number>} details */
+  tell(state, details = {}) {
+    this.usual = [state, details];
+    if (WORDS[state]?.[0] === "bad") this.heldUntil = 0;
+    if (performance.now() >= this.heldUntil) this.#say(state, details);
+  }
+
+  /**
+   * Says something else for a while, whatever goes on; bad news is not held back.
+   * @param {string | null} state null: what goes on is told again
+   */
+  notice(state, details = {}) {
+    const seconds = WORDS[state]?.[0] === "bad" ? 3 * NOTICE_S : NOTICE_S;
+    clearTimeout(this.timer);
+    const tellUsual = () => {
+      this.heldUntil = 0;
+      if (this.usual) this.tell(...this.usual);
+    };
+    if (state === null) return tellUsual();
+    this.heldUntil = performance.now() + 1000 * seconds;
+    this.#say(state, details);
+    this.timer = setTimeout(tellUsual, 1000 * seconds);
+  }
+
+  #say(state, details) {
+    const [mood, words] = WORDS[state] ?? WORDS.failed;
+    const quoted = (name) => String(details[name] ?? state).replace(/\.$/, "");
+    const text = words.replace(/\{(\w+)\}/g, (_, name) => quoted(name));
+    if (text !== this.text) this.status.textContent = text; // textContent: it may quote the server
+    this.text = text;
+    this.status.dataset.mood = mood;
+  }
+
+  /**
+   * @param {ReturnType<import("./drawing.js").newStats>} stats
+   * @param {import("../net/stage.js").Stage} stage @param {number} now seconds
+   */
+  numbers(stats, stage, now) {
+    if (now - this.countedAt < NUMBERS_EVERY_S) return;
+    this.countedAt = now;
+    const { latencyMs, delayMs, received, dropped } = stats;
+    const ms = latencyMs === null ? null : Math.round(latencyMs / ROUND_MS) * ROUND_MS;
+    this.#line(this.delay, delayWords(ms === null ? null : ms / 1000, stage.playback !== null));
+    this.#put(this.latency, ms === null ? "" : `${ms} ms`);
+    const unheard = (stage.live?.skipped ?? 0) / (stage.live?.rate ?? 1);
+    this.#line(this.loss, lossWords(dropped, stage.dropReason, unheard));
+    this.#put(this.dropped, received === 0 ? "" : `${received} came`);
+    const aim = delayMs === null ? "" : ` The page aims at ${Math.round(delayMs)} ms.`;
+    const took = ms === null ? "" : ` Now ${ms} ms.`;
+    this.#title(this.delay, `From a sound to the picture of it.${took}${aim}`);
+    this.#title(this.loss, `${received} pictures came, ${dropped} were skipped by the server.`);
+  }
+
+  #line(element, [mood, words]) {
+    this.#put(element, words);
+    if (element.dataset.mood !== mood) element.dataset.mood = mood;
+  }
+
+  #put(element, text) {
+    if (element.textContent !== text) element.textContent = text;
+  }
+
+  #title(element, text) {
+    const row = element.closest("div");
+    if (row.title !== text) row.title = text;
+  }
+
+  /** @param {number} level of the newest sound, 0..1 @param {number} elapsed seconds */
+  sound(level, elapsed) {
+    const before = this.level;
+    this.level = Math.max(level, this.level - 1.6 * elapsed);
+    if (this.level === before) return;
+    this.meter.style.transform = `scaleX(${(1 - this.level).toFixed(3)})`;
+  }
+}
+
+/**
+ * @param {Float32Array} samples @param {number} first @param {number} last exclusive
+ * @returns {number} root mean square
+ */
+export function rms(samples, first = 0, last = samples.length) {
+  let sum = 0;
+  for (let i = first; i < last; i++) sum += samples[i] * samples[i];
+  return Math.sqrt(sum / Math.max(1, last - first));
+}
+
+/** @param {number} loudness rms @returns {number} 0 (-54 dB and less) to 1 (-6 dB and more) */
+export function levelOf(loudness) {
+  const decibels = 20 * Math.log10(Math.max(loudness, 1e-5));
+  return Math.max(0, Math.min(1, (decibels + 54) / 48));
+}

@@ -1,0 +1,34 @@
+// The settings that a session begins with: how long it listens, how lively the face is, by which
+// way the sound goes. A running session begins anew with them.
+
+/**
+ * @param {{timing: HTMLSelectElement, life: HTMLInputElement, media: HTMLSelectElement}} parts
+ * @param {import("../net/stage.js").Stage} stage
+ * @param {ReturnType<import("./share.js").settingsFrom>} settings to begin with
+ * @param {() => void} startAgain with another connection
+ */
+export function showSettings({ timing, life, media }, stage, settings, startAgain) {
+  const { hop, lookahead } = settings;
+  const chosen = `${hop}-${lookahead}`;
+  if (![...timing.options].some(({ value }) => value === chosen)) {
+    const seconds = ((hop + lookahead) / 30).toFixed(1);
+    timing.append(new Option(`${seconds} s: hop ${hop}, look-ahead ${lookahead}`, chosen));
+  }
+  timing.value = chosen;
+  life.value = String(Math.round(100 * settings.life));
+  media.value = stage.media = settings.media;
+
+  timing.addEventListener("change", () => {
+    const [newHop, newLookahead] = timing.value.split("-").map(Number);
+    stage.window = { hop: newHop, lookahead: newLookahead };
+    stage.renew();
+  });
+  life.addEventListener("change", () => {
+    stage.life = life.valueAsNumber / 100;
+    stage.renew();
+  });
+  media.addEventListener("change", () => {
+    stage.media = media.value;
+    startAgain();
+  });
+}

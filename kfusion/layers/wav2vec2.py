@@ -1,0 +1,92 @@
+"""wav2vec 2.0 (Baevski et al. 2020) through transformers: the paper's script encoder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from kfusion.config import SAMPLE_RATE, WINDOW
+from kfusion.errors import CheckpointError, MissingExtra
+from kfusion.layers.encoder import receptive_field
+from kfusion.layers.torchaudio_python import torchaudio
+
+if TYPE_CHECKING:
+    from transformers import Wav2Vec2Model
+
+
+def load_transformers() -> Any:
+    """The package. Raises :class:`~kfusion.errors.MissingExtra` where it is not installed."""
+    with contextlib.suppress(ImportError):
+        torchaudio()  # transformers imports it where it is installed, whole or not
+    try:
+        import transformers
+    except ImportError:
+        raise MissingExtra(
+            "transformers is not installed; pip install 'kfusion[training]' for wav2vec2"
+        ) from None
+    return transformers
+
+
+def pretrained(source: str | Path) -> tuple[str, dict[str, Tensor]]:
+    """(architecture as JSON, weights) of a wav2vec2 by hub name or local folder.
+
+    Raises :class:`~kfusion.errors.CheckpointError` when it cannot be had.
+    """
+    try:
+        model = load_transformers().Wav2Vec2Model.from_pretrained(str(source))
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise CheckpointError(
+            f"wav2vec2 {str(source)!r}: cannot be loaded ({reason}); wanted a hub name such as "
+            "facebook/wav2vec2-base, or a folder that save_pretrained wrote"
+        ) from None
+    return json.dumps(model.config.to_diff_dict(), sort_keys=True), model.state_dict()
+
+
+class Wav2Vec2(nn.Module):
+    """Audio (B, 16000) -> features (B, S, width); S = 49 and width = 768 for the base model.
+
+    ``times`` (S,): seconds at the centres of the steps. A window is brought to zero mean and
+    unit variance first, as the model's own feature extractor does. Frozen, it stays in
+    evaluation mode and keeps no gradients. Fine-tuned, it neither masks its features nor skips
+    layers, as transformers would: both draw from generators that no seed of a run reaches, and a
+    skipped layer has no gradient, which several processes wait for.
+    """
+
+    def __init__(self, architecture: str, frozen: bool) -> None:
+        super().__init__()
+        if not architecture:
+            raise CheckpointError(
+                "model config: wav2vec2 is empty; wanted its architecture "
+                "(KFusion.with_wav2vec2 reads it with the weights)"
+            )
+        transformers = load_transformers()
+        try:
+            config = transformers.Wav2Vec2Config(**json.loads(architecture))
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"model config: wav2vec2 is no architecture ({error})") from None
+        config.apply_spec_augment, config.layerdrop = False, 0.0
+        self.model: Wav2Vec2Model = transformers.Wav2Vec2Model(config)
+        self.frozen = frozen
+        self.width = int(config.hidden_size)
+        field, stride = receptive_field(config.conv_kernel, config.conv_stride)
+        steps = (WINDOW - field) // stride + 1
+        self.times = (torch.arange(steps) * stride + field / 2) / SAMPLE_RATE
+        self.model.requires_grad_(not frozen)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Wav2Vec2:
+        super().train(mode)
+        self.model.train(mode and not self.frozen)
+        return self
+
+    def forward(self, audio: Tensor) -> Tensor:
+        variance, mean = torch.var_mean(audio, dim=1, keepdim=True, correction=0)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            out = self.model((audio - mean) / torch.sqrt(variance + 1e-7))
+        return out.last_hidden_state

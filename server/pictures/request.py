@@ -1,0 +1,53 @@
+"""A face that a client wants found in a picture, and what comes of it."""
+
+from __future__ import annotations
+
+import binascii
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kfusion import wire
+from kfusion.errors import BadMessage, WireError
+from kfusion.faces.pictures import MOST_BYTES, check_bytes
+from kfusion.landmarks import Identity
+
+
+@dataclass(frozen=True)
+class FoundFace:
+    """``note``: what was changed to bring the face to rest, or nothing; ``seen``: its points as
+    they lie in the picture, where they were changed.
+    """
+
+    identity: Identity
+    note: str = ""
+    seen: Sequence[wire.Pair] | None = None
+
+
+Answer = FoundFace | WireError
+
+
+@dataclass(frozen=True)
+class Search:
+    """A picture, JPEG or PNG as far as is known, and the id that its face is to have."""
+
+    name: str
+    picture: bytes
+
+    @classmethod
+    def asked(cls, name: str, image: str) -> Search:
+        """Raises :class:`~kfusion.errors.TooBig`, and ``BadMessage`` for what is no base64."""
+        try:
+            picture = binascii.a2b_base64(image, strict_mode=True)
+        except ValueError as error:
+            raise BadMessage(
+                f"identity.image: not base64 ({error}); wanted a JPEG or PNG file of at most "
+                f"{MOST_BYTES // 1000} KB in base64"
+            ) from None
+        check_bytes(picture)
+        return cls(name, picture)
+
+
+def set_by(name: str, n: int, face: FoundFace) -> wire.IdentitySet:
+    """The answer to a client whose frames have this face from ``n`` on."""
+    seen = wire.UNSET if face.seen is None else list(face.seen)
+    return wire.IdentitySet(name, n, face.identity.pairs, face.note or wire.UNSET, seen)

@@ -1,0 +1,338 @@
+"""``python -m client``: arguments, plain errors, whole files, and a real server."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from numpy.typing import NDArray
+
+from client import connect
+from client.__main__ import arguments, main
+from client.cli.file_stream import faces_at
+from client.errors import OutputError
+from client.face_files import read_identity
+from client.sinks.jsonl import JsonlSink
+from client.stream.state import Frame
+from kfusion.errors import BadIdentity
+from kfusion.landmarks import NEUTRAL, lip_gap
+from kfusion.runtime import Animator, SyntheticEngine
+from tests.client.memory_server import MemoryServer
+from tests.client.stream.test_reconnect import Cables
+from tests.conftest import RunningServer, folder_of, voice
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def client(*options: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A real process, warnings as errors."""
+    kept = {k: v for k, v in os.environ.items() if k != "KFUSION_TOKEN"}
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "client", *map(str, options)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=ROOT,
+        env=kept | environment,
+        check=False,
+    )
+
+
+@pytest.fixture
+def speech(tmp_path: Path) -> Path:
+    path = tmp_path / "speech.wav"
+    soundfile.write(path, voice(2.05, 22_050), 22_050, subtype="FLOAT")
+    return path
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def face(n: int, points: NDArray[Any] = NEUTRAL) -> Frame:
+    return Frame(n, n / 30, points.astype(np.float32))
+
+
+# Arguments
+
+
+def test_what_is_given_is_what_is_meant() -> None:
+    a = arguments(
+        ["file", "a.wav", "--url", "wss://h", "--out", "o.jsonl", "--emotion", "happy=0.7",
+         "sad=0.1", "--hop", "5", "--lookahead", "0", "--token", "t"]
+    )  # fmt: skip
+    assert (a.audio, a.url, a.out, a.video) == ([Path("a.wav")], "wss://h", "o.jsonl", None)
+    assert (a.emotion, a.hop, a.lookahead, a.token) == ({"happy": 0.7, "sad": 0.1}, 5, 0, "t")
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (["file", "a.wav"], "nothing to write; give --out"),
+        (["file", "a.wav", "--video", "a.avi"], "ends in .mp4"),
+        (["file", "a.wav", "--out", "o", "--emotion", "happy"], "wanted NAME=WEIGHT"),
+        (["file", "a.wav", "--out", "o", "--emotion", "happy=much"], "wanted NAME=WEIGHT"),
+        (["file", "a.wav", "--out", "o", "--url", "http://host"], "wanted one like ws://"),
+        (["file", "a.wav", "--out", "o", "--hop", "x"], "--hop"),
+        (["sing"], "invalid choice"),
+        ([], "required"),
+    ],
+)
+def test_an_argument_that_cannot_be_is_refused_and_why(
+    given: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        arguments(given)
+    assert ended.value.code == 2
+    assert says in capsys.readouterr().err
+
+
+def one_line(capsys: pytest.CaptureFixture[str]) -> str:
+    """What stands on the standard error: one plain line."""
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("kfusion-client: ")
+    return line
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--emotion", "hapy=1"], "emotion 'hapy' is unknown"),
+        (["--emotion", "happy=0.9", "sad=0.9"], "sum"),
+        (["--hop", "4"], "wanted 1, 2, 3, 5, 6, 10, 15 or 30"),
+        (["--hop", "30", "--lookahead", "3"], "at most 30"),
+    ],
+)
+def test_an_option_that_no_server_takes_ends_with_a_plain_line_and_no_file(
+    speech: Path, options: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = speech.parent / "frames.jsonl"
+    assert main(["file", str(speech), "--out", str(out), *options]) == 2
+    assert says in one_line(capsys)
+    assert list(speech.parent.iterdir()) == [speech]
+
+
+def test_a_sound_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["file", "no.wav", "--out", "-"]) == 2
+    assert "no.wav: no such file" in one_line(capsys)
+
+
+def test_a_file_without_sound_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "words.wav").write_text("not a sound")
+    assert main(["file", str(tmp_path / "words.wav"), "--out", "-"]) == 2
+    assert "words.wav" in one_line(capsys)
+
+
+def test_where_nobody_listens_the_exit_code_is_not_the_users_fault(
+    speech: Path, unused_tcp_port: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"ws://127.0.0.1:{unused_tcp_port}"
+    assert main(["file", str(speech), "--url", url, "--out", str(speech.parent / "o.jsonl")]) == 1
+    assert "is it running" in one_line(capsys)
+    assert list(speech.parent.iterdir()) == [speech]
+
+
+def test_an_output_in_no_folder_is_named(speech: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["file", str(speech), "--out", str(speech.parent / "no" / "o.jsonl")]) == 2
+    assert "o.jsonl: no file can be written there" in one_line(capsys)
+
+
+# Identities
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_face_is_read_as_pairs_or_as_an_object_of_them(tmp_path: Path, wrapped: bool) -> None:
+    pairs = (2 * NEUTRAL).tolist()
+    path = tmp_path / "face.json"
+    path.write_text(json.dumps({"points": pairs, "name": "me"} if wrapped else pairs))
+    np.testing.assert_array_equal(read_identity(path), 2 * NEUTRAL)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "wanted JSON"),
+        ("[]", "68"),
+        ("[[1, 2, 3]]", "wanted JSON"),
+        (json.dumps([[5.0, 5.0]] * 68), "inter-ocular"),
+    ],
+)
+def test_what_is_no_face_is_refused_with_its_files_name(
+    tmp_path: Path, text: str, says: str
+) -> None:
+    (tmp_path / "face.json").write_text(text)
+    with pytest.raises(BadIdentity, match=rf"face\.json: .*{says}"):
+        read_identity(tmp_path / "face.json")
+
+
+def test_a_missing_face_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    missing = tmp_path / "none.json"
+    assert main(["file", "a.wav", "--out", "-", "--identity", str(missing)]) == 2
+    assert "none.json: cannot be read" in one_line(capsys)
+
+
+# Files
+
+
+def test_a_file_of_frames_appears_only_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "frames.jsonl"
+    path.write_text("of an earlier run")
+    sink = JsonlSink(path)
+    sink.send(face(0))
+    sink.send(face(1))
+    assert path.read_text() == "of an earlier run"
+    sink.close()
+    assert [row["n"] for row in rows(path)] == [0, 1]
+    np.testing.assert_array_equal(np.float32(rows(path)[1]["points"]), NEUTRAL.astype(np.float32))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_is_given_up_leaves_the_earlier_one(tmp_path: Path) -> None:
+    path = tmp_path / "frames.jsonl"
+    path.write_text("of an earlier run")
+    sink = JsonlSink(path)
+    sink.send(face(0))
+    sink.discard()
+    assert path.read_text() == "of an earlier run"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="no file can be written there"):
+        JsonlSink(tmp_path)
+
+
+def test_a_dropped_frame_shows_the_face_before_it() -> None:
+    shown = faces_at([face(1, NEUTRAL + 1), face(2, NEUTRAL + 2), face(4, NEUTRAL + 4)], 6)
+    np.testing.assert_allclose(shown[:, 0, 0] - NEUTRAL[0, 0], [1, 1, 2, 2, 4, 4], atol=1e-4)
+    assert faces_at([], 3).shape == (0, 68, 2)
+
+
+# A real server
+
+
+def test_a_sound_becomes_frames_and_a_video(synthetic_server: RunningServer, speech: Path) -> None:
+    av = pytest.importorskip("av", reason="PyAV is not installed")
+    out, preview = speech.parent / "frames.jsonl", speech.parent / "preview.mp4"
+    done = client(
+        "file", speech, "--url", f"ws://127.0.0.1:{synthetic_server.port}", "--out", out,
+        "--video", preview, "--emotion", "happy=0.7", "surprised=0.1",
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    frames = rows(out)
+    assert [(row["n"], row["t"]) for row in frames] == [(n, n / 30) for n in range(62)]
+    wanted = Animator(SyntheticEngine()).animate(
+        voice(2.05, 22_050), 22_050, emotion={"happy": 0.7, "surprised": 0.1}
+    )
+    np.testing.assert_allclose([row["points"] for row in frames], wanted, atol=1e-4)
+    with av.open(str(preview)) as file:
+        assert sum(1 for _ in file.decode(video=0)) == 62
+    assert sorted(p.name for p in speech.parent.iterdir()) == [
+        "frames.jsonl", "preview.mp4", "speech.wav"
+    ]  # fmt: skip
+
+
+def test_frames_can_be_printed_for_another_program(
+    synthetic_server: RunningServer, speech: Path
+) -> None:
+    done = client("file", speech, "--url", synthetic_server.url, "--out", "-")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len([json.loads(line) for line in done.stdout.splitlines()]) == 62
+
+
+def test_frames_are_in_the_coordinates_of_the_face_in_the_file(
+    synthetic_server: RunningServer, tmp_path: Path
+) -> None:
+    (tmp_path / "face.json").write_text(json.dumps((4 * NEUTRAL - 90).tolist()))
+    soundfile.write(tmp_path / "quiet.wav", np.zeros(1600, np.int16), 16_000)
+    out = tmp_path / "frames.jsonl"
+    done = client(
+        "file", tmp_path / "quiet.wav", "--url", synthetic_server.url, "--out", out,
+        "--identity", tmp_path / "face.json",
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    for row in rows(out):
+        np.testing.assert_allclose(row["points"], 4 * NEUTRAL - 90, atol=1e-3)
+
+
+def test_real_speech_opens_the_mouth(synthetic_server: RunningServer, tmp_path: Path) -> None:
+    sound = sorted(folder_of("grid_others").glob("*.flac"))[0]
+    out = tmp_path / "frames.jsonl"
+    done = client("file", sound, "--url", synthetic_server.url, "--out", out)
+    assert (done.returncode, done.stderr) == (0, "")
+    info = soundfile.info(sound)
+    faces = np.array([row["points"] for row in rows(out)])
+    assert len(faces) == -(-info.frames * 30 // info.samplerate)
+    assert lip_gap(faces).max() > lip_gap(faces).min() + 3
+
+
+def test_a_long_file_goes_faster_than_it_sounds_and_whole(
+    synthetic_server: RunningServer, tmp_path: Path
+) -> None:
+    soundfile.write(tmp_path / "long.flac", voice(90.0), 16_000)
+    out = tmp_path / "frames.jsonl"
+    done = client("file", tmp_path / "long.flac", "--url", synthetic_server.url, "--out", out)
+    assert (done.returncode, done.stderr) == (0, "")
+    with out.open() as lines:
+        assert sum(1 for _ in lines) == 2700
+
+
+def test_the_client_imports_without_torch_and_without_its_extra() -> None:
+    code = """
+import sys
+for name in ("torch", "websockets", "sounddevice", "av", "PIL", "tqdm", "pythonosc"):
+    sys.modules[name] = None
+import client, client.__main__, client.memory, client.file, client.live, client.microphone
+import client.video.mp4, client.sinks.bridge
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=ROOT,
+        timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_client_imports_nothing_of_the_server_or_the_training() -> None:
+    code = """
+import sys, client.__main__, client.file, client.live, client.memory, client.video
+print([m for m in sys.modules if m.split(".")[0] in ("server", "training", "torch")])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60,
+        check=False,
+    )  # fmt: skip
+    assert done.stdout == "[]\n"
+
+
+def test_an_interrupted_run_leaves_no_file(
+    speech: Path, monkeypatch: pytest.MonkeyPatch, synthetic_server: RunningServer
+) -> None:
+    async def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("client.cli.file_stream.animate", interrupted)
+    out = speech.parent / "frames.jsonl"
+    options = ["--url", synthetic_server.url, "--out", str(out)]
+    assert main(["file", str(speech), *options]) == 130
+    assert list(speech.parent.iterdir()) == [speech]
+
+
+def test_a_stream_that_is_lost_for_good_leaves_no_file(
+    speech: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cables = Cables(MemoryServer(resume_s=0.05), [(3, 9), *[(0, 0)] * 99])
+    monkeypatch.setattr("client.cli.options.connect", partial(connect, transport=cables))
+    assert main(["file", str(speech), "--out", str(speech.parent / "frames.jsonl")]) == 1
+    told = capsys.readouterr().err.splitlines()
+    assert told[0].startswith("kfusion-client: connection lost, trying again in ")
+    assert told[1].startswith("kfusion-client: the connection closed after ")
+    assert "no other one went on within 0.05 s" in told[1]
+    assert (len(told), list(speech.parent.iterdir())) == (2, [speech])

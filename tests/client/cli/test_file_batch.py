@@ -1,0 +1,340 @@
+"""Several sound files at once: where each goes, what a bad one does, and drawing beside it all."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+
+from client import connect
+from client.__main__ import main
+from client.cli.output_paths import jobs_of
+from client.cli.progress import Progress, frames_told
+from client.video.studio import CHUNK, MANY, DrawnFace, Studio
+from kfusion.emotion_timeline import Score
+from kfusion.errors import BadOptions
+from kfusion.landmarks import NEUTRAL, lip_gap
+from kfusion.runtime import Animator, SyntheticEngine
+from tests.client.memory_server import MemoryServer
+from tests.client.stream.test_reconnect import Cables
+from tests.client.video.test_photo_face import photo
+from tests.client.video.test_video import decode, mouth
+from tests.conftest import RunningServer, voice
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def client(*options: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "client", "file", *map(str, options)],
+        capture_output=True, text=True, timeout=120, cwd=ROOT, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def sounds(tmp_path: Path) -> list[Path]:
+    """Three of different lengths, kinds and rates."""
+    folder = tmp_path / "sounds"
+    folder.mkdir()
+    paths = [folder / name for name in ("a.wav", "b.flac", "c.ogg")]
+    for k, path in enumerate(paths):
+        rate = (16_000, 22_050, 48_000)[k]
+        soundfile.write(path, voice(0.6 + 0.4 * k, rate, seed=k), rate)
+    return paths
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.is_file())
+
+
+# Where each goes
+
+
+def test_a_name_in_braces_is_each_sounds_own() -> None:
+    jobs = jobs_of(
+        [Path("x/a.wav"), Path("b.c.flac")], "o/{name}.jsonl", Path("{name}/{name}.mp4"), None
+    )
+    assert [(job.out, job.video, job.record) for job in jobs] == [
+        ("o/a.jsonl", Path("a/a.mp4"), None), ("o/b.c.jsonl", Path("b.c/b.c.mp4"), None)
+    ]  # fmt: skip
+
+
+def test_of_one_sound_nothing_needs_a_name() -> None:
+    (job,) = jobs_of([Path("a.wav")], "-", Path("v.mp4"), Path("r.kfr"))
+    assert (job.out, job.video, job.record) == ("-", Path("v.mp4"), Path("r.kfr"))
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (
+            ("frames.jsonl", None, None),
+            r"--out frames\.jsonl: one place for 2 sounds; wanted {name}",
+        ),
+        (("o/x.jsonl", None, None), r"e\.g\. --out 'o/{name}\.jsonl'"),
+        (("-", None, None), r"e\.g\. --out '{name}\.jsonl'"),
+        ((None, Path("v.mp4"), None), r"--video v\.mp4: one place"),
+        (("{name}.jsonl", None, Path("r.kfr")), r"--record r\.kfr: one place"),
+        (("{name}.flac", None, None), r"b\.flac: is what is read"),
+    ],
+)
+def test_two_sounds_for_one_file_are_refused_and_what_would_be_right_is_said(
+    given: tuple[str | None, Path | None, Path | None], says: str
+) -> None:
+    with pytest.raises(BadOptions, match=says):
+        jobs_of([Path("a.wav"), Path("b.flac")], *given)
+
+
+@pytest.mark.parametrize(
+    ("to", "says"),
+    [
+        (
+            ["jsonl:o/x.jsonl"],
+            r"--to jsonl:o/x\.jsonl: one place for 2 sounds; wanted {name} in it, "
+            r"e\.g\. --to 'jsonl:o/{name}\.jsonl'",
+        ),
+        (["osf://127.0.0.1", "jsonl:-"], r"--to jsonl:-: one place for 2 sounds"),
+        (["jsonl:{name}.flac"], r"b\.flac: is what is read"),
+        (["jsonl:./a.out", "jsonl:{name}.out"], "one place"),
+        (["jsonl:o/../{name}.out", "jsonl:{name}.out"], r"a\.out: would be written by two options"),
+    ],
+)
+def test_files_among_the_urls_are_each_sounds_own_too(to: list[str], says: str) -> None:
+    sounds = [Path("a.wav"), Path("b.flac")]
+    with pytest.raises(BadOptions, match=says):
+        jobs_of(sounds, None, None, None, to)
+    with pytest.raises(BadOptions, match=r"a\.x: would be written by two options"):
+        jobs_of(sounds, "{name}.x", None, None, ["jsonl:{name}.x"])
+    one, two = jobs_of(sounds, None, None, None, ["vmc://127.0.0.1", "jsonl:o/{name}.x"])
+    assert one.to == ("vmc://127.0.0.1", "jsonl:o/a.x")
+    assert two.to == ("vmc://127.0.0.1", "jsonl:o/b.x")
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (["file", "a.wav", "--out", "x.jsonl", "--to", "jsonl:./x.jsonl"], "x.jsonl: would be"),
+        (["file", "a.wav", "--out", "-", "--to", "jsonl:-"], "-: would be written by two"),
+        (["say", "a.wav", "--to", "jsonl:x", "--to", "jsonl:x"], "x: would be written by two"),
+        (["mic", "--out", "x", "--record", "x"], "x: would be written by two"),
+        (["say", "a.wav", "--out", "a.wav"], "a.wav: is what is read"),
+        (["replay", "a.kfr", "--out", "a.kfr"], "a.kfr: is what is read"),
+    ],
+)
+def test_one_file_is_not_written_twice_and_not_over_what_is_read(
+    given: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(given)
+    assert says in capsys.readouterr().err
+
+
+def test_sounds_of_the_same_name_are_told_apart_or_refused() -> None:
+    with pytest.raises(BadOptions, match=r"x/a\.wav and y/a\.flac would both be written to a\.js"):
+        jobs_of([Path("x/a.wav"), Path("y/a.flac")], "{name}.jsonl", None, None)
+
+
+def test_a_wrong_place_is_said_before_anything_is_done(
+    sounds: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["file", *map(str, sounds), "--out", "frames.jsonl"])
+    assert ended.value.code == 2
+    assert "wanted {name} in it" in capsys.readouterr().err
+
+
+# A real server
+
+
+def test_each_sound_becomes_its_own_frames_and_video(
+    synthetic_server: RunningServer, sounds: list[Path], tmp_path: Path
+) -> None:
+    done = client(
+        *sounds, "--url", synthetic_server.url, "--out", tmp_path / "{name}.jsonl", "--video",
+        tmp_path / "{name}.mp4", "--emotion", "0.2-0.5:happy", "--to", f"jsonl:{tmp_path}/{{name}}",
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    wanted = [sound.stem + ending for sound in sounds for ending in ("", ".jsonl", ".mp4")]
+    assert names(tmp_path) == wanted
+    for sound in sounds:
+        faces = Animator(SyntheticEngine()).animate(sound, emotion=Score.parse("0.2-0.5:happy"))
+        frames = rows(tmp_path / f"{sound.stem}.jsonl")
+        assert rows(tmp_path / sound.stem) == frames
+        np.testing.assert_allclose([row["points"] for row in frames], faces, atol=1e-4)
+        pictures, heard, rate = decode(tmp_path / f"{sound.stem}.mp4")
+        assert len(pictures) == len(faces)
+        assert len(heard) / rate == pytest.approx(soundfile.info(sound).duration, abs=0.1)
+
+
+def test_one_bad_sound_does_not_stop_the_others_and_is_named_at_the_end(
+    synthetic_server: RunningServer, sounds: list[Path], tmp_path: Path
+) -> None:
+    sounds[1].write_text("no sound")
+    missing = tmp_path / "none.wav"
+    done = client(
+        sounds[0], sounds[1], missing, sounds[2], "--url", synthetic_server.url, "--out",
+        tmp_path / "{name}.jsonl", "--video", tmp_path / "{name}.mp4",
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    first, second, last = done.stderr.splitlines()
+    assert first.startswith(f"kfusion-client: {sounds[1]}: ")
+    assert second == f"kfusion-client: {missing}: no such file"
+    assert last == f"kfusion-client: 2 of 4 sounds failed: {sounds[1]}, {missing}"
+    assert names(tmp_path) == ["a.jsonl", "a.mp4", "c.jsonl", "c.mp4"]
+
+
+def test_a_video_that_cannot_be_written_leaves_no_frames_of_its_sound_either(
+    synthetic_server: RunningServer, sounds: list[Path], tmp_path: Path
+) -> None:
+    (tmp_path / "b.mp4").mkdir()
+    done = client(
+        *sounds, "--url", synthetic_server.url, "--out", tmp_path / "{name}.jsonl", "--video",
+        tmp_path / "{name}.mp4",
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "b.mp4: no file can be written there" in done.stderr
+    assert names(tmp_path) == ["a.jsonl", "a.mp4", "c.jsonl", "c.mp4"]
+
+
+def test_where_nobody_listens_it_is_said_once(
+    sounds: list[Path], tmp_path: Path, unused_tcp_port: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"ws://127.0.0.1:{unused_tcp_port}"
+    out = str(tmp_path / "{name}.jsonl")
+    assert main(["file", *map(str, sounds), "--url", url, "--out", out]) == 1
+    first, last = capsys.readouterr().err.splitlines()
+    assert "is it running" in first
+    listed = ", ".join(map(str, sounds))
+    assert last == f"kfusion-client: 3 of 3 sounds failed or were not tried: {listed}"
+    assert names(tmp_path) == []
+
+
+def test_a_stream_that_is_lost_for_good_costs_one_file(
+    sounds: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    opened: list[int] = []
+
+    def open_stream(*options: Any, **named: Any) -> Any:
+        opened.append(1)
+        cuts = [(3, 9), *[(0, 0)] * 99] if len(opened) == 2 else []
+        cables = Cables(MemoryServer(resume_s=0.05), cuts)
+        return connect(*options, **named, transport=cables)
+
+    monkeypatch.setattr("client.cli.options.connect", partial(open_stream))
+    out = str(tmp_path / "{name}.jsonl")
+    assert main(["file", *map(str, sounds), "--out", out]) == 1
+    told = capsys.readouterr().err.splitlines()
+    assert told[-1] == f"kfusion-client: 1 of 3 sounds failed: {sounds[1]}"
+    assert names(tmp_path) == ["a.jsonl", "c.jsonl"]
+
+
+def test_a_photo_speaks_in_its_own_pixels(synthetic_server: RunningServer, tmp_path: Path) -> None:
+    pixels, points = photo()
+    Image.fromarray(pixels).save(tmp_path / "me.png")
+    (tmp_path / "me.json").write_text(json.dumps({"points": points.tolist()}))
+    soundfile.write(tmp_path / "a.wav", voice(1.0), 16_000)
+    done = client(
+        tmp_path / "a.wav", "--url", synthetic_server.url, "--out", tmp_path / "a.jsonl",
+        "--video", tmp_path / "a.mp4", "--photo", tmp_path / "me.png", "--identity",
+        tmp_path / "me.json",
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    faces = np.array([row["points"] for row in rows(tmp_path / "a.jsonl")])
+    np.testing.assert_allclose(faces[:, 36], np.tile(points[36], (30, 1)), atol=1e-3)
+    pictures = [p.to_ndarray(format="rgb24").astype(int) for p in decode(tmp_path / "a.mp4")[0]]
+    assert pictures[0].shape == pixels.shape
+    gap = lip_gap(faces)
+    shut, wide = pictures[int(gap.argmin())], pictures[int(gap.argmax())]
+    x, y = np.round(points[66]).astype(int)
+    dark = [int((p[y : y + 12, x - 8 : x + 8].sum(axis=-1) < 240).sum()) for p in (shut, wide)]
+    assert dark[0] < dark[1] and dark[1] > 30
+    assert np.abs(shut - pixels)[: int(points[27, 1])].mean() < 6  # the photo, but for H.264
+
+
+# Drawing
+
+
+def test_processes_draw_the_same_in_the_same_order() -> None:
+    faces = np.stack([mouth(k % 15) for k in range(MANY + CHUNK // 2)])
+    drawer = DrawnFace(None, 64)
+    with_processes = Studio(drawer, 2)
+    try:
+        drawn = list(with_processes.draw(faces))
+    finally:
+        with_processes.close()
+    np.testing.assert_array_equal(drawn, list(Studio(drawer).draw(faces)))
+
+
+def test_few_faces_start_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a process was wanted")
+
+    monkeypatch.setattr("client.video.studio.ProcessPoolExecutor", refuse)
+    studio = Studio(DrawnFace(None, 32), 2)
+    assert len(list(studio.draw(np.repeat(NEUTRAL[None], MANY - 1, 0)))) == MANY - 1
+    with pytest.raises(AssertionError, match="was wanted"):
+        next(studio.draw(NEUTRAL[None]))  # now there are many in all
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to one process group")
+def test_ctrl_c_while_videos_are_drawn_leaves_nothing_behind(
+    synthetic_server: RunningServer, tmp_path: Path
+) -> None:
+    for name in ("a", "b"):
+        soundfile.write(tmp_path / f"{name}.wav", voice(40.0), 16_000)
+    running = subprocess.Popen(
+        [sys.executable, "-m", "client", "file", str(tmp_path / "a.wav"), str(tmp_path / "b.wav"),
+         "--url", synthetic_server.url, "--video", str(tmp_path / "{name}.mp4"), "--out",
+         str(tmp_path / "{name}.jsonl")],
+        stderr=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True,
+    )  # fmt: skip
+    assert running.stderr is not None
+    part = tmp_path / ".a.mp4.part"
+    until = time.monotonic() + 60
+    while not (part.exists() and part.stat().st_size) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert part.exists()
+    os.killpg(running.pid, signal.SIGINT)
+    assert running.wait(30) == 130
+    assert running.stderr.read() == ""
+    running.stderr.close()
+    assert names(tmp_path) == ["a.wav", "b.wav"]
+
+
+# Progress
+
+
+def test_lengths_are_known_before_reading(sounds: list[Path]) -> None:
+    assert [frames_told(path) for path in sounds] == [18, 30, 42]
+    sounds[0].write_text("no sound")
+    assert frames_told(sounds[0]) == frames_told(sounds[0].with_name("none.wav")) == 0
+
+
+def test_the_bar_counts_what_is_streamed_and_drawn_of_all(sounds: list[Path]) -> None:
+    jobs = jobs_of(sounds, "{name}.jsonl", Path("{name}.mp4"), None)
+    progress = Progress(jobs)
+    assert progress.bar.total == 2 * (18 + 30 + 42)
+    assert progress.bar.disable  # short, and no terminal
+    progress.begin(jobs[0], 20)  # it was longer than it said
+    assert progress.bar.total == 2 * (20 + 30 + 42)
+    for _ in range(5):
+        progress.step(jobs[0])
+    progress.give_up(jobs[0])
+    assert progress.bar.total == 5 + 2 * (30 + 42)
+    progress.close()

@@ -1,0 +1,83 @@
+"""``python -m client.bench``: its table, and one row measured."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from client.loadtest.bench import HEAD, ROWS, Plan, load_test, main, table
+
+PLAN = Plan(60.0, 15.0, 3, (Path("a.flac"),), Path("build/bench"))
+
+
+def told(streams: int, p95: float, *, dropped: int = 0, server: float | None = 0.5) -> Any:
+    """A run as the load test tells it."""
+    spread = {"p50": p95 - 30, "p95": p95, "p99": p95 + 5}
+    return {
+        "load": {"streams": streams},
+        "total_ms": spread,
+        "beyond_ms": spread,
+        "late_ms": {"p95": 1.0},
+        "frames": {"dropped": {"overload": dropped}, "missing": 0},
+        "loader_cpu": 0.1,
+        "server_cpu": server,
+    }
+
+
+def row(text: str) -> list[str]:
+    return [cell.strip() for cell in text.splitlines()[2].strip("|").split("|")]
+
+
+def test_the_median_of_the_runs_is_told_and_every_lost_frame() -> None:
+    runs = [told(20, p95) for p95 in (240, 220, 230)] + [told(20, 900, dropped=4)]
+    cells = row(table(PLAN, {"twenty-spread": runs}))
+    assert cells[:2] == ["20 streams, starts spread, median of 4", "20"]
+    assert cells[2] == "205 / 235 / 240" and cells[4:7] == ["4", "1.0", "10 / 50"]
+    assert cells[7] == (
+        "`python -m server --max-sessions 4096`, "
+        "`python -m client loadtest --streams 20 --seconds 60 --clip a.flac`"
+    )
+    assert len(cells) == len(HEAD)
+
+
+def test_a_search_is_told_by_its_largest_trial_that_held() -> None:
+    trials = [told(8, 210), told(16, 400), told(12, 250, server=None)]
+    found = {"streams": 12, "bound_ms": 260.0, "trials": trials}
+    cells = row(table(PLAN, {"most-spread": [found]}))
+    assert cells[1:3] == ["**12** within 260 ms", "220 / 250 / 255"] and cells[6] == "10 / -"
+    none = {"streams": 0, "bound_ms": 260.0, "trials": [told(1, 900)]}
+    cells = row(table(PLAN, {"most-spread": [none]}))
+    assert cells[1] == "**0** within 260 ms" and len(cells) == len(HEAD)
+
+
+def test_searches_take_short_trials_and_runs_long_ones() -> None:
+    for name, wanted in ROWS.items():
+        options = load_test(PLAN, wanted)
+        assert options[options.index("--seconds") + 1] == ("15" if wanted.searches else "60"), name
+
+
+def test_a_row_is_measured_and_kept(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "bench"
+    assert main(["--rows", "one-48k", "--seconds", "3", "--out", str(out)]) == 0
+    said = capfd.readouterr().out
+    assert said.rstrip().endswith((out / "serving.md").read_text().rstrip())
+    assert "a made one, speech-like" in said
+    assert "`python -m client loadtest --rate 48000 --seconds 3`" in said
+    kept = json.loads((out / "one-48k-1.json").read_text())
+    assert kept["load"]["rate"] == 48_000 and kept["frames"]["got"] == 90
+
+
+def test_a_row_that_is_not_known_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--rows", "all"]) == 2
+    assert "row 'all' is unknown; wanted one of one-16k" in capsys.readouterr().err
+
+
+def test_a_clip_that_is_not_there_ends_the_bench(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--rows", "synthetic-200", "--out", str(tmp_path), "--clip", "no.wav"]
+    assert main(options) == 2
+    assert "no.wav: no such file" in capfd.readouterr().err

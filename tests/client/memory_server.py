@@ -1,0 +1,76 @@
+"""A server within the process: its real session, with the synthetic engine, as a function of a
+message for :class:`client.stream.memory.MemoryTransport`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from client.stream.memory import Answer
+from client.stream.transports import Closed
+from kfusion import wire
+from kfusion.errors import UnknownSession, WireError
+from kfusion.runtime import SyntheticEngine
+from server.session.session import Job, Session, State
+
+ENGINE = SyntheticEngine()
+MODEL = wire.Model(ENGINE.name, ENGINE.sha256)
+
+
+class MemoryServer:
+    """Answers each message with all that the session then has to send. There is one session; with
+    ``resume_s`` above 0 it goes on when a new connection resumes it with its token.
+
+    ``clock`` gives the time in seconds; windows run when a message comes and they are due. Without
+    a clock, time advances to when the next window is due, so that live audio is due at once.
+    """
+
+    def __init__(self, resume_s: float = 0.0, clock: Callable[[], float] | None = None) -> None:
+        self.limits, self.clock = wire.Limits(resume_s=resume_s), clock
+        self.time = 0.0
+        self.session = Session(MODEL, self.limits, self.now())
+
+    def now(self) -> float:
+        return self.time if self.clock is None else self.clock()
+
+    def __call__(self, message: str | bytes) -> Iterator[Answer]:
+        session = self._receive(message)
+        while True:
+            while (answer := session.next_message(self.now())) is not None:
+                yield answer
+            job = self._window(session)
+            if job is None:
+                break
+            identity, emotion = job.look.identity.canonical, job.emotion
+            said = ENGINE.step(job.window.audio[None], identity[None], emotion[None])
+            session.complete(job, said[0], self.now())
+        if session.closing is not None:
+            yield Closed(session.closing.code, session.closing.reason)
+
+    def _receive(self, message: str | bytes) -> Session:
+        """Gives the message to the session that is to answer it, and that session."""
+        if isinstance(message, str) and '"resume"' in message:
+            asking = Session(MODEL, self.limits, self.now())  # of a new connection
+            asking.receive(message, self.now())
+            if asking.wanted is not None:
+                return self._resumed(asking, asking.wanted)
+        self.session.receive(message, self.now())
+        return self.session
+
+    def _resumed(self, asking: Session, wanted: wire.ResumeFrom) -> Session:
+        try:
+            if wanted.token == self.session.token:
+                self.session.lost(self.now())
+            if wanted.token != self.session.token or self.session.state is State.CLOSED:
+                raise UnknownSession("resume.token is of no session that is kept")
+            self.session.resumed(wanted, self.now())
+        except WireError as error:
+            asking.fail(error, self.now())
+            return asking
+        return self.session
+
+    def _window(self, session: Session) -> Job | None:
+        """The next window, if its time has come."""
+        if session.live and session.has_work:
+            self.time = max(self.time, session.wake_at())
+        return session.take_window(self.now())

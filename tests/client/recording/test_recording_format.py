@@ -1,0 +1,153 @@
+"""The file of a recording: what is written is read, and what is torn or foreign is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from client.errors import RecordingError
+from client.recording.format import (
+    MAGIC,
+    Entry,
+    Failed,
+    Header,
+    Left,
+    Lost,
+    Opened,
+    Received,
+    Recording,
+    Sent,
+    packed,
+)
+
+HEADER = Header(date="2031-05-06T07:08:09.123+00:00", url="ws://h:1/v1/stream", kfusion="9.9")
+US = st.integers(0, 2**53)
+LINK = st.integers(0, 1000)
+MESSAGE = st.one_of(st.text(max_size=200), st.binary(max_size=200))
+ENTRIES = st.lists(
+    st.one_of(
+        st.builds(Opened, US, LINK),
+        st.builds(Failed, US, LINK, st.text(max_size=50)),
+        st.builds(Sent, US, LINK, MESSAGE),
+        st.builds(Received, US, LINK, MESSAGE),
+        st.builds(Lost, US, LINK, st.integers(1000, 4999), st.text(max_size=50)),
+        st.builds(Left, US, LINK),
+    ),
+    max_size=8,
+)
+
+
+def written(entries: list[Entry]) -> bytes:
+    return MAGIC + b"".join(packed(record) for record in (HEADER, *entries))
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("recordings") / "one.kfr"
+
+
+def read(path: Path, data: bytes) -> tuple[list[Entry], Recording]:
+    path.write_bytes(data)
+    recording = Recording(path)
+    return list(recording.entries()), recording
+
+
+def test_the_bytes_of_a_record_are_those_of_the_documentation() -> None:
+    assert MAGIC == b"KFR1"
+    data = b"\x94\xa4sent\x05\x00\xc4\x02\x01\x02"  # ["sent", 5, 0, bytes 1, 2]
+    assert packed(Sent(5, 0, b"\x01\x02")) == b"\x0c\x00\x00\x00" + b"\xe6\x66\x17\xde" + data
+
+
+@given(ENTRIES)
+def test_what_is_written_is_read(path: Path, entries: list[Entry]) -> None:
+    came, recording = read(path, written(entries))
+    assert came == entries
+    assert [type(e) for e in came] == [type(e) for e in entries]
+    assert (recording.header, recording.torn) == (HEADER, "")
+
+
+@given(ENTRIES, st.data())
+def test_a_recording_that_was_cut_off_gives_what_was_whole_and_says_so(
+    path: Path, entries: list[Entry], data: st.DataObject
+) -> None:
+    least = len(written([]))
+    whole = written(entries)
+    end = data.draw(st.integers(least, len(whole)))
+    came, recording = read(path, whole[:end])
+    assert came == entries[: len(came)]
+    assert len(written(list(came))) <= end
+    if end < len(whole):
+        assert end < len(written(entries[: len(came) + 1]))
+    torn = end != len(written(list(came)))
+    assert ("cut off at byte" in recording.torn) == torn
+
+
+@given(ENTRIES.filter(bool), st.integers(1, 4096))
+def test_zeros_at_the_end_as_a_crash_leaves_them_are_a_cut(
+    path: Path, entries: list[Entry], zeros: int
+) -> None:
+    came, recording = read(path, written(entries) + bytes(zeros))
+    assert came == entries
+    assert f"cut off at byte {len(written(entries))}" in recording.torn
+
+
+@given(ENTRIES.filter(bool), st.data())
+def test_a_changed_byte_is_never_taken_for_what_was_written(
+    path: Path, entries: list[Entry], data: st.DataObject
+) -> None:
+    whole = bytearray(written(entries))
+    at = data.draw(st.integers(len(written([])), len(whole) - 1))
+    whole[at] ^= data.draw(st.integers(1, 255))
+    path.write_bytes(bytes(whole))
+    recording = Recording(path)
+    came: list[Entry] = []
+    try:
+        came.extend(recording.entries())
+    except RecordingError as error:
+        assert f"{path}: the record at byte" in str(error)
+    else:
+        assert recording.torn
+    assert came == entries[: len(came)] and len(came) < len(entries)
+
+
+def test_a_record_damaged_in_the_midst_is_named_with_its_place(path: Path) -> None:
+    data = bytearray(written([Opened(1, 0), Sent(2, 0, "hello"), Left(3, 0)]))
+    at = len(written([Opened(1, 0)]))
+    data[at + 15] ^= 1
+    with pytest.raises(RecordingError, match=rf"one\.kfr: the record at byte {at} is damaged"):
+        read(path, bytes(data))
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"", r"begins with b''; wanted b'KFR1'"),
+        (b"RIFF....WAVE", r"begins with b'RIFF'; wanted b'KFR1'"),
+        (MAGIC, r"no header .*; wanted a recording"),
+        (MAGIC + b"\x05\x00", r"no header \(.*cut off at byte 4"),
+        (MAGIC + packed(Left(0, 0)), r"no header \("),
+        (MAGIC + packed(Header(date="", kfusion="7.0", format=2)), r"of format 2; wanted 1.*7\.0"),
+    ],
+)  # fmt: skip
+def test_what_is_no_recording_is_told_with_what_was_wanted(
+    path: Path, data: bytes, says: str
+) -> None:
+    path.write_bytes(data)
+    with pytest.raises(RecordingError, match=rf"one\.kfr.*{says}"):
+        Recording(path)
+
+
+@pytest.mark.parametrize("other", [HEADER, Sent(1, 0, cast(str, 5))])
+def test_a_record_of_another_kind_is_told_with_its_number(path: Path, other: Header | Sent) -> None:
+    data = written([Opened(1, 0)]) + packed(other)
+    with pytest.raises(RecordingError, match=r"record 2: .*; wanted one of format 1"):
+        read(path, data)
+
+
+def test_a_recording_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecordingError, match=r"none\.kfr: cannot be read \(No such file"):
+        Recording(tmp_path / "none.kfr")

@@ -1,0 +1,274 @@
+"""Recordings played again: the same events to the bit, also through lost connections."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from client import Frame, Reconnecting, Resumed, connect
+from client.__main__ import main
+from client.errors import RecordingError
+from client.recording.format import MAGIC, Header, Opened, Recording, packed
+from client.recording.replay import AT_ONCE as NO_WAIT
+from client.recording.replay import events, play
+from client.stream.memory import MemoryTransport
+from client.stream.transports import Closed
+from kfusion import wire
+from kfusion.errors import ConnectionLost, UnknownSession
+from kfusion.landmarks import NEUTRAL
+from tests.client.memory_server import MemoryServer
+from tests.client.stream.test_reconnect import ACTIONS, AT_ONCE, CUTS, Cables, Refuses, Script, run
+from tests.client.stream.test_sdk import Hand, all_of
+from tests.conftest import RunningServer, voice
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("recordings") / "one.kfr"
+
+
+def comparable(told: list[Any]) -> list[Any]:
+    """What the server told, frames as their very bytes."""
+    return [
+        (e.n, e.t, e.points.tobytes()) if isinstance(e, Frame) else e
+        for e in told
+        if not isinstance(e, (Reconnecting, Resumed))
+    ]
+
+
+def replayed(path: Path) -> list[Any]:
+    return [event for _, event in events(Recording(path))]
+
+
+# The same again
+
+
+@given(
+    st.lists(ACTIONS, max_size=14), st.integers(2, 12), CUTS, st.integers(1, 6),
+    st.sampled_from(["json", "binary"]), st.sampled_from(["file", "live"]),
+)  # fmt: skip
+def test_what_a_recording_tells_is_what_was_told_whatever_was_cut(
+    path: Path, script: Script, first: int, cuts: list[tuple[int, int]], capacity: int,
+    encoding: str, mode: str,
+) -> None:  # fmt: skip
+    cables = Cables(MemoryServer(resume_s=30), [(first, first), *cuts], capacity)
+    options: dict[str, Any] = {"mode": mode, "encoding": encoding, "fill_silence": False}
+    told = asyncio.run(run(script, cables, record=path, **options))
+    assert comparable(replayed(path)) == comparable(told)
+
+
+@pytest.mark.asyncio
+async def test_sound_that_counted_as_silence_after_a_loss_changes_no_event(tmp_path: Path) -> None:
+    clock, cables = Hand(), Cables(MemoryServer(resume_s=30), [])
+    path = tmp_path / "a.kfr"
+    async with connect(
+        "memory", transport=cables, reconnect=AT_ONCE, record=path, clock=clock, fill_silence=False
+    ) as face:
+        reading = asyncio.create_task(all_of(face))
+        for k in range(20):
+            if k == 10:
+                cables.cut()
+            await face.send(np.full(1600, 0.5))
+            await clock.turn(0.1)
+        await face.end()
+        told = await reading
+    (resumed,) = [e for e in told if isinstance(e, Resumed)]
+    assert resumed.silence > 0
+    assert comparable(replayed(path)) == comparable(told)
+
+
+# Its time
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("speed", "takes"), [(1.0, 3.0), (2.0, 1.5), (0.0, 0.0), (NO_WAIT, 0.0)])
+async def test_events_come_when_they_came_or_as_much_faster(
+    tmp_path: Path, speed: float, takes: float
+) -> None:
+    clock, transport = Hand(), MemoryTransport(MemoryServer())
+    path = tmp_path / "a.kfr"
+    recorded: list[tuple[float, int]] = []
+    again: list[tuple[float, int]] = []
+
+    async def watch(source: Any, seen: list[tuple[float, int]]) -> None:
+        async for event in source:
+            if isinstance(event, Frame):
+                seen.append((clock.now() - 100.0, event.n))  # noqa: PERF401 - when, too
+
+    async with connect(
+        "memory", transport=transport, clock=clock, record=path, fill_silence=False
+    ) as face:
+        reading = asyncio.create_task(watch(face.events(), recorded))
+        for _ in range(30):
+            await clock.turn(0.1)
+            await face.send(np.full(1600, 0.5))
+        await face.end()
+        await reading
+    clock = Hand()
+    watching = asyncio.create_task(watch(play(Recording(path), speed, clock), again))
+    await clock.turn(takes + 0.1)
+    await watching
+    pace = takes / 3.0
+    assert [n for _, n in again] == [n for _, n in recorded] == list(range(90))
+    for (at, _), (was, _) in zip(again, recorded, strict=True):
+        assert at == pytest.approx(was * pace, abs=0.021)
+
+
+# Ends
+
+
+@pytest.mark.parametrize("torn", [False, True])
+def test_a_stream_that_was_lost_for_good_ends_as_it_did(tmp_path: Path, torn: bool) -> None:
+    path = tmp_path / "a.kfr"
+    transport = MemoryTransport(MemoryServer())
+    told: list[Any] = []
+
+    async def lose() -> None:
+        async with connect("memory", transport=transport, mode="file", record=path) as face:
+            await face.send(voice(1.0))
+            transport.feed(Closed(1006, "pulled"))
+            async for event in face.events():
+                told.append(event)  # noqa: PERF401 - it ends with an error
+
+    with pytest.raises(ConnectionLost) as lost:
+        asyncio.run(lose())
+    recording = Recording(path)
+    if torn:  # within what came last: the loss
+        path.write_bytes(path.read_bytes()[:-1])
+    again = events(recording)
+    assert comparable([next(again)[1] for _ in told]) == comparable(told)
+    if torn:
+        assert list(again) == [] and "cut off" in recording.torn
+    else:
+        with pytest.raises(ConnectionLost) as second:
+            next(again)
+        assert str(second.value) == str(lost.value)
+
+
+@pytest.mark.asyncio
+async def test_a_refusal_of_the_server_is_raised_again(tmp_path: Path) -> None:
+    path = tmp_path / "a.kfr"
+    cables = Cables(Refuses(UnknownSession("forgotten"), 4400), [])
+    with pytest.raises(UnknownSession):
+        async with connect("memory", transport=cables, reconnect=AT_ONCE, record=path) as face:
+            await face.send(voice(0.5))
+            cables.cut()
+            await all_of(face)
+    with pytest.raises(UnknownSession, match="forgotten"):
+        list(events(Recording(path)))
+
+
+def test_a_recording_without_a_stream_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.kfr").write_bytes(MAGIC + packed(Header("")) + packed(Opened(0, 0)))
+    with pytest.raises(RecordingError, match=r"a\.kfr: no stream was started in it"):
+        list(events(Recording(tmp_path / "a.kfr")))
+
+
+# A real server
+
+
+@pytest.fixture
+def real(synthetic_server: RunningServer, tmp_path: Path) -> Callable[[], Any]:
+    """A stream with everything in it, recorded through a real server."""
+
+    async def perform_all() -> tuple[Path, list[Any]]:
+        path = tmp_path / "real.kfr"
+        async with (
+            asyncio.timeout(30),
+            connect(
+                synthetic_server.url, mode="file", identity=2 * NEUTRAL, record=path,
+                reconnect=AT_ONCE,
+            ) as face,
+        ):  # fmt: skip
+            told: list[Any] = []
+            heard = asyncio.Event()
+
+            async def read() -> None:
+                async for event in face.events():
+                    told.append(event)
+                    if isinstance(event, Frame) and event.n == 40:
+                        heard.set()
+
+            reading = asyncio.create_task(read())
+            await face.send(voice(0.9))
+            face.link.transport.abort()
+            await face.send(voice(0.7, seed=1))
+            await face.mark("a")
+            await face.set_emotion({"happy": 0.7})
+            await face.set_identity("me", 3 * NEUTRAL + 50)
+            await face.send(voice(0.8, seed=2))
+            await face.silence(3_000)
+            await heard.wait()
+            await face.reset()
+            await face.send(voice(0.6, seed=3))
+            await face.mark("b")
+            await face.end()
+            await reading
+        assert any(isinstance(e, Resumed) for e in told)
+        return path, told
+
+    return perform_all
+
+
+@pytest.mark.asyncio
+async def test_a_stream_of_a_real_server_is_told_again_to_the_bit(real: Callable[[], Any]) -> None:
+    path, told = await real()
+    assert comparable(replayed(path)) == comparable(told)
+    kinds = {type(e) for e in told}
+    assert kinds >= {Frame, wire.MarkReached, wire.EmotionSet, wire.IdentitySet, wire.ResetDone}
+    ready = next(m for m in map(str, Recording(path).entries()) if "latency_ms" in m)
+    assert '"resume":"redacted"' in ready
+
+
+# The command
+
+
+def test_the_command_records_and_replays_with_the_same_lines(
+    synthetic_server: RunningServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    soundfile.write(tmp_path / "speech.wav", voice(1.5), 16_000)
+    live, again = (str(tmp_path / f"{k}.jsonl") for k in range(2))
+    record, url = str(tmp_path / "a.kfr"), synthetic_server.url
+    file = ["file", str(tmp_path / "speech.wav"), "--url", url, "--out", live]
+    assert main([*file, "--record", record]) == 0
+    assert main(["replay", record, "--speed", "0", "--out", again]) == 0
+    assert Path(again).read_bytes() == Path(live).read_bytes()
+    assert capsys.readouterr().err.count("kfusion-client: 45 frames of ") == 1
+
+
+def test_the_command_says_what_is_no_recording(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.wav").write_bytes(b"RIFF")
+    assert main(["replay", str(tmp_path / "a.wav")]) == 2
+    assert "kfusion-client: " in (told := capsys.readouterr().err)
+    assert "a.wav begins with b'RIFF'; wanted b'KFR1'" in told
+
+
+# The documentation
+
+
+def test_the_documented_lines_give_the_frames(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = Path(__file__).resolve().parents[3] / "docs" / "recording.md"
+    (block,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(block, str(page), "exec"), names)
+    path = tmp_path / "a.kfr"
+    cables = Cables(MemoryServer(resume_s=30), [(4, 4)])
+    asyncio.run(run([("sound", 16_000)], cables, record=path, mode="file"))
+    assert [frame.n for _, frame in names["frames_of"](path)] == list(range(30))
+    assert "cut off" not in capsys.readouterr().out
+    path.write_bytes(path.read_bytes()[:-1])
+    assert len(names["frames_of"](path)) == 30
+    assert "cut off" in capsys.readouterr().out

@@ -1,0 +1,218 @@
+"""The drawn face and the preview video, decoded again."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from client.errors import OutputError
+from client.video import mp4 as video
+from client.video.curves import spline, tapered
+from client.video.mp4 import draw_face, write_video
+from kfusion.emotion import displacement, vector
+from kfusion.landmarks import NEUTRAL
+from kfusion.runtime import SyntheticEngine
+from tests.conftest import voice
+
+av = pytest.importorskip("av", reason="PyAV is not installed")
+pytest.importorskip("PIL", reason="Pillow is not installed")
+
+Pixels = NDArray[np.int16]
+
+
+def mouth(opening: float) -> NDArray[np.float64]:
+    """The neutral face, the inner lips that many pixels apart, (68, 2)."""
+    face = NEUTRAL.copy()
+    face[[65, 66, 67, 55, 56, 57, 58, 59], 1] += opening
+    return face
+
+
+def pixels(face: NDArray[Any], size: int = 256) -> Pixels:
+    return np.asarray(draw_face(face, size)).astype(np.int16)
+
+
+def place(face: NDArray[Any], i: int, size: int = 256) -> tuple[int, int]:
+    """Row and column of landmark i in the picture."""
+    from client.video.drawn_face import VIEW
+
+    x, y = (face[i] - VIEW[:2]) * size / VIEW[2]
+    return round(float(y)), round(float(x))
+
+
+def decode(path: Path) -> tuple[list[Any], NDArray[np.float32], int]:
+    """Video frames, mono sound (n,) and its rate."""
+    with av.open(str(path)) as file:
+        pictures = list(file.decode(video=0))
+    with av.open(str(path)) as file:
+        sound = [f.to_ndarray()[0] for f in file.decode(audio=0)]
+        rate = file.streams.audio[0].rate
+    return pictures, np.concatenate(sound), rate
+
+
+# The face
+
+
+def test_the_picture_is_square_and_of_the_size_asked_for() -> None:
+    picture = draw_face(NEUTRAL, 300)
+    assert (picture.size, picture.mode) == ((300, 300), "RGB")
+
+
+def test_the_dark_of_the_mouth_grows_with_the_opening() -> None:
+    def dark(face: NDArray[Any]) -> int:
+        row, column = place(face, 62)
+        region = pixels(face)[row - 4 : row + 24, column - 16 : column + 16]
+        return int((region.sum(axis=-1) < 200).sum())
+
+    amounts = [dark(mouth(opening)) for opening in (0, 8, 16)]
+    assert amounts[0] < 4
+    assert amounts[0] < amounts[1] < amounts[2]
+
+
+def test_skin_lips_hair_and_background_lie_where_they_belong() -> None:
+    picture = pixels(NEUTRAL)
+    chin = NEUTRAL.copy()
+    chin[8] -= (0, 12)
+    red, green, blue = picture[place(chin, 8)]
+    assert red > green > blue
+    lip = NEUTRAL.copy()
+    lip[57] -= (0, 4)
+    assert picture[place(lip, 57)][0] - picture[place(lip, 57)][1] > red - green
+    assert picture[20, 128].sum() < 300
+    assert picture[5, 5].min() > 200
+
+
+@pytest.mark.parametrize("name", ["happy", "angry", "surprised"])
+def test_an_emotion_can_be_seen(name: str) -> None:
+    felt = NEUTRAL + displacement(vector({name: 1.0}))
+    assert (np.abs(pixels(felt) - pixels(NEUTRAL)).max(axis=-1) > 30).sum() > 100
+
+
+def test_a_symmetric_face_has_symmetric_eyes() -> None:
+    picture = pixels(NEUTRAL, 512)
+    row, left = place(NEUTRAL, 36, 512)
+    right = place(NEUTRAL, 45, 512)[1]
+    band = picture[row - 12 : row + 12, left : right + 1]
+    difference = np.abs(band - band[:, ::-1]).max(axis=-1)
+    assert (difference > 60).mean() < 0.1
+
+
+def test_a_strange_face_is_drawn_all_the_same() -> None:
+    rng = np.random.default_rng(0)
+    for scale in (0.0, 30.0, 500.0):
+        assert pixels(NEUTRAL + rng.normal(scale=scale, size=(68, 2)), 64).shape == (64, 64, 3)
+
+
+def test_points_of_another_shape_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"wanted \(68, 2\)"):
+        draw_face(np.zeros((136,)))
+
+
+def test_a_spline_goes_through_its_points() -> None:
+    points = np.array([(0, 0), (2, 1), (3, 5), (1, 6)], float)
+    for curve in (spline(points), spline(points, closed=True)):
+        gaps = np.linalg.norm(curve[:, None] - points, axis=-1).min(axis=0)
+        np.testing.assert_allclose(gaps, 0, atol=1e-12)
+
+
+def test_a_stroke_is_as_thick_as_it_says() -> None:
+    line = np.array([(0, 0), (10, 0), (20, 0), (30, 0)], float)
+    stroke = tapered(line, [2.0, 2.0, 2.0, 2.0])
+    assert np.ptp(stroke[:, 1]) == pytest.approx(2.0)
+
+
+# The video
+
+
+@pytest.mark.parametrize("rate", [16_000, 44_100, 37_000])
+def test_every_frame_and_all_the_sound_are_there(tmp_path: Path, rate: int) -> None:
+    sound = voice(1.05, rate)
+    count = -(-30 * len(sound) // rate)
+    faces = np.repeat(NEUTRAL[None], count, axis=0)
+    write_video(tmp_path / "a.mp4", faces, sound, rate, size=64)
+    pictures, heard, heard_rate = decode(tmp_path / "a.mp4")
+    assert len(pictures) == count == 32
+    assert [float(p.time) for p in pictures] == pytest.approx([n / 30 for n in range(32)], abs=1e-3)
+    with av.open(str(tmp_path / "a.mp4")) as file:
+        assert file.streams.video[0].average_rate == 30
+    assert heard_rate == (rate if rate in video.AAC_RATES else 48_000)
+    assert len(heard) / heard_rate == pytest.approx(1.05, abs=2 * 1024 / heard_rate)
+
+
+def test_sound_and_picture_are_in_step(tmp_path: Path) -> None:
+    rate, onset = 16_000, 20
+    sound = np.zeros(rate, np.float32)
+    sound[onset * rate // 30 :] = 0.5 * np.sin(np.arange(rate - onset * rate // 30) * 0.4)
+    faces = np.stack([mouth(14 if n >= onset else 0) for n in range(30)])
+    write_video(tmp_path / "a.mp4", faces, sound, rate, size=128)
+    with av.open(str(tmp_path / "a.mp4")) as file:
+        begins = next(float(f.time) for f in file.decode(audio=0))
+    pictures, heard, heard_rate = decode(tmp_path / "a.mp4")
+    seen = [p.to_ndarray(format="rgb24").astype(np.int16) for p in pictures]
+    change = [float(np.abs(b - a).mean()) for a, b in pairwise(seen)]
+    assert int(np.argmax(change)) + 1 == onset
+    loud = begins + int(np.flatnonzero(np.abs(heard) > 0.2)[0]) / heard_rate
+    assert loud == pytest.approx(onset / 30, abs=0.02)
+
+
+def test_an_open_mouth_looks_open_in_the_video(tmp_path: Path) -> None:
+    faces = np.stack([mouth(0)] * 10 + [mouth(14)] * 10)
+    write_video(tmp_path / "a.mp4", faces, voice(20 / 30), 16_000, size=256)
+    pictures = [
+        p.to_ndarray(format="rgb24").astype(np.int16) for p in decode(tmp_path / "a.mp4")[0]
+    ]
+    row, column = place(NEUTRAL, 62)
+    mouths = [pictures[n][row - 2 : row + 12, column - 12 : column + 12] for n in (5, 15)]
+    shut, wide = (int((m.sum(axis=-1) > 630).sum()) for m in mouths)  # teeth
+    assert shut == 0
+    assert wide > 40
+
+
+def test_a_face_in_its_own_coordinates_is_drawn_as_the_canonical_one(tmp_path: Path) -> None:
+    own = 3 * NEUTRAL + (500, -200)
+    for name, faces, identity in (("a", NEUTRAL, None), ("b", own, own)):
+        write_video(
+            tmp_path / f"{name}.mp4", faces[None], voice(1 / 30), 16_000, identity=identity, size=64
+        )
+    a, b = (decode(tmp_path / f"{n}.mp4")[0][0].to_ndarray(format="rgb24") for n in "ab")
+    np.testing.assert_allclose(a.astype(int), b.astype(int), atol=3)
+
+
+def test_without_h264_the_video_is_made_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = av.Codec
+
+    def without(name: str, mode: str = "r") -> Any:
+        return real("no such codec" if name == "libx264" else name, mode)
+
+    monkeypatch.setattr(av, "Codec", without)
+    assert video.video_codec()[0] == "mpeg4"
+    write_video(tmp_path / "a.mp4", np.repeat(NEUTRAL[None], 6, 0), voice(0.2), 16_000, size=64)
+    assert len(decode(tmp_path / "a.mp4")[0]) == 6
+
+
+def test_a_video_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    faces = np.repeat(NEUTRAL[None], 3, axis=0)
+    with pytest.raises(KeyboardInterrupt):
+        write_video(tmp_path / "a.mp4", faces, voice(0.1), 16_000, size=64, on_frame=stop)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_where_nothing_can_be_written_is_named(tmp_path: Path) -> None:
+    faces = np.repeat(NEUTRAL[None], 3, axis=0)
+    with pytest.raises(OutputError, match=r"no/such/a\.mp4"):
+        write_video(tmp_path / "no/such/a.mp4", faces, voice(0.1), 16_000)
+
+
+def test_the_synthetic_mouth_moves_on_the_screen() -> None:
+    engine = SyntheticEngine()
+    loud = engine.step(np.full((1, 16_000), 0.3, np.float32), NEUTRAL[None], vector({})[None])
+    assert (np.abs(pixels(NEUTRAL + loud[0, 15]) - pixels(NEUTRAL)).max(axis=-1) > 60).sum() > 50

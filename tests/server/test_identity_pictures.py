@@ -1,0 +1,226 @@
+"""A face from a client's picture, through real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kfusion import wire
+from kfusion.faces.portrait import MOUTH_WAS_SHUT
+from kfusion.landmarks import lip_gap
+from tests.conftest import eventually, voice
+from tests.drawn_photo import BLUE, RED, bytes_of, photo, points_in
+from tests.kfusion.bad_pictures import BAD
+from tests.system.test_resume import Client, offline, serving
+from tests.system.test_server import pcm
+
+SIZE = 200
+
+
+def face(shade: int = 0) -> bytes:
+    picture = photo(SIZE)
+    picture.putpixel((0, 199), (shade, shade, 7))
+    return bytes_of(picture)
+
+
+def plain(colour: tuple[int, int, int]) -> bytes:
+    return bytes_of(Image.new("RGB", (90, 90), colour))
+
+
+def image(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+async def show(client: Client, data: bytes, name: str = "me") -> None:
+    await client.say(type="identity", id=name, image=image(data))
+
+
+async def told(client: Client) -> Any:
+    """The next answer to an identity."""
+    while not isinstance(said := await client.next(), (wire.IdentitySet, wire.Error)):
+        assert said is not None
+    return said
+
+
+def finding(finder: str = "dots", **config: Any) -> AbstractAsyncContextManager[Any]:
+    return serving(face_finder=f"tests.drawn_photo:{finder}", **config)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("media", ["socket", "webrtc"])
+async def test_a_picture_becomes_the_face_that_is_shown(media: str) -> None:
+    async with finding() as (_, opened):
+        client = await opened(media=media)
+        await show(client, face())
+        said = await told(client)
+        assert isinstance(said, wire.IdentitySet), said
+        assert (said.id, said.n, said.note) == ("me", 0, wire.UNSET)
+        assert np.abs(np.array(said.points) - points_in(SIZE)).max() < 1
+        if media == "socket":
+            await client.ws.send(pcm(voice(1.0)))
+            await client.frames_until(3)
+            assert np.abs(client.points[0] - points_in(SIZE)).max() < 12
+        await client.abort()
+
+
+@pytest.mark.asyncio
+async def test_an_open_mouth_is_shut_and_told_with_what_was_seen() -> None:
+    async with finding("yawning") as (_, opened):
+        client = await opened()
+        await show(client, face())
+        said = await told(client)
+        assert isinstance(said, wire.IdentitySet) and said.note == MOUTH_WAS_SHUT
+        assert said.seen is not wire.UNSET
+        assert lip_gap(np.array(said.seen)) > 10 > 0.1 > abs(lip_gap(np.array(said.points)))
+        await client.abort()
+
+
+@pytest.mark.asyncio
+async def test_bad_pictures_are_told_plainly_and_nobody_else_notices() -> None:
+    sound = voice(8.0)
+    bad: dict[str, tuple[bytes, str, str]] = {
+        **BAD,
+        "one that ends the process": (plain(RED), "no_face", "ended over it"),
+    }
+    async with finding("moody") as (app, opened):
+        other, client = await opened(mode="file"), await opened()
+
+        async def others() -> None:
+            await other.ws.send(pcm(sound))
+            await other.say(type="end")
+            await other.rest()
+
+        streaming = asyncio.create_task(others())
+        for name, (data, code, words) in bad.items():
+            await show(client, data)
+            said = await told(client)
+            assert isinstance(said, wire.Error), name
+            assert (said.code, said.fatal) == (code, False) and words in said.message, said
+        await streaming
+        np.testing.assert_allclose(other.points, offline(sound), atol=1e-4)
+        assert not [m for m in other.out if isinstance(m, (wire.Error, wire.Dropped))]
+        await show(client, face())
+        assert isinstance(await told(client), wire.IdentitySet)
+        assert app.figures().count(b"kfusion_pictures_total{outcome=") >= 4
+        await client.abort()
+
+
+@pytest.mark.asyncio
+async def test_live_frames_go_on_while_a_picture_never_ends() -> None:
+    sound = voice(3.0)
+    async with finding("moody") as (app, opened):
+        client = await opened()
+        await show(client, face())
+        await told(client)
+        app.pictures.look_s = 60.0
+        await show(client, plain(BLUE), "nobody")
+        await client.ws.send(pcm(sound))
+        await client.say(type="end")  # the answer is waited for, but not its frames
+        await client.frames_until(90)
+        assert not client.codes
+        assert app.pictures.process is not None
+        app.pictures.process.kill()
+        await client.rest()
+        assert client.codes == ["no_face"] and isinstance(client.out[-1], wire.End)
+
+
+class Gate:
+    """A file that lets the gated finder look, once it is there."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def open(self) -> None:
+        self.path.touch()
+
+
+@pytest.fixture
+def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gate:
+    gate = Gate(tmp_path / "gate")
+    monkeypatch.setenv("KFUSION_TEST_GATE", str(gate.path))
+    return gate
+
+
+@asynccontextmanager
+async def behind(gate: Gate, **config: Any) -> AsyncGenerator[Any]:
+    async with finding("gated", **config) as served:
+        try:
+            yield served
+        finally:
+            gate.open()
+
+
+@pytest.mark.asyncio
+async def test_a_later_identity_takes_the_place_of_a_picture(gate: Gate) -> None:
+    async with behind(gate) as (_, opened):
+        client = await opened()
+        await show(client, face(1), "first")
+        await show(client, face(2), "second")
+        said = await told(client)
+        assert said.code == "bad_identity" and "'first': a later identity came" in said.message
+        await show(client, face(2), "second")  # the same once more has one answer
+        await client.say(type="identity", id="first")  # unknown, so that nothing changes
+        assert "'first' is unknown" in (await told(client)).message
+        gate.open()
+        assert (await told(client)).id == "second"
+        await client.say(type="identity", id="second")
+        assert (await told(client)).id == "second"
+        await client.say(type="end")
+        await client.rest()
+        assert client.codes == ["bad_identity", "bad_identity"]
+
+
+@pytest.mark.asyncio
+async def test_the_answer_to_a_picture_comes_over_the_next_connection(gate: Gate) -> None:
+    async with behind(gate) as (_, opened):
+        client = await opened()
+        await show(client, face())
+        await client.say(type="mark", id="here")
+        await client.until(wire.MarkReached)
+        await client.abort()
+        await client.resume()
+        await client.say(type="reset")
+        await client.until(wire.ResetDone)
+        gate.open()
+        assert (await told(client)).id == "me"
+        await client.abort()
+
+
+@pytest.mark.asyncio
+async def test_a_client_that_leaves_is_not_waited_for(gate: Gate) -> None:
+    async with behind(gate) as (app, opened):
+        first, client = await opened(), await opened()
+        await show(first, face(1))
+        await eventually(lambda: bool(app.pictures.started))
+        leaver = await opened()
+        await show(leaver, face(2))
+        await eventually(lambda: bool(app.pictures.waiting))
+        await leaver.ws.close(1000)
+        await eventually(lambda: not app.pictures.waiting)
+        await show(client, face(3))
+        gate.open()
+        assert (await told(client)).id == (await told(first)).id == "me"
+        assert app.metrics.registry.get_sample_value("kfusion_picture_seconds_count") == 2
+        await client.abort()
+        await first.abort()
+
+
+@pytest.mark.asyncio
+async def test_a_server_that_stops_does_not_wait_for_a_picture(gate: Gate) -> None:
+    async with finding("gated") as (_, opened):
+        client = await opened(mode="file")
+        await show(client, face())
+        await client.ws.send(pcm(voice(1.0)))
+        await client.frames_until(24)
+        leaving = asyncio.create_task(client.rest())
+    await leaving
+    assert client.codes == ["bad_identity"] and client.ws.close_code == 1001
+    assert client.out[-1] == wire.End(30, 0, 1.0)

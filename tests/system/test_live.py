@@ -1,0 +1,109 @@
+"""Real speech, at the pace of speech, through a real server process."""
+
+from __future__ import annotations
+
+import asyncio
+from math import ceil
+
+import numpy as np
+import pytest
+import soxr
+from numpy.typing import NDArray
+
+from kfusion import wire
+from kfusion.runtime import Animator
+from tests.conftest import RunningServer, folder_of, usual_p95
+from tests.system.test_server import Raw, client, pcm, stream_file
+from training.corpus.clips import Clip, read_folder
+from training.scores.scoring import evaluate, mean_displacement, predict_offline, still
+
+
+@pytest.fixture(scope="module")
+def clips() -> list[Clip]:
+    return read_folder(folder_of("grid_s1"), "validation")
+
+
+@pytest.mark.live
+@pytest.mark.asyncio
+@pytest.mark.parametrize("rate", [16_000, 48_000])
+async def test_ten_clips_at_live_pace_are_whole_and_on_time(
+    server: RunningServer, clips: list[Clip], rate: int
+) -> None:
+    late: list[float] = []
+    for clip in clips[:10]:
+        sound = clip.audio
+        if rate != 16_000:
+            sound = soxr.resample(sound, 16_000, rate).astype(np.float32)
+        async with client(server, audio={"rate": rate}) as raw:
+            ready = raw.out[0]
+            assert isinstance(ready, wire.Ready)
+            late += [seconds * 1000 - ready.latency_ms for seconds in await speak(raw, sound, rate)]
+            frames = [m for m in raw.out if isinstance(m, wire.FrameBlock)]
+            order = [n for m in frames for n in range(m.first, m.first + len(m.values))]
+            assert order == list(range(ceil(30 * len(sound) / rate)))
+            assert isinstance(raw.out[-1], wire.End) and raw.out[-1].dropped == 0
+    beyond = usual_p95(late)
+    whole = np.percentile(late, [50, 95])
+    print(
+        f"\n{rate} Hz: ms beyond latency_ms: p50 {whole[0]:.1f} p95 {whole[1]:.1f}, "
+        f"of a usual second {beyond:.1f}"
+    )
+    assert beyond <= 50
+
+
+async def speak(raw: Raw, sound: NDArray[np.float32], rate: int) -> list[float]:
+    """Sends 20 ms chunks as a microphone would; each frame's delay from its own time (s)."""
+    loop = asyncio.get_running_loop()
+    size = rate // 50
+    t0 = loop.time()
+
+    async def send() -> None:
+        for k in range(0, len(sound), size):
+            chunk = sound[k : k + size]
+            await asyncio.sleep(max(0.0, t0 + (k + len(chunk)) / rate - loop.time()))
+            await raw.ws.send(pcm(chunk))
+        await raw.say(type="end")
+
+    sending = asyncio.create_task(send())
+    delays: list[float] = []
+    while not isinstance(seen := await raw.next(), wire.End):
+        if isinstance(seen, wire.FrameBlock):
+            now = loop.time()
+            delays += [now - t0 - n / 30 for n in range(seen.first, seen.first + len(seen.values))]
+    await sending
+    return delays
+
+
+@pytest.mark.live
+@pytest.mark.asyncio
+async def test_all_validation_clips_streamed_are_as_good_as_offline(
+    server: RunningServer, model: Animator, clips: list[Clip]
+) -> None:
+    streamed: dict[str, NDArray[np.float32]] = {}
+    few = asyncio.Semaphore(3)
+
+    async def one(clip: Clip) -> None:
+        async with few:
+            raw = await stream_file(
+                server, clip.audio, identity={"points": clip.identity.tolist()},
+            )  # fmt: skip
+            streamed[clip.name] = raw.points
+
+    await asyncio.gather(*(one(clip) for clip in clips))
+    for clip in clips[::10]:
+        exact = (clip.audio * 32767).astype("<i2").astype(np.float32) / 32768
+        offline = model.animate(exact, 16_000, identity=clip.identity)
+        np.testing.assert_allclose(streamed[clip.name], offline, atol=1e-4)
+    constant = mean_displacement(read_folder(folder_of("grid_s1"), "train"))
+    rows = {
+        "streamed": evaluate(clips, lambda c: streamed[c.name])[0],
+        "offline": evaluate(clips, lambda c: predict_offline(model, c, 3, 3))[0],
+        "best constant": evaluate(clips, lambda c: still(c, constant))[0],
+    }
+    for name in ("streamed", "offline"):
+        row = rows[name]
+        print(f"\n{name}: {row}")
+        assert row["m_ld"] <= 0.75 * rows["best constant"]["m_ld"]
+        assert row["correlation"] >= 0.78
+        assert 0.7 <= row["gain"] <= 1.3
+        assert row["abs_lag"] <= 1

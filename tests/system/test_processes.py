@@ -1,0 +1,61 @@
+"""Ctrl-C in a terminal is told once, by the process the user started."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+PROGRAM = """
+import contextlib, multiprocessing, os, signal, sys
+from kfusion.system import interrupts_held
+
+def work(pipe):
+    pipe.send("whole")
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    worker = context.Process(target=work, args=(there,))
+    try:
+        with interrupts_held() if sys.argv[1] == "held" else contextlib.nullcontext():
+            worker.start()
+        there.close()
+        os.killpg(0, signal.SIGINT)  # while it starts
+    except KeyboardInterrupt:
+        print("interrupted")
+    with contextlib.suppress(EOFError):
+        print(here.recv())
+    worker.join()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no masks of signals")
+@pytest.mark.parametrize("how", ["held", "unheld"])
+def test_a_process_that_still_starts_is_not_interrupted(tmp_path: Path, how: str) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    done = subprocess.run(
+        [sys.executable, str(program), how], capture_output=True, text=True, timeout=60,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, start_new_session=True, check=True,
+    )  # fmt: skip
+    if how == "held":
+        assert (done.stdout, done.stderr) == ("interrupted\nwhole\n", "")
+    else:
+        assert done.stdout == "interrupted\n"  # and it has ended without a word, or with many
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no masks of signals")
+def test_the_mask_is_as_it_was() -> None:
+    from kfusion.system import interrupts_held
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    with interrupts_held(), interrupts_held():
+        assert signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before

@@ -1,0 +1,267 @@
+"""Clients behind a relay that loses their connections: real sockets, a server in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from numpy.typing import NDArray
+
+from client import Backoff, Face, Frame, Reconnecting, Resumed, connect
+from kfusion import wire
+from kfusion.errors import UnknownSession
+from kfusion.runtime import Animator, SyntheticEngine
+from server.app import App
+from server.config import ServerConfig
+from tests.client.stream.test_reconnect import numbers, of
+from tests.client.stream.test_sdk import all_of, points_of
+from tests.conftest import voice
+
+RATE = 16_000
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def offline(sound: NDArray[np.float32], rate: int = RATE) -> NDArray[np.float32]:
+    return Animator(SyntheticEngine()).animate(sound, rate)
+
+
+class Relay:
+    """Carries bytes to a server and back, until its connections are cut, held, or refused."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.wires: list[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = []
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.held: set[asyncio.StreamWriter] = set()
+        self.lost = b""  # of what the server sent on held connections
+        self.carried = 0  # bytes of the server's
+        self.cut_at: list[int] = []  # ... after which the connections are cut
+        self.refuses = False
+
+    async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.refuses:
+            writer.transport.abort()
+            return
+        there, back = await asyncio.open_connection("127.0.0.1", self.port)
+        self.wires.append((writer, back))
+        for come, go in ((reader, back), (there, writer)):
+            task = asyncio.create_task(self._pump(come, go))
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+
+    async def _pump(self, come: asyncio.StreamReader, go: asyncio.StreamWriter) -> None:
+        try:
+            while data := await come.read(1 << 14):
+                from_server = any(go is client for client, _ in self.wires)
+                if go not in self.held:
+                    go.write(data)
+                    await go.drain()
+                    self.carried += len(data) * from_server
+                elif from_server:
+                    self.lost += data
+                if self.cut_at and self.carried >= self.cut_at[0]:
+                    del self.cut_at[0]
+                    self.cut()
+        except ConnectionError:
+            pass
+        if go not in self.held:
+            go.transport.abort()
+
+    def cut(self) -> None:
+        for pair in self.wires:
+            for writer in pair:
+                writer.transport.abort()
+
+    def hold(self) -> None:
+        """Half open from now on: nothing comes through, and no end is told."""
+        self.held.update(writer for pair in self.wires for writer in pair)
+
+
+@asynccontextmanager
+async def serving(**config: Any) -> AsyncGenerator[tuple[App, Relay, str]]:
+    """A server in this process behind a relay, and the relay's address."""
+    app = App(ServerConfig(port=0, engine="synthetic", **config))
+    async with app.serving() as server:
+        relay = Relay(next(iter(server.sockets)).getsockname()[1])
+        listening = await asyncio.start_server(relay.carry, "127.0.0.1", 0)
+        try:
+            yield app, relay, f"ws://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+        finally:
+            relay.cut()
+            listening.close()
+            await asyncio.gather(*relay.tasks)
+
+
+async def read(face: Face, at: dict[int, Any]) -> list[Any]:
+    """All events; does what stands ``at`` a frame when that has come."""
+    events: list[Any] = []
+    async for event in face.events():
+        events.append(event)
+        if isinstance(event, Frame) and event.n in at:
+            at.pop(event.n)()
+    return events
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("encoding", ["json", "binary"])
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_a_file_through_cut_sockets_is_the_offline_call(encoding: Any, seed: int) -> None:
+    sound, places = voice(20.0, seed=seed), np.random.default_rng(seed).integers(0, 590, 6)
+    names = [f"{k}" for k in range(40)]
+
+    async def say(face: Face) -> None:
+        for k, name in enumerate(names):
+            await face.send(sound[8000 * k : 8000 * (k + 1)])
+            await face.mark(name)
+        await face.end()
+
+    async with (
+        asyncio.timeout(60),
+        serving() as (app, relay, url),
+        connect(
+            url, mode="file", format="f32le", encoding=encoding, reconnect=Backoff(first_s=0.01)
+        ) as face,
+    ):
+        saying = asyncio.create_task(say(face))
+        events = await read(face, {int(n): relay.cut for n in places})
+        await saying
+        resumed = len(of(Resumed, events))
+        assert resumed > 1
+        assert f"kfusion_sessions_resumed_total {resumed}.0".encode() in app.metrics.text()
+    np.testing.assert_allclose(points_of(events), offline(sound), atol=1e-4)
+    assert numbers(events) == list(range(600))
+    marks = [(e.id, e.n) for e in of(wire.MarkReached, events)]
+    assert marks == [(name, 15 * (k + 1)) for k, name in enumerate(names)]
+    assert not of(wire.Error, events)
+
+
+@pytest.mark.asyncio
+async def test_a_half_open_connection_is_left_and_the_old_one_closed() -> None:
+    sound = voice(10.0)
+    async with (
+        asyncio.timeout(30),
+        serving(max_sessions=1) as (_, relay, url),
+        connect(url, mode="file", format="f32le") as face,
+    ):
+        face.link.quiet_s = 0.2
+        await face.send(sound[: 5 * RATE])
+        await face.mark("half way")
+
+        async def on() -> None:
+            await face.send(sound[5 * RATE :])
+            await face.end()
+
+        tasks: list[asyncio.Task[None]] = []
+
+        def hold() -> None:
+            relay.hold()
+            tasks.append(asyncio.create_task(on()))
+
+        events = await read(face, {100: hold})
+        await asyncio.gather(*tasks)
+        async with asyncio.timeout(5):
+            while b"\x11\x39" not in relay.lost:  # noqa: ASYNC110 - 4409, as a close says it
+                await asyncio.sleep(0.01)
+        assert relay.lost.endswith(b"\x11\x39resumed by another connection")
+    np.testing.assert_allclose(points_of(events), offline(sound), atol=1e-4)
+    assert [(e.id, e.n) for e in of(wire.MarkReached, events)] == [("half way", 150)]
+    assert "nothing came for 0.2 s" in of(Reconnecting, events)[0].why
+
+
+@pytest.mark.live
+@pytest.mark.asyncio
+async def test_a_live_source_behind_a_relay_that_is_down_for_a_while_loses_only_time() -> None:
+    async with (
+        asyncio.timeout(30),
+        serving() as (_, relay, url),
+        connect(url, reconnect=Backoff(first_s=0.05, most_s=0.1)) as face,
+    ):
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+
+        async def speak() -> None:
+            for k in range(150):
+                await asyncio.sleep(max(0.0, began + 0.02 * k - loop.time()))
+                if k == 50:
+                    relay.refuses = True
+                    relay.cut()
+                if k == 75:
+                    await face.set_emotion({"happy": 1.0})
+                    await face.mark("away")
+                if k == 100:
+                    relay.refuses = False
+                await face.send(voice(0.02, seed=k))
+            await face.end()
+
+        speaking = asyncio.create_task(speak())
+        events = await all_of(face)
+        await speaking
+        resumed = of(Resumed, events)
+        assert len(resumed) == 1 and 0.9 < resumed[0].away_s < 2.0
+        assert resumed[0].silence / RATE == pytest.approx(resumed[0].away_s, abs=0.2)
+        assert len(of(Reconnecting, events)) > 3
+        assert len(numbers(events)) == ceil(face.stream.samples * 30 / RATE)
+        assert numbers(events) == list(range(len(numbers(events))))
+        assert [e.weights["happy"] for e in of(wire.EmotionSet, events)] == [1.0]
+        marks, emotions = of(wire.MarkReached, events), of(wire.EmotionSet, events)
+        assert [(e.id, e.n) for e in marks] == [("away", emotions[0].n)]
+        assert events[-1].seconds == face.stream.samples / RATE
+
+
+@pytest.mark.asyncio
+async def test_a_server_that_was_started_anew_knows_nothing_of_the_session() -> None:
+    async with (
+        asyncio.timeout(20),
+        serving() as (_, relay, url),
+        serving() as (_, other, _),
+        connect(url, mode="file") as face,
+    ):
+        await face.send(voice(1.0))
+        relay.port = other.port
+        relay.cut()
+        with pytest.raises(UnknownSession, match="of no session that is kept"):
+            await all_of(face)
+
+
+@pytest.mark.asyncio
+async def test_a_stream_may_be_left_while_the_relay_is_down() -> None:
+    async with serving(token="sesame") as (_, relay, url):
+        async with asyncio.timeout(5), connect(url, token="sesame") as face:
+            await face.send(voice(0.5))
+            relay.refuses = True
+            relay.cut()
+            async for event in face.events():
+                if isinstance(event, Reconnecting) and event.attempt == 2:
+                    break
+            await face.end()
+        relay.refuses = False
+
+
+@pytest.mark.asyncio
+async def test_the_command_for_files_goes_on_and_says_so(tmp_path: Path) -> None:
+    sound = voice(40.0)
+    soundfile.write(tmp_path / "speech.wav", sound, RATE, subtype="FLOAT")
+    async with asyncio.timeout(60), serving() as (_, relay, url):
+        relay.cut_at = [100_000, 400_000]  # of 650 kB of frames
+        client = await asyncio.create_subprocess_exec(
+            sys.executable, "-W", "error", "-m", "client", "file", tmp_path / "speech.wav",
+            "--url", url, "--out", tmp_path / "frames.jsonl",
+            stderr=asyncio.subprocess.PIPE, cwd=ROOT,
+        )  # fmt: skip
+        _, told = await client.communicate()
+    said = [line.split(" after ")[0].split(" in ")[0] for line in told.decode().splitlines()]
+    lost, back = "connection lost, trying again", "connected again"
+    assert said == [f"kfusion-client: {what}" for what in (lost, back, lost, back)]
+    assert client.returncode == 0
+    rows = [json.loads(row) for row in (tmp_path / "frames.jsonl").read_text().splitlines()]
+    assert [row["n"] for row in rows] == list(range(1200))
+    np.testing.assert_allclose([row["points"] for row in rows], offline(sound), atol=1e-4)

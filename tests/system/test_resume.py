@@ -1,0 +1,398 @@
+"""Lost connections, over real sockets: aborted, half open, too late, and gone on with."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from websockets.asyncio.client import ClientConnection, connect
+
+from kfusion import wire
+from kfusion.runtime import Animator, SyntheticEngine
+from server.app import App
+from server.config import ServerConfig
+from tests.conftest import eventually, narrow_socket, voice
+from tests.system.test_server import Raw, pcm
+
+
+class Client(Raw):
+    """A bare client that goes on with its session on another connection."""
+
+    def __init__(self, ws: ClientConnection, port: int) -> None:
+        super().__init__(ws)
+        self.port = port
+
+    @property
+    def ready(self) -> wire.Ready:
+        return [m for m in self.out if isinstance(m, wire.Ready)][-1]
+
+    @property
+    def next_frame(self) -> int:
+        ends = [0]
+        for m in self.out:
+            if isinstance(m, wire.FrameBlock):
+                ends.append(m.first + len(m.values))
+            elif isinstance(m, wire.Dropped):
+                ends.append(m.first + m.count)
+        return max(ends)
+
+    @property
+    def frames(self) -> list[int]:
+        blocks = [m for m in self.out if isinstance(m, wire.FrameBlock)]
+        return [n for b in blocks for n in range(b.first, b.first + len(b.values))]
+
+    async def frames_until(self, n: int) -> None:
+        while self.next_frame < n:
+            await self.next()
+
+    async def abort(self) -> None:
+        self.ws.transport.abort()
+        await self.ws.wait_closed()
+
+    async def ask(self, token: str, wanted: int) -> Any:
+        """Another connection, and the server's answer to its resume."""
+        self.ws = await connect(f"ws://127.0.0.1:{self.port}{wire.PATH}", max_size=None)
+        await self.say(type="start", resume={"token": token, "next": wanted})
+        return await self.next()
+
+    async def resume(self) -> wire.Ready:
+        answer = await self.ask(self.ready.resume, self.next_frame)
+        assert isinstance(answer, wire.Ready), answer
+        return answer
+
+
+@asynccontextmanager
+async def serving(**config: Any) -> AsyncGenerator[tuple[App, Callable[..., Awaitable[Client]]]]:
+    """A server in this process, and how to open streams on it."""
+    app = App(ServerConfig(port=0, engine="synthetic", **config))
+    async with app.serving() as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+
+        async def opened(**start: Any) -> Client:
+            ws = await connect(f"ws://127.0.0.1:{port}{wire.PATH}", max_size=None)
+            client = Client(ws, port)
+            await client.say(type="start", **{"encoding": "binary", **start})
+            assert isinstance(await client.next(), wire.Ready)
+            return client
+
+        yield app, opened
+
+
+def offline(sound: NDArray[np.float32]) -> NDArray[np.float32]:
+    exact = (sound * 32767).astype("<i2").astype(np.float32) / 32768
+    return Animator(SyntheticEngine()).animate(exact, 16_000)
+
+
+@pytest.mark.asyncio
+async def test_a_file_that_lost_its_connections_is_the_offline_call() -> None:
+    sound = voice(12.0)
+    async with serving() as (app, opened):
+        client = await opened(mode="file")
+        for until in (60, 200):
+            at = client.ready.audio_position
+            await client.ws.send(pcm(sound[at : at + 16_000 * 5]))
+            await client.frames_until(until)
+            await client.say(type="mark", id=f"mark {until}")
+            await client.abort()
+            ready = await client.resume()
+            assert ready.n == client.next_frame and ready.session == client.ready.session
+        await client.ws.send(pcm(sound[client.ready.audio_position :]))
+        await client.say(type="end")
+        await client.rest()
+        assert client.frames == list(range(360))
+        np.testing.assert_allclose(client.points, offline(sound), atol=1e-4)
+        assert client.out[-1] == wire.End(360, 0, 12.0) and client.ws.close_code == 1000
+        await eventually(lambda: not app.kept.by_key and not app.kept.lost)
+        await eventually(lambda: b"kfusion_streams 0.0" in app.figures())
+        metrics = app.figures()
+        assert b"kfusion_sessions_resumed_total 2.0" in metrics
+        assert b"kfusion_sessions_kept 0.0" in metrics
+
+
+@pytest.mark.asyncio
+async def test_a_half_open_connection_is_closed_and_its_session_goes_on() -> None:
+    async with serving(max_sessions=1) as (app, opened):  # its old connection holds the one place
+        client = await opened()
+        await client.ws.send(pcm(voice(1.0)))
+        await client.frames_until(27)
+        old = Raw(client.ws)
+        ready = await client.resume()
+        assert (ready.audio_position, ready.n) == (16_000, 27)
+        await old.rest()
+        assert old.ws.close_code == 4409 and not old.out
+        await client.ws.send(pcm(voice(1.0)))
+        await client.say(type="end")
+        await client.rest()
+        assert client.frames == list(range(60)) and not client.codes
+        await eventually(lambda: b"kfusion_streams 0.0" in app.figures())
+
+
+@pytest.mark.asyncio
+async def test_a_connection_that_takes_nothing_any_more_is_replaced_too() -> None:
+    async with serving() as (app, opened):
+        client = await opened(encoding="json", mode="file")
+        old = client.ws
+        old.transport.pause_reading()
+        for _ in range(40):
+            await old.send(bytes(2 * 16_000))
+        token = client.ready.resume
+        await asyncio.sleep(0.5)  # until the server's buffers are full, or nearly
+        ready = await client.ask(token, 0)
+        assert isinstance(ready, wire.Ready) and ready.n == 0
+        assert b"kfusion_streams 1.0" in app.figures()
+        await client.say(type="silence", samples=40 * 16_000 - ready.audio_position)
+        await client.say(type="end")
+        await client.rest()
+        told: list[int] = []
+        for m in client.out:
+            if isinstance(m, wire.Frame):
+                told.append(m.n)
+            elif isinstance(m, wire.Dropped):
+                assert m.reason == "resume"
+                told += range(m.first, m.first + m.count)
+        assert told == list(range(1200))
+        old.transport.abort()
+
+
+@pytest.mark.asyncio
+async def test_a_token_serves_once() -> None:
+    async with serving() as (_, opened):
+        client = await opened()
+        token = client.ready.resume
+        await client.abort()
+        assert isinstance(await client.ask(token, 0), wire.Ready)
+        stranger = Client(client.ws, client.port)
+        for wrong in (token, "", "no such token", "\u00e9" * 300):
+            error = await stranger.ask(wrong, 0)
+            assert (error.code, error.fatal) == ("unknown_session", True)
+            await stranger.rest()
+            assert stranger.ws.close_code == 4400
+        await client.say(type="mark", id="still here")
+        assert isinstance(await client.next(), wire.MarkReached)
+        await client.ws.close()
+
+
+@pytest.mark.asyncio
+async def test_frames_that_were_never_sent_are_refused_and_the_session_is_kept() -> None:
+    async with serving() as (_, opened):
+        client = await opened()
+        await client.ws.send(pcm(voice(1.0)))
+        await client.frames_until(27)
+        await client.abort()
+        token = client.ready.resume
+        error = await client.ask(token, 28)
+        assert (error.code, error.fatal) == ("bad_message", True)
+        await client.rest()
+        assert client.ws.close_code == 4400
+        assert isinstance(await client.ask(token, 27), wire.Ready)
+        await client.ws.close()
+
+
+@pytest.mark.asyncio
+async def test_a_session_is_forgotten_after_its_time() -> None:
+    async with serving(limits=wire.Limits(resume_s=1)) as (app, opened):
+        client = await opened()
+        assert client.ready.limits.resume_s == 1
+        await client.abort()
+        await asyncio.sleep(1.3)
+        assert not app.kept.by_key and b"kfusion_sessions_kept 0.0" in app.figures()
+        error = await client.ask(client.ready.resume, 0)
+        assert error.code == "unknown_session"
+
+
+@pytest.mark.asyncio
+async def test_a_client_that_leaves_in_good_order_is_not_kept() -> None:
+    async with serving() as (app, opened):
+        client = await opened()
+        await client.ws.close()
+        error = await client.ask(client.ready.resume, 0)
+        assert error.code == "unknown_session"
+        assert not app.kept.lost
+
+
+@pytest.mark.asyncio
+async def test_an_end_that_was_not_answered_is_told_again() -> None:
+    async with serving() as (_, opened):
+        client = await opened(mode="file")
+        await client.ws.send(pcm(voice(1.0)))
+        await client.frames_until(12)
+        client.ws.transport.pause_reading()
+        await client.say(type="end")
+        await asyncio.sleep(0.3)  # the server has sent its end and wants to close
+        await client.abort()
+        answer = await client.resume()
+        assert answer.audio_position == 16_000
+        await client.rest()
+        assert client.out[-1] == wire.End(30, 0, 1.0) and client.frames == list(range(30))
+
+
+@pytest.mark.asyncio
+async def test_a_lost_session_keeps_its_place_until_it_is_given_up() -> None:
+    async with serving(max_sessions=1, limits=wire.Limits(resume_s=1)) as (app, opened):
+        first = await opened()
+        await first.abort()
+        other = Client(await connect(f"ws://127.0.0.1:{first.port}{wire.PATH}"), first.port)
+        await other.say(type="start")
+        error = await other.next()
+        assert error.code == "busy" and error.retry_after_s > 0
+        await other.rest()
+        assert other.ws.close_code == 1013
+        figures = app.figures()
+        assert b"kfusion_sessions_kept 1.0" in figures and b"kfusion_streams 0.0" in figures
+        await first.resume()
+        figures = app.figures()
+        assert b"kfusion_sessions_kept 0.0" in figures and b"kfusion_streams 1.0" in figures
+        await first.abort()
+        await asyncio.sleep(1.2)
+        second = await opened()
+        error = await first.ask(first.ready.resume, 0)
+        assert error.code == "unknown_session"
+        await second.ws.close()
+
+
+@pytest.mark.asyncio
+async def test_a_live_microphone_sends_silence_for_what_it_missed() -> None:
+    async with serving() as (_, opened):
+        client = await opened()
+        await client.ws.send(pcm(voice(1.0)))
+        await client.frames_until(27)
+        await client.abort()
+        await asyncio.sleep(1.5)
+        ready = await client.resume()
+        began = asyncio.get_running_loop().time()
+        await client.say(type="silence", samples=24_000)
+        await client.frames_until(72)
+        assert asyncio.get_running_loop().time() - began < 1.0  # nothing of it is waited for
+        assert ready.audio_position == 16_000
+        await client.say(type="end")
+        await client.rest()
+        both = np.concatenate([voice(1.0), np.zeros(24_000, np.float32)])
+        np.testing.assert_allclose(client.points, offline(both), atol=1e-4)
+
+
+@pytest.mark.asyncio
+async def test_a_resume_needs_the_servers_token_too() -> None:
+    app = App(ServerConfig(port=0, engine="synthetic", token="sesame"))
+    async with app.serving() as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        url = f"ws://127.0.0.1:{port}{wire.PATH}"
+        client = Client(await connect(f"{url}?token=sesame"), port)
+        await client.say(type="start")
+        await client.next()
+        await client.abort()
+        client.ws = await connect(url)
+        error = await client.next()
+        assert error.code == "unauthorized"
+        await client.rest()
+        client.ws = await connect(f"{url}?token=sesame")
+        await client.say(type="start", resume={"token": client.ready.resume, "next": 0})
+        assert isinstance(await client.next(), wire.Ready)
+        await client.ws.close()
+
+
+@pytest.mark.asyncio
+async def test_a_server_stops_while_it_keeps_sessions() -> None:
+    async with serving() as (_, opened):
+        client = await opened()
+        await client.ws.send(pcm(voice(5.0)))
+        await client.abort()
+    assert not any(t.name.startswith("inference") and t.is_alive() for t in threading.enumerate())
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("code", "kept"), [(None, 0), (1000, 0), (4000, 1)])
+async def test_who_closes_in_good_order_gives_its_place_back(code: int | None, kept: int) -> None:
+    """Without a code too, as JavaScript's close() does; a code of one's own says to wait."""
+    async with serving() as (app, opened):
+        client = await opened()
+        if code is None:
+            client.ws.protocol.send_close()
+            client.ws.transport.writelines(client.ws.protocol.data_to_send())
+            await client.ws.wait_closed()
+        else:
+            await client.ws.close(code)
+        await eventually(lambda: not app.connections)
+        assert len(app.places.taken) == len(app.kept.lost) == kept
+
+
+@pytest.mark.asyncio
+async def test_a_file_is_sent_to_its_end_however_slowly_it_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In several times the time that a client has who reads nothing."""
+    monkeypatch.setattr("server.transports.websocket.CLOSE_S", 0.5)
+    async with serving() as (_, opened):
+        port = (await opened()).port
+        narrow = narrow_socket(port, 8192)
+        url = f"ws://127.0.0.1:{port}{wire.PATH}"
+        async with connect(url, sock=narrow, max_queue=1, ping_interval=None) as ws:
+            client = Raw(ws)
+            await client.say(type="start", mode="file", outputs=["points", "arkit52", "vrm"])
+            await ws.send(pcm(voice(10.0)))
+            await client.say(type="end")
+            for _ in range(300):
+                await client.next()
+                await asyncio.sleep(0.01)
+            await client.rest()
+        assert [m.n for m in client.out if isinstance(m, wire.Frame)] == list(range(300))
+        assert client.out[-1] == wire.End(300, 0, 10.0)
+
+
+class Peer:
+    """Stands in for the other end of a WebRTC connection."""
+
+    def __init__(self) -> None:
+        self.channel, self.over, self.room = None, False, False
+        self.skipped = 0
+
+    async def answer(self, offer: str) -> str:
+        return f"answer to {offer}"
+
+    def skip(self, samples: int) -> None:
+        self.skipped += samples
+
+    def flush(self) -> None: ...
+
+    async def sent(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class Peers:
+    def __init__(self) -> None:
+        self.made: list[Peer] = []
+
+    def make(self, *_: object) -> Peer:
+        self.made.append(Peer())
+        return self.made[-1]
+
+    async def close(self) -> None: ...
+
+
+@pytest.mark.asyncio
+async def test_a_half_open_connection_takes_no_media_from_the_one_that_came_after(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("server.transports.websocket.CLOSE_S", 0.3)
+    async with serving() as (app, opened):
+        peers: Any = Peers()
+        app.peers = peers
+        client = await opened(media="webrtc", encoding="json", audio={"rate": 48_000})
+        await client.say(type="offer", sdp="one")
+        assert (await client.next()).sdp == "answer to one"
+        old = client.ws
+        old.transport.pause_reading()  # it answers no close
+        await client.resume()
+        await client.say(type="offer", sdp="two")
+        assert (await client.next()).sdp == "answer to two"
+        await eventually(lambda: len(app.connections) == 1)
+        await client.say(type="silence", samples=4800)
+        await eventually(lambda: peers.made[1].skipped == 4800)
+        assert peers.made[0].skipped == 0
+        old.transport.abort()

@@ -1,0 +1,281 @@
+"""The prepared format: what goes in comes out, whole clips only, leaks and damage are named."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kfusion.errors import DataError
+from kfusion.landmarks import NEUTRAL, lip_gap
+from tests.training.corpora import one_speaker, talking, write_corpus
+from training.corpus.clips import Clip, at_30fps, at_times
+from training.corpus.format import Corpus, CorpusWriter, Header, fingerprint, of_side, open_corpora
+from training.corpus.splits import LeakError
+
+HEADER = Header(source="made", layout="made", split_by="clip", seed=0, share=0.1, held_out=[])
+
+
+def test_what_goes_in_comes_out(tmp_path: Path) -> None:
+    clips = [talking("a", 0, emotion="happy", level=2), talking("b", 1, 1.3)]
+    sides = {"a": "train", "b": "validation"}
+    corpus = Corpus(write_corpus(tmp_path / "c", clips, sides))  # pyright: ignore[reportArgumentType]
+    for entry, clip in zip(corpus.entries, clips, strict=True):
+        out = corpus.clip(entry)
+        assert (out.name, out.speaker, out.emotion, out.level) == (
+            clip.name, clip.speaker, clip.emotion, clip.level,
+        )  # fmt: skip
+        np.testing.assert_allclose(out.audio, clip.audio, atol=1 / 32768)
+        np.testing.assert_allclose(out.points, clip.points, atol=1 / 128)
+        np.testing.assert_allclose(out.identity, clip.identity, atol=1 / 128)
+    assert [c.name for c in corpus.clips("train")] == ["a"]
+
+
+def with_phones(name: str, seed: int, steps: int | None) -> Clip:
+    """``steps`` random phones; None where they are not known."""
+    rng = np.random.default_rng(seed)
+    spoken = None if steps is None else rng.integers(0, 40, steps).astype(np.uint8)
+    return replace(talking(name, seed), phones=spoken)
+
+
+def test_phones_come_out_of_the_clips_that_have_them(tmp_path: Path) -> None:
+    clips = [with_phones("a", 0, 200), with_phones("b", 1, None), with_phones("c", 2, 133)]
+    corpus = Corpus(write_corpus(tmp_path / "c", clips))
+    for clip, entry in zip(clips, corpus.entries, strict=True):
+        for found in (corpus.phones(entry), corpus.clip(entry).phones):
+            if clip.phones is None:
+                assert found is None and entry.phones is None
+            else:
+                assert found is not None and np.array_equal(found, clip.phones)
+    assert (tmp_path / "c" / "phones.u8").stat().st_size == 333
+
+
+def test_a_corpus_from_before_phones_is_read_and_gone_on_with(tmp_path: Path) -> None:
+    folder = one_speaker(tmp_path / "c")
+    (folder / "phones.u8").unlink()
+    corpus = Corpus(folder)
+    assert b"phones" not in (folder / "clips.jsonl").read_bytes()
+    assert all(corpus.phones(e) is None for e in corpus.entries)
+    with CorpusWriter(folder, corpus.header) as writer:
+        writer.add(with_phones("new", 9, 50), "train")
+        writer.finish()
+    again = Corpus(folder)
+    assert [again.phones(e) is None for e in again.entries] == [True] * 4 + [False]
+
+
+def test_phones_that_are_cut_off_are_named(tmp_path: Path) -> None:
+    folder = write_corpus(tmp_path / "c", [with_phones("a", 0, 200)])
+    (folder / "phones.u8").write_bytes(b"\0" * 199)
+    with pytest.raises(DataError, match=r"phones\.u8: .*wanted 200 bytes"):
+        Corpus(folder)
+    (folder / "phones.u8").unlink()
+    with pytest.raises(DataError, match=r"phones\.u8: .*wanted 200 bytes"):
+        Corpus(folder)
+
+
+def test_a_piece_of_sound_is_padded_with_silence(tmp_path: Path) -> None:
+    corpus = Corpus(one_speaker(tmp_path / "c"))
+    entry = corpus.entries[1]
+    whole = corpus.sound(entry, 0, entry.audio[1])
+    piece = corpus.sound(entry, -100, entry.audio[1] + 300)
+    assert not piece[:100].any() and not piece[-200:].any()
+    assert np.array_equal(piece[100:-200], whole)
+    assert not corpus.sound(entry, entry.audio[1] + 5, 10).any()
+
+
+def test_writing_goes_on_after_the_last_whole_clip(tmp_path: Path) -> None:
+    clips = [with_phones(f"c{k}", k, None if k == 2 else 200) for k in range(4)]
+    for name, torn in (("whole", False), ("torn", True)):
+        folder = tmp_path / name
+        with CorpusWriter(folder, HEADER) as corpus:
+            for clip in clips[:2]:
+                corpus.add(clip, "train")
+            corpus.skip("bad", "no face")
+        if torn:  # as a killed writer leaves it: data without a line, and half a line
+            for file in ("audio.i16", "points.i16", "phones.u8"):
+                with (folder / file).open("ab") as more:
+                    more.write(b"half a clip")
+            with (folder / "clips.jsonl").open("ab") as more:
+                more.write(b'{"name":"c2","spea')
+        with CorpusWriter(folder, HEADER) as corpus:
+            assert corpus.done == {"c0", "c1", "bad"}
+            for clip in clips[2:]:
+                corpus.add(clip, "train")
+            corpus.finish()
+    for file in sorted(p.name for p in (tmp_path / "whole").iterdir()):
+        assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "torn" / file).read_bytes()
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from tests.training.corpora import talking
+from training.corpus.format import CorpusWriter
+from tests.training.corpus.test_corpus import HEADER
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write fails instead
+with CorpusWriter(Path(sys.argv[1]), HEADER) as corpus:
+    corpus.add(talking("fits", 0), "train")
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, most))
+    try:
+        corpus.add(talking("does not", 1), "train")
+    except Exception as error:
+        print(type(error).__name__, error)
+"""
+
+
+def test_a_full_disk_takes_back_the_clip_that_does_not_fit(tmp_path: Path) -> None:
+    folder = tmp_path / "c"
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(folder)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("DataError") and "cannot be written" in done.stdout
+    with CorpusWriter(folder, HEADER) as corpus:
+        assert corpus.done == {"fits"}
+        corpus.finish()
+    assert (folder / "audio.i16").stat().st_size == 2 * 32_000
+    assert [c.name for c in Corpus(folder).clips()] == ["fits"]
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 100_000
+
+
+def test_a_folder_of_other_settings_is_not_gone_on_with(tmp_path: Path) -> None:
+    with CorpusWriter(tmp_path / "c", HEADER) as corpus:
+        corpus.add(talking("a", 0), "train")
+    other = Header(source="made", layout="made", split_by="clip", seed=1, share=0.1, held_out=[])
+    with pytest.raises(DataError, match="other settings"):
+        CorpusWriter(tmp_path / "c", other)
+    with pytest.raises(DataError, match="begun and not finished"):
+        Corpus(tmp_path / "c")
+
+
+def test_what_is_no_corpus_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no prepared corpus"):
+        Corpus(tmp_path)
+    with (
+        pytest.raises(DataError, match=r"no usable clip \(bad: no face"),
+        CorpusWriter(tmp_path / "empty", HEADER) as corpus,
+    ):
+        corpus.skip("bad", "no face")
+        corpus.finish()
+    folder = one_speaker(tmp_path / "c")
+    (folder / "points.i16").write_bytes(b"short")
+    with pytest.raises(DataError, match=r"points\.i16: has 5 bytes"):
+        Corpus(folder)
+    (folder / "clips.jsonl").write_text("{}\n")
+    with pytest.raises(DataError, match="no Entry"):
+        Corpus(folder)
+
+
+@pytest.mark.parametrize(
+    ("clip", "what"),
+    [
+        (Clip("x", np.zeros(0, np.float32), NEUTRAL[None]), "no sound"),
+        (Clip("x", np.ones(9, np.float32), NEUTRAL[None] * np.nan), "not finite"),
+        (Clip("x", np.ones(9, np.float32), NEUTRAL[None], emotion="bored"), "'bored'; wanted"),
+    ],
+)
+def test_clips_that_cannot_be_kept_are_named(tmp_path: Path, clip: Clip, what: str) -> None:
+    with CorpusWriter(tmp_path / "c", HEADER) as corpus, pytest.raises(DataError, match=what):
+        corpus.add(clip, "train")
+
+
+def test_a_leak_is_an_error_within_a_corpus_and_between_corpora(tmp_path: Path) -> None:
+    people = [talking(f"{who}{k}", 10 * i + k, speaker=who)
+              for i, who in enumerate("ab") for k in range(2)]  # fmt: skip
+    folder = write_corpus(tmp_path / "good", people)
+    assert {e.speaker for e in Corpus(folder).of("train")}.isdisjoint(
+        e.speaker for e in Corpus(folder).of("validation")
+    )
+    lines = (folder / "clips.jsonl").read_text()
+    other = {"train": "validation", "validation": "train"}
+    head, _, rest = lines.partition("\n")
+    side = Corpus(folder).entries[0].split
+    (folder / "clips.jsonl").write_text(head.replace(side, other[side]) + "\n" + rest)
+    with pytest.raises(LeakError, match="speakers"):
+        Corpus(folder)
+    here = write_corpus(tmp_path / "here", [talking("x", 5)], {"x": "train"})
+    there = write_corpus(tmp_path / "there", [talking("x", 5)], {"x": "validation"})
+    with pytest.raises(LeakError, match="recordings"):
+        open_corpora([here, there])
+
+
+def test_whom_a_corpus_split_by_clip_trains_on_is_no_stranger_to_another(tmp_path: Path) -> None:
+    people = [talking(f"{who}{k}", 10 * i + k, speaker=who)
+              for i, who in enumerate("ab") for k in range(2)]  # fmt: skip
+    several = write_corpus(tmp_path / "several", people)
+    (held_out,) = {e.speaker for e in Corpus(several).of("validation")}
+    for who, leaks in (("a", held_out == "a"), ("b", held_out == "b")):
+        one = write_corpus(tmp_path / who, [talking("x", 5, speaker=who)], {"x": "train"})
+        if leaks:
+            with pytest.raises(LeakError, match=f"speakers {who} are both"):
+                open_corpora([one, several])
+        else:
+            open_corpora([one, several])
+
+
+def test_of_corpora_that_are_used_together_some_may_lack_a_side(tmp_path: Path) -> None:
+    one = Corpus(write_corpus(tmp_path / "one", [talking("a", 0)], {"a": "train"}))
+    two = Corpus(write_corpus(tmp_path / "two", [talking("b", 1)], {"b": "validation"}))
+    assert [e.name for _, e in of_side([one, two], "validation")] == ["b"]
+    assert [e.name for _, e in of_side([one, two], "all")] == ["a", "b"]
+    with pytest.raises(DataError, match="one: no validation clips among 1"):
+        of_side([one], "validation")
+
+
+def test_an_emotional_clip_knows_its_speakers_neutral_face_in_its_own_crop(tmp_path: Path) -> None:
+    plain = talking("n", 0, speaker="a", emotion="neutral")
+    smiling = talking("h", 1, speaker="a", emotion="happy")
+    smiling.points[:, 48, 0] -= 7.0
+    smiling.points[:] = smiling.points * 1.1 + 5.0
+    others = [talking("x", 2, speaker="b", emotion="happy")]
+    corpus = Corpus(write_corpus(tmp_path / "c", [plain, smiling, *others]))
+    clips = {e.name: corpus.clip(e) for e in corpus.entries}
+    assert clips["n"].neutral is None and clips["x"].neutral is None
+    found = clips["h"].neutral
+    assert found is not None
+    np.testing.assert_allclose(found, plain.identity * 1.1 + 5.0, atol=0.05)
+
+
+def test_a_speakers_neutral_face_is_from_their_neutral_clips(tmp_path: Path) -> None:
+    def clip(name: str, speaker: str, emotion: str, lift: float) -> Clip:
+        made = talking(name, len(name), speaker=speaker, emotion=emotion)
+        made.points[:, 17:27, 1] -= lift
+        return made
+
+    clips = [clip("n1", "a", "neutral", 0), clip("n22", "a", "neutral", 2),
+             clip("n333", "a", "neutral", 2.5), clip("h4444", "a", "happy", 9),
+             clip("h55555", "b", "happy", 9)]  # fmt: skip
+    neutral = Corpus(write_corpus(tmp_path / "c", clips)).neutral
+    assert set(neutral) == {"a"}
+    lifted = NEUTRAL[17:27, 1] - neutral["a"][17:27, 1]
+    np.testing.assert_allclose(lifted, 2, atol=0.1)
+    assert abs(lip_gap(neutral["a"]) - lip_gap(NEUTRAL)) < 0.3
+
+
+def test_the_fingerprint_is_of_contents_and_labels(tmp_path: Path) -> None:
+    def of(name: str, *clips: Clip) -> str:
+        sides = {c.name: "train" for c in clips}
+        folder = write_corpus(tmp_path / name, clips, sides)  # pyright: ignore[reportArgumentType]
+        return fingerprint(Corpus(folder).entries)
+
+    a = of("a", talking("x", 0))
+    assert a == of("b", talking("x", 0)) != of("c", talking("x", 1))
+    assert a != of("d", talking("x", 0, emotion="happy")) and a != of("e", talking("y", 0))
+
+
+def test_tracks_are_resampled_in_time() -> None:
+    for times in (np.arange(50) / 25, np.cumsum(np.random.default_rng(0).uniform(0.01, 0.07, 50))):
+        ramp = times[:, None, None] * np.ones((1, 68, 2))
+        wanted = np.arange(40) / 30
+        inside = wanted >= times[0]
+        taken = at_times(ramp, times, wanted)[:, 0, 0]
+        np.testing.assert_allclose(taken[inside], wanted[inside], atol=1e-9)
+    assert len(at_30fps(np.zeros((75, 68, 2)), np.arange(75) / 25)) == 89  # the last at 2.96 s
+    wave = np.sin(2 * np.pi * 3 * np.arange(75) / 25)[:, None]
+    there = at_30fps(wave, np.arange(75) / 25)[:, 0]
+    assert np.abs(there - np.sin(2 * np.pi * 3 * np.arange(len(there)) / 30))[2:-2].max() < 0.06

@@ -1,0 +1,130 @@
+"""Sounds that are not the speaker: as loud as said, the same again, and in time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from tests.conftest import voice
+from training.data import sounds
+from training.data.sounds import (
+    Array,
+    Rng,
+    coloured_noise,
+    hum,
+    music,
+    no_speech,
+    through_a_channel,
+)
+
+COUNT = 16_000
+KINDS = pytest.mark.parametrize("kind", [coloured_noise, hum, music])
+
+
+def made(kind: Callable[[Rng, int], Array], times: int, seed: int = 0) -> list[Array]:
+    return [kind(np.random.default_rng([seed, k]), COUNT) for k in range(times)]
+
+
+@KINDS
+def test_a_sound_has_unit_power_and_is_of_its_seed_alone(kind: Callable[[Rng, int], Array]) -> None:
+    some = made(kind, 30)
+    for sound in some:
+        assert sound.shape == (COUNT,) and sound.dtype == np.float32 and np.isfinite(sound).all()
+        assert np.mean(np.square(sound)) == pytest.approx(1, abs=1e-3)
+    assert all(np.array_equal(a, b) for a, b in zip(some, made(kind, 30), strict=True))
+    assert not any(np.array_equal(a, b) for a, b in zip(some, made(kind, 30, 1), strict=True))
+
+
+def test_the_banks_are_the_same_when_they_are_made_again() -> None:
+    before = [made(kind, 2) for kind in (coloured_noise, music)]
+    sounds._noise_bank.cache_clear()  # pyright: ignore[reportPrivateUsage]
+    sounds._music_bank.cache_clear()  # pyright: ignore[reportPrivateUsage]
+    after = [made(kind, 2) for kind in (coloured_noise, music)]
+    assert np.array_equal(before, after)
+
+
+def test_noise_falls_by_none_to_six_decibels_an_octave() -> None:
+    octaves = [(200 * 2**k, 400 * 2**k) for k in range(5)]
+    slopes: list[float] = []
+    for noise in made(coloured_noise, 40):
+        power = np.square(np.abs(np.fft.rfft(noise)))  # bins of 1 Hz
+        levels = [10 * np.log10(power[low:high].mean()) for low, high in octaves]
+        slopes.append(float(np.polyfit(range(5), levels, 1)[0]))
+    assert -7 < min(slopes) < -5 and -1 < max(slopes) < 1
+    assert len({round(s / 1.5) for s in slopes}) == 5
+
+
+def test_a_hum_is_its_harmonics() -> None:
+    for sound in made(hum, 10):
+        power = np.sort(np.square(np.abs(np.fft.rfft(sound * np.hanning(COUNT)))))[::-1]
+        assert power[: 8 * 5].sum() > 0.99 * power.sum()
+
+
+def test_music_is_neither_noise_nor_a_single_tone() -> None:
+    flatness = {}
+    for kind in (coloured_noise, hum, music):
+        spectra = [np.square(np.abs(np.fft.rfft(s)))[100:4000] + 1e-9 for s in made(kind, 20)]
+        each = [np.exp(np.log(s).mean()) / s.mean() for s in spectra]
+        flatness[kind] = float(np.median(each))
+    assert flatness[music] < 0.3 * flatness[coloured_noise]
+    loudness = [np.sqrt(np.square(s).reshape(20, -1).mean(1)) for s in made(music, 20)]
+    assert np.median([each.std() / each.mean() for each in loudness]) > 0.15  # it has a beat
+
+
+def test_no_speech_is_from_barely_heard_to_as_loud_as_a_voice() -> None:
+    levels = [np.log10(np.sqrt(np.mean(np.square(s)))) for s in made(no_speech, 200)]
+    assert -3.701 < min(levels) < -3.4 and -1.2 < max(levels) < -0.899
+    assert all(np.array_equal(a, b) for a, b in zip(made(no_speech, 9), made(no_speech, 9),
+                                                    strict=True))  # fmt: skip
+
+
+def test_a_channel_keeps_power_and_time() -> None:
+    speech = voice(1.0, seed=3) + 0.02 * np.random.default_rng(0).standard_normal(COUNT)
+    speech = speech.astype(np.float32)
+    spectrum = np.fft.rfft(speech, 1 << 15)
+    differing = 0
+    for seed in range(40):
+        heard = through_a_channel(np.random.default_rng(seed), speech)
+        assert heard.shape == speech.shape and heard.dtype == np.float32
+        assert np.isfinite(heard).all()
+        assert heard @ heard == pytest.approx(speech @ speech, rel=1e-3)
+        # The spectra are made flat: what is left of speech's own rhythm would blur the peak.
+        cross = np.fft.rfft(heard, 1 << 15) * np.conj(spectrum)
+        shift = int(np.argmax(np.fft.irfft(cross / np.maximum(np.abs(cross), 1e-9))))
+        assert min(shift, (1 << 15) - shift) <= 16, seed  # 1 ms
+        differing += not np.allclose(heard, speech, atol=0.01)
+        assert np.array_equal(heard, through_a_channel(np.random.default_rng(seed), speech))
+    assert differing > 35
+
+
+def test_a_room_echoes_after_the_sound_and_never_before_it() -> None:
+    click = np.zeros(COUNT, np.float32)
+    click[8000] = 0.5
+    echoes = 0
+    for seed in range(40):
+        energy = np.square(through_a_channel(np.random.default_rng(seed), click))
+        assert abs(int(energy.argmax()) - 8000) <= 16
+        assert energy[: 8000 - 800].sum() < 1e-3 * energy.sum()
+        echoes += bool(energy[8000 + 800 :].sum() > 0.01 * energy.sum())
+    assert 10 < echoes < 30  # half of the channels are rooms
+
+
+def test_a_line_takes_away_what_is_above_its_band() -> None:
+    (noise,) = made(lambda rng, count: rng.standard_normal(count).astype(np.float32), 1)
+    treble: list[float] = []
+    for seed in range(100):
+        power = np.square(
+            np.abs(np.fft.rfft(through_a_channel(np.random.default_rng(seed), noise)))
+        )
+        treble.append(10 * np.log10(power[7500:].mean() / power[600:2500].mean()))
+    lines = sum(t < -20 for t in treble)
+    assert 20 < lines < 45  # four of ten, the widest of which let pass what this looks at
+    assert sum(t > -12 for t in treble) > 40
+
+
+def test_silence_stays_silence_through_a_channel() -> None:
+    for seed in range(10):
+        silence = np.zeros(COUNT, np.float32)
+        assert not through_a_channel(np.random.default_rng(seed), silence).any()

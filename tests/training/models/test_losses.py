@@ -1,0 +1,64 @@
+"""The terms that only some recipes ask for."""
+
+from __future__ import annotations
+
+import torch
+
+from kfusion.landmarks import INNER_LOWER
+from training.models.losses import LATE, LossWeights, loss, phone_loss
+from training.phones import UNKNOWN
+
+
+def speaking(size: float) -> torch.Tensor:
+    """(1, 30, 68, 2): lower lips that go up and down."""
+    points = torch.zeros(1, 30, 68, 2)
+    wave = size * torch.sin(torch.arange(30) * 0.7)
+    points[:, :, list(INNER_LOWER), 1] = wave[None, :, None]
+    return points
+
+
+def test_frames_that_a_live_stream_shows_can_count_more() -> None:
+    target = torch.zeros(1, 30, 68, 2)
+    early, late = target.clone(), target.clone()
+    early[:, LATE - 1] = 1
+    late[:, LATE] = 1
+    mask = torch.ones(1, 30)
+    for weight in (1.0, 3.0):
+        weights = LossWeights(late=weight)
+        before, after = (float(loss(p, target, mask, weights)["position"]) for p in (early, late))
+        assert abs(after / before - weight) < 1e-5
+    # An error on every frame weighs what it weighed.
+    wrong = torch.ones(1, 30, 68, 2)
+    assert abs(float(loss(wrong, target, mask, LossWeights(late=3))["position"]) - 1) < 1e-5
+
+
+def test_swing_is_what_averaging_takes_away() -> None:
+    mask, weights = torch.ones(1, 30), LossWeights(swing=1.0)
+    target = speaking(1.0)
+    swings = [float(loss(speaking(k), target, mask, weights)["swing"]) for k in (1.0, 0.7, 0.4)]
+    assert swings[0] < 1e-9 < swings[1] < swings[2]
+    # Of the same swing at another time or height it says nothing.
+    elsewhere = speaking(1.0).flip(1) + 3
+    assert float(loss(elsewhere, target, mask, weights)["swing"]) < 1e-4
+    # What is not known does not count.
+    mask[:, 10:] = 0
+    hidden = target.clone()
+    hidden[:, 10:] *= 5
+    assert float(loss(hidden, target, mask, weights)["swing"]) < 1e-9
+
+
+def test_a_still_mouth_has_a_finite_gradient() -> None:
+    still = torch.zeros(1, 30, 68, 2, requires_grad=True)
+    loss(still, speaking(1.0), torch.ones(1, 30), LossWeights(swing=1.0))["total"].backward()
+    assert still.grad is not None and bool(still.grad.isfinite().all())
+
+
+def test_phones_that_are_not_known_do_not_count() -> None:
+    logits = torch.zeros(2, 50, 40, requires_grad=True)
+    phones = torch.full((2, 50), UNKNOWN)
+    assert float(phone_loss(logits, phones).detach()) == 0
+    phones[0, :25] = 7
+    quarter = phone_loss(logits, phones)
+    torch.testing.assert_close(quarter, torch.log(torch.tensor(40.0)) / 4)
+    quarter.backward()
+    assert logits.grad is not None and not logits.grad[1].any() and logits.grad[0, :25].any()

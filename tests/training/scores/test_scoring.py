@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from math import isnan
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from kfusion.emotion import displacement, vector
+from kfusion.errors import DataError
+from kfusion.landmarks import NEUTRAL, Similarity
+from kfusion.runtime import Animator, SyntheticEngine
+from tests.conftest import voice
+from training.corpus.clips import Clip
+from training.scores.metrics import score
+from training.scores.scoring import (
+    evaluate,
+    floor,
+    mean_displacement,
+    predict_offline,
+    predict_streamed,
+    read_closures,
+    references,
+    score_all,
+    still,
+)
+
+
+def clip_of(seed: int, emotion: str | None = None, seconds: float = 1.3) -> Clip:
+    """Sound, and a face that a similarity takes from the canonical one and that follows it."""
+    sound = voice(seconds, seed=seed)
+    own = Similarity(np.array([[0.8, -0.1], [0.1, 0.8]]), np.array([20.0, 5.0])).apply(NEUTRAL)
+    points = Animator(SyntheticEngine()).animate(sound, 16_000, identity=own)
+    points = np.concatenate([np.repeat(own[None], 8, axis=0), points[8:]])
+    return Clip(f"clip{seed}", sound, points.astype(np.float64), "someone", emotion)
+
+
+@pytest.fixture(scope="module")
+def animator() -> Animator:
+    return Animator(SyntheticEngine())
+
+
+@pytest.mark.parametrize(("hop", "lookahead"), [(3, 3), (6, 0), (2, 5), (30, 0)])
+def test_a_live_session_gives_what_the_offline_call_gives(
+    animator: Animator, hop: int, lookahead: int
+) -> None:
+    for emotion in (False, True):
+        clip = clip_of(1, "happy")
+        offline = predict_offline(animator, clip, hop, lookahead, emotion=emotion)
+        streamed = predict_streamed(animator, clip, hop, lookahead, emotion=emotion)
+        np.testing.assert_allclose(streamed, offline, atol=1e-4)
+
+
+def test_the_label_is_given_only_where_asked_for(animator: Animator) -> None:
+    clip = clip_of(2, "happy")
+    plain = predict_offline(animator, clip, 3, 3)
+    given = predict_offline(animator, clip, 3, 3, emotion=True)
+    assert np.array_equal(plain, animator.animate(clip.audio, 16_000, identity=clip.identity))
+    assert np.abs(given - plain).max() > 1
+    # The label is that of training: a way from the speaker's neutral face, where it is known.
+    own = clip.identity + np.linspace(0, 3, 68)[:, None]
+    known = replace(clip, neutral=own)
+    felt = animator.animate(clip.audio, 16_000, emotion={"happy": 1.0}, identity=own)
+    np.testing.assert_array_equal(predict_offline(animator, known, 3, 3, emotion=True), felt)
+    streamed = predict_streamed(animator, known, 3, 3, emotion=True)
+    np.testing.assert_allclose(streamed, felt, atol=1e-4)
+    assert np.array_equal(predict_offline(animator, known, 3, 3), plain)
+    for emotion in (None, "neutral"):
+        clip = clip_of(2, emotion)
+        assert np.array_equal(predict_offline(animator, clip, 3, 3, emotion=True), plain)
+
+
+def test_a_copied_identity_never_moves_and_the_floor_is_whole_pixels() -> None:
+    clip = clip_of(3)
+    copied = still(clip, 0.0)
+    assert copied.shape == clip.points.shape
+    assert np.abs(copied - clip.identity).max() < 1e-9
+    assert np.abs(floor(clip) - clip.points).max() <= 0.5
+    assert not (floor(clip) % 1).any()
+
+
+def test_the_best_constant_is_the_mean_of_all_frames_in_canonical_pixels() -> None:
+    felt = displacement(vector({"happy": 1.0}))
+    clips: list[Clip] = []
+    for scale, share, count in ((1.0, 0.0, 10), (2.0, 1.0, 30)):
+        own = NEUTRAL * scale
+        points = np.repeat(own[None], 20 + count, axis=0)
+        points[20:] += share * scale * felt  # open enough to be no frame at rest
+        points[20:, 65:68, 1] += 9 * scale * share
+        clips.append(Clip(f"{scale}", voice(1.0), points))
+    found = mean_displacement(clips)
+    wanted = felt + np.zeros((68, 2))
+    wanted[65:68, 1] += 9
+    np.testing.assert_allclose(found, wanted * 30 / 80, atol=0.02)
+    moved = still(clips[1], found)[0] - clips[1].identity
+    np.testing.assert_allclose(moved, 2 * found, atol=1e-9)
+
+
+def test_no_constant_beats_the_best_one_in_squares() -> None:
+    clips = [clip_of(k) for k in range(4)]
+    best = mean_displacement(clips)
+
+    def squares(constant: NDArray[np.float64]) -> float:
+        return float(sum(np.square(c.points - still(c, constant)).sum() for c in clips))
+
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        assert squares(best) < squares(best + rng.normal(0, 0.3, (68, 2)))
+
+
+def test_means_are_over_clips_and_closures_over_all_of_them() -> None:
+    clips = [clip_of(4), clip_of(5, seconds=2.2)]
+    phones = {"clip4": [(0.0, 0.1)], "clip5": [(0.0, 0.1), (0.1, 0.2)]}
+    row, each = evaluate(clips, lambda c: still(c, 0.0), phones)
+    assert [s.name for s in each] == ["clip4", "clip5"]
+    assert row["m_ld"] == pytest.approx(np.mean([s.scores.m_ld for s in each]))
+    alone = score(still(clips[1], 0.0), clips[1].points, clips[1].identity)
+    assert each[1].scores.f_lvd == pytest.approx(alone.f_lvd)
+    assert (row["closure"], sum(s.scores.there for s in each)) == (1, 3)
+    assert isnan(row["abs_lag"]) and isnan(row["max_abs_lag"])
+
+
+def test_clips_are_read_once_for_all_rows() -> None:
+    seen: list[str] = []
+
+    def clips() -> Iterator[Clip]:
+        for k in range(3):
+            seen.append(f"clip{k}")
+            yield clip_of(k)
+
+    results = score_all(clips(), references(np.ones((68, 2))), legacy_batch=1)
+    assert list(results) == ["copy identity", "best constant", "floor"]
+    assert seen == ["clip0", "clip1", "clip2"]
+    rows = {name: result.row for name, result in results.items()}
+    assert 0 < rows["floor"]["f_ld"] < 1
+    assert rows["floor"]["legacy_f_ld"] < rows["copy identity"]["legacy_f_ld"]
+    assert "best constant" not in references(None)
+
+
+def test_no_clips_are_an_error_that_says_so() -> None:
+    with pytest.raises(DataError, match="no clips"):
+        score_all([], references(None))
+    with pytest.raises(DataError, match="no clips"):
+        mean_displacement([])
+
+
+def test_of_a_table_of_phones_p_b_and_m_are_read(tmp_path: Path) -> None:
+    table = tmp_path / "phones.tsv"
+    lines = ["a\t0.5\t0.6\tB", "a\t0.6\t0.7\tAH", "b\t1\t1.1\tM", "a\t2\t2.1\tP"]
+    table.write_text("clip\tstart_s\tend_s\tphone\n" + "\n".join(lines) + "\n")
+    assert read_closures(table) == {"a": [(0.5, 0.6), (2.0, 2.1)], "b": [(1.0, 1.1)]}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "clip\tphone\na\tB\n", "clip\tstart_s\tend_s\tphone\na\tx\t1\tB\n"]
+)
+def test_another_file_is_no_table_of_phones(tmp_path: Path, text: str) -> None:
+    table = tmp_path / "phones.tsv"
+    if text:
+        table.write_text(text)
+    with pytest.raises(DataError, match=r"phones\.tsv.*wanted"):
+        read_closures(table)

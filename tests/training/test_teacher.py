@@ -1,0 +1,341 @@
+"""A face taught by phones, and sound that nobody filmed labelled by it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from kfusion.errors import DataError
+from kfusion.landmarks import NEUTRAL, lip_gap
+from kfusion.runtime import WEIGHTS, Animator
+from tests.conftest import voice
+from tests.training.corpora import one_speaker, write_corpus
+from training import teacher
+from training.corpus.clips import Clip
+from training.corpus.format import Corpus
+from training.corpus.splits import Split, split_of_clip
+from training.data.augment import brisker
+from training.label import ByModel, ByPhones, label
+from training.label import main as label_main
+from training.phones import INDEX, PHONES, Track, spans
+from training.teacher import NEAREST, Teacher, borrowed, frame_times, frames_of, speak
+from training.trial.model import open_engine
+
+ROOT = Path(__file__).resolve().parents[2]
+OPEN = {"AA": 12.0, "R": 6.0, "S": 5.0}
+"""Pixels between the lips; on every other phone they are shut."""
+SPOKEN = ("SIL", "AA", "B", "R", "S")
+
+
+def track(*runs: tuple[str, int]) -> Track:
+    return np.concatenate([np.full(steps, INDEX[name], np.uint8) for name, steps in runs])
+
+
+def speaking(name: str, seed: int, spoken: Track) -> Clip:
+    """A voice, and a mouth that is as open as :data:`OPEN` says."""
+    count = len(spoken) * 30 // 100
+    at = np.minimum((np.arange(count) * 10 / 3).astype(int), len(spoken) - 1)
+    points = np.repeat(NEUTRAL[None], count, axis=0)
+    points[:, [65, 66, 67], 1] += np.array([OPEN.get(PHONES[p], 0.0) for p in spoken[at]])[:, None]
+    return Clip(name, voice(len(spoken) / 100, seed=seed), points, "ann", phones=spoken)
+
+
+def random_track(rng: np.random.Generator, names: Sequence[str] = SPOKEN) -> Track:
+    runs = [(str(rng.choice(names)), int(rng.integers(12, 30))) for _ in range(12)]
+    return track(("SIL", 20), *runs, ("SIL", 20))
+
+
+def write_speaking(folder: Path, count: int = 6) -> Path:
+    names = [f"clip{k}" for k in range(count)]
+    sides: dict[str, Split] = dict.fromkeys(names, "train")
+    sides[names[-1]] = "validation"
+    clips = [speaking(n, k, random_track(np.random.default_rng(k))) for k, n in enumerate(names)]
+    return write_corpus(folder, clips, sides)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    return Corpus(write_speaking(tmp_path_factory.mktemp("data") / "c"))
+
+
+@pytest.fixture(scope="module")
+def taught(corpus: Corpus) -> Teacher:
+    return teacher.train([corpus], steps=25)  # with 60 the gaps are right within 0.6 px
+
+
+def gap_on(taught: Teacher, name: str, *, before: str = "SIL") -> float:
+    """Pixels between the lips in the middle of 0.3 s of a phone."""
+    moved = speak(taught, track((before, 40), (name, 30), (before, 40)))
+    gap = lip_gap(moved)
+    return float(gap[15:18].mean())
+
+
+def test_the_mouth_opens_and_shuts_as_it_did_in_the_clips(taught: Teacher) -> None:
+    for name in ("AA", "R", "S"):
+        assert gap_on(taught, name) == pytest.approx(OPEN[name], rel=0.35), name
+    for name in ("B", "SIL"):
+        assert gap_on(taught, name) < 1.5 and gap_on(taught, name, before="AA") < 1.5, name
+    assert gap_on(taught, "AA") > gap_on(taught, "R") + 2
+
+
+def test_a_phone_that_it_never_met_looks_as_those_that_look_alike(taught: Teacher) -> None:
+    for stranger in ("P", "M"):  # as B
+        assert gap_on(taught, stranger, before="AA") < 1.5, stranger
+    assert gap_on(taught, "Z") > 2.5  # as S
+    assert gap_on(taught, "ER") == gap_on(taught, "R")  # what it is near to stands in its place
+
+
+def test_a_face_follows_its_phones_in_time(taught: Teacher) -> None:
+    spoken = track(("SIL", 60), ("AA", 30), ("SIL", 60))
+    gap = lip_gap(speak(taught, spoken))
+    assert len(gap) == 45
+    wide = np.flatnonzero(gap > gap.max() / 2) / 30
+    assert wide[0] == pytest.approx(0.6, abs=0.05) and wide[-1] == pytest.approx(0.9, abs=0.07)
+    later = lip_gap(speak(taught, np.concatenate([spoken[:30], spoken])))  # 0.3 s, nine frames
+    np.testing.assert_allclose(later[20:50], gap[11:41], atol=0.05)
+
+
+def test_frames_lie_where_thirty_a_second_do() -> None:
+    middles = 0.005 + 0.01 * frame_times(31).numpy()  # steps are known by their middles
+    np.testing.assert_allclose(middles, np.arange(31) / 30, atol=1e-6)
+
+
+@pytest.mark.parametrize(("steps", "frames"), [(0, 0), (3, 0), (4, 1), (10, 3), (410, 123)])
+def test_a_frame_is_there_for_each_whole_thirtieth(steps: int, frames: int) -> None:
+    assert speak(Teacher().eval(), np.zeros(steps, np.uint8)).shape == (frames, 68, 2)
+
+
+def test_a_clip_is_answered_on_its_own_face(taught: Teacher, corpus: Corpus) -> None:
+    clip = next(corpus.clips("validation"))
+    own = frames_of(taught, clip)
+    wider = Clip("x", clip.audio, clip.points * 1.1 + 5, phones=clip.phones)
+    np.testing.assert_allclose(frames_of(taught, wider), own * 1.1 + 5, atol=0.01)
+    gaps = lip_gap(own)[: len(clip.points)], lip_gap(clip.points)[: len(own)]
+    assert np.corrcoef(*gaps)[0, 1] > 0.8
+
+
+def test_what_a_corpus_lacks_is_borrowed_and_halves_are_halves() -> None:
+    spoken = track(("B", 5), ("OY", 10), ("SH", 4), ("AA", 3))
+    found = list(spans(borrowed(spoken)))
+    assert found == [(0, 5, "B"), (5, 10, "AO"), (10, 15, "IY"), (15, 19, "CH"), (19, 22, "AA")]
+    assert all(name in INDEX and name not in NEAREST for each in NEAREST.values() for name in each)
+    assert PHONES[spoken[5]] == "OY"  # what was given stays
+
+
+def test_the_same_seed_teaches_the_same_face(corpus: Corpus) -> None:
+    spoken = random_track(np.random.default_rng(1))
+    one, again, other = (speak(teacher.train([corpus], 1, seed), spoken) for seed in (1, 1, 2))
+    assert np.array_equal(one, again) and not np.array_equal(one, other)
+
+
+def test_what_is_saved_says_the_same_when_it_is_loaded(taught: Teacher, tmp_path: Path) -> None:
+    teacher.save(taught, tmp_path / "deep" / "t.safetensors")
+    again = teacher.load(tmp_path / "deep" / "t.safetensors")
+    spoken = random_track(np.random.default_rng(9), PHONES)
+    assert np.array_equal(speak(again, spoken), speak(taught, spoken))
+    assert torch.equal(again.rest, taught.rest)
+    assert lip_gap(again.rest.numpy()) == pytest.approx(lip_gap(NEUTRAL), abs=0.1)
+
+
+def test_a_file_that_is_no_teacher_is_named(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    (tmp_path / "text").write_text("no weights")
+    save_file({"weight": torch.zeros(3)}, tmp_path / "other")
+    for name in ("text", "other", "nothing"):
+        with pytest.raises(DataError, match=f"{name}: is no teacher"):
+            teacher.load(tmp_path / name)
+
+
+def test_a_corpus_without_phones_teaches_nothing(tmp_path: Path) -> None:
+    corpus = Corpus(one_speaker(tmp_path / "c"))
+    with pytest.raises(DataError, match=r"no train clip has phones; wanted .* --phones"):
+        teacher.train([corpus], 1)
+
+
+# Labels
+
+
+SPEAKERS = ("amy", "ben", "cat", "dan")
+
+
+@pytest.fixture
+def untaught(tmp_path: Path) -> Path:
+    """A teacher's file: it knows a face, and keeps it still."""
+    still = Teacher().eval()
+    still.rest.copy_(torch.from_numpy(NEUTRAL.copy()))
+    teacher.save(still, tmp_path / "untaught.safetensors")
+    return tmp_path / "untaught.safetensors"
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Two clips of each of four people, a sound without phones, one too short, and the table."""
+    folder = tmp_path / "speech"
+    folder.mkdir()
+    lines = ["clip\tstart_s\tend_s\tphone"]
+    for k, name in enumerate([f"{who}-{n}" for who in SPEAKERS for n in range(2)] + ["amy-9"]):
+        spoken = random_track(np.random.default_rng(k))[: 2 if name == "amy-9" else 150]
+        sound = voice(len(spoken) / 100 + 0.004, seed=k)
+        soundfile.write(folder / f"{name}.wav", sound, 16_000, subtype="FLOAT")
+        lines += [f"{name}\t{a / 100}\t{b / 100}\t{p}" for a, b, p in spans(spoken)]
+    soundfile.write(folder / "amy-unheard.wav", voice(1.0), 16_000)
+    (tmp_path / "phones.tsv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def table(source: Path) -> Path:
+    return source.parent / "phones.tsv"
+
+
+def test_labels_are_what_the_teacher_says_on_its_own_face(
+    taught: Teacher, source: Path, tmp_path: Path
+) -> None:
+    teacher.save(taught, tmp_path / "t.safetensors")
+    corpus = label(
+        source, r"^(\w+)-", ByPhones(table(source), tmp_path / "t.safetensors"), tmp_path / "out"
+    )
+    assert [e.name for e in corpus.entries] == [f"{w}-{n}" for w in SPEAKERS for n in range(2)]
+    assert [(s.name, s.reason) for s in corpus.skipped] == [("amy-9", "is shorter than a frame")]
+    assert corpus.header.split_by == "speaker"
+    for k, entry in enumerate(corpus.entries):
+        clip, spoken = corpus.clip(entry), random_track(np.random.default_rng(k))[:150]
+        assert clip.phones is not None and np.array_equal(clip.phones, spoken)
+        assert (entry.speaker, entry.split) == (entry.name[:3], split_of_clip(entry.name[:3]))
+        said = speak(taught, spoken)
+        assert len(clip.points) == 45
+        np.testing.assert_allclose(lip_gap(clip.points), lip_gap(said + taught.rest.numpy()),
+                                   atol=0.05)  # fmt: skip
+        np.testing.assert_allclose(clip.identity, taught.rest.numpy(), atol=0.02)
+        np.testing.assert_allclose(clip.audio, voice(1.504, seed=k), atol=1e-4)
+
+
+def test_brisker_labels_are_of_the_same_phones_and_swing_further(
+    taught: Teacher, source: Path, tmp_path: Path
+) -> None:
+    teacher.save(taught, tmp_path / "t.safetensors")
+    folders = {share: tmp_path / str(share) for share in (0.0, 0.5)}
+    for share, out in folders.items():
+        by = ByPhones(table(source), tmp_path / "t.safetensors", share)
+        label(source, r"^(\w+)-", by, out)
+        assert by.files.get("brisker") == (str(share) if share else None)
+    plain, brisk = (Corpus(out) for out in folders.values())
+    for was, now in zip(plain.entries, brisk.entries, strict=True):
+        before, after = lip_gap(plain.clip(was).points), lip_gap(brisk.clip(now).points)
+        assert after.std() > 1.05 * before.std()
+        assert np.array_equal(plain.clip(was).phones, brisk.clip(now).phones)  # pyright: ignore[reportArgumentType]
+        widest = before.argmax()
+        assert before[widest] < after[widest] < 2 * before[widest] + 0.1
+    with pytest.raises(DataError, match="other settings"):
+        label(source, r"^(\w+)-", ByPhones(table(source), tmp_path / "t.safetensors", 0.2),
+              folders[0.5])  # fmt: skip
+
+
+def test_a_mouth_that_is_held_open_stays_so() -> None:
+    held = np.zeros((40, 68, 2))
+    held[:, [65, 66, 67], 1] = 5.0
+    np.testing.assert_allclose(brisker(held, 0.5), held)
+    swinging = held * (1 + np.sin(np.arange(40) / 3))[:, None, None]
+    brisk, gap = lip_gap(brisker(swinging, 0.4)), lip_gap(swinging)
+    assert brisk.min() >= 0 and (brisk <= 2 * gap + 1e-9).all()
+    assert (
+        brisk[gap > 8].mean() > gap[gap > 8].mean() and brisk[gap < 2].mean() < gap[gap < 2].mean()
+    )
+
+
+@pytest.mark.parametrize(
+    ("speaker", "what"),
+    [
+        (r"^(\d+)-", r"amy-0: --speaker .* does not match"),
+        (r"^\w+-", "wanted a group"),
+        (r"^(\w+", "missing \\)"),
+        (r"^(x)?amy", "amy-0: --speaker .* does not match"),
+    ],
+)
+def test_a_speaker_that_is_asked_for_wrongly_is_told(
+    source: Path, untaught: Path, tmp_path: Path, speaker: str, what: str
+) -> None:
+    with pytest.raises(DataError, match=what):
+        label(source, speaker, ByPhones(table(source), untaught), tmp_path / "out")
+
+
+def test_the_same_recording_is_not_labelled_on_both_sides(
+    source: Path, untaught: Path, tmp_path: Path
+) -> None:
+    names = (f"p{k}" for k in range(99))
+    other = next(n for n in names if split_of_clip(n) != split_of_clip("amy"))
+    (source / f"{other}-0.wav").write_bytes((source / "amy-0.wav").read_bytes())
+    text = table(source).read_text()
+    same = "".join(f"{li}\n" for li in text.splitlines() if li.startswith("amy-0\t"))
+    table(source).write_text(text + same.replace("amy-0", f"{other}-0"))
+    corpus = label(source, r"^(\w+)-", ByPhones(table(source), untaught), tmp_path / "out")
+    reasons = {s.name: s.reason for s in corpus.skipped}
+    assert "the same recording as amy-0" in reasons[f"{other}-0"]
+
+
+def test_stopped_in_the_middle_it_goes_on_and_ends_with_the_same_files(
+    source: Path, untaught: Path, tmp_path: Path
+) -> None:
+    whole, torn = tmp_path / "whole", tmp_path / "torn"
+    label(source, r"^(\w+)-", ByPhones(table(source), untaught), whole)
+    third = source / "ben-0.wav"
+    sound = third.read_bytes()
+    third.write_bytes(b"torn")
+    with pytest.raises(DataError, match=r"ben-0\.wav: cannot be read"):
+        label(source, r"^(\w+)-", ByPhones(table(source), untaught), torn)
+    assert (torn / "clips.jsonl").read_bytes().count(b"\n") == 2
+    for file in ("audio.i16", "points.i16", "phones.u8"):  # as a kill leaves them
+        with (torn / file).open("ab") as more:
+            more.write(b"half a clip")
+    third.write_bytes(sound)
+    label(source, r"^(\w+)-", ByPhones(table(source), untaught), torn)
+    assert {f.name for f in whole.iterdir()} == {f.name for f in torn.iterdir()}
+    for file in whole.iterdir():
+        assert file.read_bytes() == (torn / file.name).read_bytes(), file.name
+    table(source).write_text(table(source).read_text() + "more\t0.0\t1.0\tAA\n")
+    with pytest.raises(DataError, match="begun with other settings"):
+        label(source, r"^(\w+)-", ByPhones(table(source), untaught), torn)
+
+
+def test_labels_are_what_the_model_says_of_any_sound(source: Path, tmp_path: Path) -> None:
+    corpus = label(source, r"^(\w+)-", ByModel(WEIGHTS), tmp_path / "out")
+    assert "amy-unheard" in {e.name for e in corpus.entries}, "no phones are needed"
+    clip = corpus.clip(next(e for e in corpus.entries if e.name == "ben-1"))
+    sound, _ = soundfile.read(source / "ben-1.wav", dtype="float32")
+    said = Animator(open_engine(WEIGHTS)).animate(sound, 16_000, lookahead=15)
+    assert clip.phones is None and len(clip.points) == len(said)
+    np.testing.assert_allclose(clip.points, said, atol=0.05)
+    np.testing.assert_allclose(clip.identity, NEUTRAL, atol=0.02)
+
+
+def test_the_two_commands_teach_and_label(
+    corpus: Corpus,
+    source: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    weights, out = tmp_path / "t.safetensors", tmp_path / "out"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "training.teacher", "--data", str(corpus.folder),
+         "--out", str(weights), "--steps", "1", "--threads", "1"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "on 1 clips held out M-LD" in done.stdout
+    asked = ["label", "--teacher", str(weights), "--phones", str(table(source)),
+             "--out", str(out), "--speaker", r"^(\w+)-", "--source"]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", [*asked, str(source)])
+    assert label_main() == 0
+    assert "8 clips" in capsys.readouterr().out and len(Corpus(out).entries) == 8
+    monkeypatch.setattr(sys, "argv", [*asked, str(tmp_path / "nowhere")])
+    assert label_main() == 2
+    error = capsys.readouterr().err
+    assert error.startswith("training.label: ") and "nowhere" in error

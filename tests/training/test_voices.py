@@ -1,0 +1,214 @@
+"""The same speech in other voices: what was asked to change changes, the rest stays."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from kfusion.errors import DataError
+from tests.conftest import voice
+from tests.training.corpora import talking, write_corpus
+from training.corpus.clips import Samples
+from training.corpus.format import Corpus
+from training.voices import Speech, Voice, other_voices, random_voice
+
+pyworld: Any = pytest.importorskip("pyworld")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def sound() -> Samples:
+    return voice(2.0, seed=1)
+
+
+@pytest.fixture(scope="module")
+def speech(sound: Samples) -> Speech:
+    return Speech(sound)
+
+
+def fundamental(sound: Samples) -> NDArray[np.float64]:
+    """In Hz of every 5 ms, 0 where there is none."""
+    double = sound.astype(np.float64)
+    pitch, times = pyworld.dio(double, 16_000, f0_floor=60.0, f0_ceil=500.0)
+    return pyworld.stonemask(double, pitch, times, 16_000)
+
+
+def envelope(sound: Samples) -> NDArray[np.float64]:
+    """Power at each bin of the spectral envelope, a mean over what is voiced."""
+    taken = Speech(sound)
+    return taken.envelope[taken.pitch > 0].mean(axis=0)
+
+
+def centroid(sound: Samples) -> float:
+    power = envelope(sound)
+    return float(power @ np.arange(len(power)) / power.sum())
+
+
+def rms(sound: Samples) -> float:
+    return float(np.sqrt(np.mean(np.square(sound))))
+
+
+@pytest.mark.parametrize("ratio", [0.8, 1.0, 1.5, 2.0])
+def test_pitch_is_the_wanted_ratio(sound: Samples, speech: Speech, ratio: float) -> None:
+    before, after = fundamental(sound), fundamental(speech.say(Voice(pitch=ratio)))
+    both = (before > 0) & (after > 0)
+    assert both.mean() > 0.35
+    assert np.median(after[both] / before[both]) == pytest.approx(ratio, rel=0.05)
+
+
+def test_intonation_is_wider_in_octaves_around_the_same_middle(
+    sound: Samples, speech: Speech
+) -> None:
+    before, after = fundamental(sound), fundamental(speech.say(Voice(intonation=1.8)))
+    both = (before > 0) & (after > 0)
+    low, high = np.log2(before[both]), np.log2(after[both])
+    slope = np.polyfit(low, high, 1)[0]
+    assert 1.5 < slope < 2.0
+    assert abs(np.median(high) - np.median(low)) < 0.1
+
+
+def test_a_shorter_tract_moves_formants_up_and_a_longer_one_down(
+    sound: Samples, speech: Speech
+) -> None:
+    own = centroid(speech.say(Voice()))
+    assert centroid(speech.say(Voice(tract=1.2))) > 1.1 * own
+    assert centroid(speech.say(Voice(tract=0.85))) < 0.95 * own
+    for tract in (0.85, 1.2):
+        pitch = fundamental(speech.say(Voice(tract=tract)))
+        before = fundamental(sound)
+        both = (before > 0) & (pitch > 0)
+        assert np.median(pitch[both] / before[both]) == pytest.approx(1, rel=0.02)
+
+
+def test_tilt_is_in_decibels_an_octave(speech: Speech) -> None:
+    plain, tilted = envelope(speech.say(Voice())), envelope(speech.say(Voice(tilt=-3)))
+    bins = np.array([500, 1000, 2000, 4000]) * (len(plain) - 1) // 8000
+    gain = 10 * np.log10(tilted[bins] / plain[bins])
+    slope = np.polyfit(np.arange(4), gain, 1)[0]
+    assert slope == pytest.approx(-3, abs=0.5)
+
+
+def test_breath_makes_the_treble_noisy(speech: Speech) -> None:
+    def noise(breath: float) -> float:
+        taken = Speech(speech.say(Voice(breath=breath)))
+        return float(taken.aperiodicity[taken.pitch > 0, -200:].mean())
+
+    assert noise(1.0) > noise(0.0) + 0.05
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_length_loudness_and_timing_stay(sound: Samples, speech: Speech, seed: int) -> None:
+    said = speech.say(random_voice(np.random.default_rng(seed)))
+    assert said.shape == sound.shape and said.dtype == np.float32
+    assert np.abs(said).max() <= 1
+    assert rms(said) == pytest.approx(rms(sound), rel=0.03)
+    mine, other = (np.convolve(np.square(s), np.ones(400), "same")[::16] for s in (sound, said))
+    across = np.correlate(other - other.mean(), mine - mine.mean(), "full")
+    assert abs(int(across.argmax()) - len(mine) + 1) <= 10  # ms
+    assert across.max() > 0.6 * len(mine) * mine.std() * other.std()
+
+
+def test_a_voice_and_what_it_says_are_of_their_seed_alone(sound: Samples, speech: Speech) -> None:
+    one, again, other = (random_voice(np.random.default_rng(s)) for s in (5, 5, 6))
+    assert one == again != other
+    assert np.array_equal(speech.say(one), Speech(sound).say(again))
+
+
+def test_random_voices_are_from_a_deeper_man_to_a_child() -> None:
+    voices = [random_voice(np.random.default_rng(s)) for s in range(300)]
+    pitch = np.array([v.pitch for v in voices])
+    tract = np.array([v.tract for v in voices])
+    assert 0.5 < pitch.min() < 0.85 and 2.0 < pitch.max() < 3.2
+    assert tract.min() >= 0.84 and tract.max() <= 1.32
+    assert np.corrcoef(np.log(pitch), tract)[0, 1] > 0.8
+    assert all(0 <= v.breath <= 0.35 for v in voices)
+
+
+def test_silence_stays_silence() -> None:
+    said = Speech(np.zeros(8000, np.float32)).say(Voice(pitch=1.5))
+    assert np.abs(said).max() < 1e-4
+
+
+# Corpora
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    spoken = np.arange(60, dtype=np.uint8) % 40
+    clips = [replace(talking(name, k, 0.6, speaker="ann", emotion="happy", level=2), phones=spoken)
+             for k, name in enumerate("abc")]  # fmt: skip
+    sides: Any = {"a": "train", "b": "validation", "c": "train"}
+    return Corpus(write_corpus(tmp_path_factory.mktemp("data") / "c", clips, sides))
+
+
+def test_only_train_clips_speak_in_other_voices_and_only_their_sound_changes(
+    corpus: Corpus,
+) -> None:
+    made = list(other_voices(corpus, 2, 1))
+    assert [clip.name for clip in made] == ["a-1", "a-2", "c-1", "c-2"]
+    for clip in made:
+        own = next(c for c in corpus.clips() if c.name == clip.name[0])
+        assert (clip.speaker, clip.emotion, clip.level) == ("ann", "happy", 2)
+        assert np.array_equal(clip.points, own.points)
+        assert np.array_equal(clip.identity, own.identity)
+        assert clip.phones is not None and own.phones is not None
+        assert np.array_equal(clip.phones, own.phones)
+        assert clip.audio.shape == own.audio.shape
+        assert np.abs(clip.audio - own.audio).max() > 0.05
+    assert not np.array_equal(made[0].audio, made[1].audio)
+    again = other_voices(corpus, 2, 2)
+    assert all(np.array_equal(a.audio, b.audio) for a, b in zip(made, again, strict=True))
+
+
+def test_what_is_done_is_left_out_and_the_rest_is_as_it_would_have_been(corpus: Corpus) -> None:
+    whole = {clip.name: clip for clip in other_voices(corpus, 2, 1)}
+    rest = {clip.name: clip for clip in other_voices(corpus, 2, 1, {"a-1", "a-2", "c-1"})}
+    assert rest.keys() == {"c-2"}
+    assert np.array_equal(rest["c-2"].audio, whole["c-2"].audio)
+
+
+def command(data: Path, out: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "training.voices", "--data", str(data),
+         "--out", str(out), "--each", "2", "--processes", "1"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_the_command_goes_on_and_ends_with_the_same_files(corpus: Corpus, tmp_path: Path) -> None:
+    whole, torn = tmp_path / "whole", tmp_path / "torn"
+    done = command(corpus.folder, whole)
+    assert done.returncode == 0, done.stderr
+    made = Corpus(whole)
+    assert made.header.source == f"{corpus.header.source} in other voices"
+    assert {e.split for e in made.entries} == {"train"}
+    assert [e.name for e in made.entries] == ["a-1", "a-2", "c-1", "c-2"]
+    torn.mkdir()
+    for file in whole.iterdir():  # as when it was killed in its third clip
+        (torn / file.name).write_bytes(file.read_bytes())
+    lines = (whole / "clips.jsonl").read_bytes().splitlines(keepends=True)
+    (torn / "clips.jsonl").write_bytes(b"".join(lines[:2]) + lines[2][:20])
+    (torn / "corpus.json").unlink()
+    assert command(corpus.folder, torn).returncode == 0
+    for file in whole.iterdir():
+        assert file.read_bytes() == (torn / file.name).read_bytes(), file.name
+
+
+def test_what_is_no_corpus_is_told(tmp_path: Path) -> None:
+    done = command(tmp_path, tmp_path / "out")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"training.voices: {tmp_path}: no prepared corpus")
+
+
+def test_a_corpus_without_train_clips_has_none_to_change(tmp_path: Path) -> None:
+    sides: Any = {"a": "validation"}
+    corpus = Corpus(write_corpus(tmp_path / "c", [talking("a", 0, 0.5)], sides))
+    with pytest.raises(DataError, match="no train clips"):
+        list(other_voices(corpus, 1, 1))

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from numpy.typing import NDArray
+
+from kfusion.errors import DataError
+from tests.conftest import folder_of, voice
+from training.corpus.splits import split_of_clip
+from training.trial import perturb
+
+RATE = 16_000
+
+
+def tone(pitch: float, seconds: float = 1.0) -> NDArray[np.float32]:
+    t = np.arange(round(seconds * RATE)) / RATE
+    return (0.3 * np.sin(2 * np.pi * pitch * t)).astype(np.float32)
+
+
+def loudest(audio: NDArray[np.float32]) -> float:
+    """Frequency (Hz) of the most energy."""
+    spectrum = np.abs(np.fft.rfft(audio * np.hanning(len(audio))))
+    return float(np.fft.rfftfreq(len(audio), 1 / RATE)[spectrum.argmax()])
+
+
+def share_of(audio: NDArray[np.float32], low: float, high: float) -> float:
+    """Share of the energy between two frequencies."""
+    power = np.abs(np.fft.rfft(audio)) ** 2
+    frequency = np.fft.rfftfreq(len(audio), 1 / RATE)
+    return float(power[(frequency >= low) & (frequency < high)].sum() / power.sum())
+
+
+@pytest.mark.parametrize("semitones", [6, -6])
+def test_pitch_moves_and_the_length_stays(semitones: float) -> None:
+    sound = perturb.shifted(tone(440), semitones)
+    assert len(sound) == RATE
+    assert loudest(sound) == pytest.approx(440 * 2 ** (semitones / 12), rel=0.01)
+
+
+@pytest.mark.parametrize("speed", [0.8, 1.25])
+def test_a_tape_takes_the_pitch_along_and_a_hurried_speaker_does_not(speed: float) -> None:
+    for change, pitch in ((perturb.sped, 440 * speed), (perturb.paced, 440.0)):
+        sound = change(tone(440), speed)
+        assert len(sound) == pytest.approx(RATE / speed, abs=2)
+        assert loudest(sound) == pytest.approx(pitch, rel=0.01)
+
+
+def test_a_telephone_keeps_its_band_in_time_and_adds_the_noise_of_8_bits() -> None:
+    sound = perturb.telephone(tone(1000))
+    assert len(sound) == RATE
+    np.testing.assert_allclose(sound[400:-400], tone(1000)[400:-400], atol=0.02)
+    assert not np.allclose(sound[400:-400], tone(1000)[400:-400], atol=1e-4)
+    for outside in (100, 5000):
+        assert perturb.rms(perturb.telephone(tone(outside))) < 0.02 * perturb.rms(tone(outside))
+
+
+def test_noise_lies_so_many_db_under_the_voice() -> None:
+    sound, noise = voice(2.0, seed=1), perturb.white_noise(2.0, -40, seed=2)
+    added = perturb.mixed(sound, noise, 10) - sound
+    snr = 20 * np.log10(perturb.rms(sound) / perturb.rms(added))
+    assert snr == pytest.approx(10, abs=0.05)
+
+
+def test_babble_is_of_six_and_the_same_for_the_same_seed(tmp_path: Path) -> None:
+    sounds = [tmp_path / f"{k}.wav" for k in range(7)]
+    pitches = [200 + 100 * k for k in range(7)]
+    for path, pitch in zip(sounds, pitches, strict=True):
+        soundfile.write(path, tone(pitch) * (0.1 + 0.1 * (pitch % 3)), RATE)
+    heard = perturb.babble(sounds, 3 * RATE, seed=4)
+    assert np.array_equal(heard, perturb.babble(sounds, 3 * RATE, seed=4))
+    assert not np.array_equal(heard, perturb.babble(sounds, 3 * RATE, seed=5))
+    shares = [share_of(heard, p - 20, p + 20) for p in pitches]
+    assert sum(s > 0.1 for s in shares) == 6  # all as loud
+    assert max(shares) < 0.25
+
+
+def test_only_voices_that_are_held_out_babble(tmp_path: Path) -> None:
+    numbers = [f"{k:04d}" for k in range(100)]
+    held = [n for n in numbers if split_of_clip(n) == "validation"][:2]
+    taught = [n for n in numbers if split_of_clip(n) == "train"][:2]
+    for kind, number in zip("abab", [*taught, *held], strict=True):
+        stem = f"{number}-1240-0000" if kind == "a" else f"0{number}0011"
+        soundfile.write(tmp_path / f"{stem}.ogg", voice(0.5), RATE)
+    found = perturb.held_out_voices(tmp_path)
+    assert {n: [p.stem for p in paths] for n, paths in found.items()} == {
+        held[0]: [f"{held[0]}-1240-0000"],
+        held[1]: [f"0{held[1]}0011"],
+    }
+    for paths in found.values():
+        paths[0].unlink()
+    with pytest.raises(DataError, match="held out"):
+        perturb.held_out_voices(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["speechocean", "librispeech"])
+def test_about_a_tenth_of_the_speakers_are_held_out(name: str) -> None:
+    folder = folder_of(name)
+    held = perturb.held_out_voices(folder)
+    stems = {p.stem for p in folder.glob("*.ogg")}
+    everyone = {s.split("-")[0] if "-" in s else s[1:5] for s in stems}
+    assert set(held) < everyone
+    assert 0.03 < len(held) / len(everyone) < 0.2
+
+
+@pytest.mark.parametrize(
+    "sound",
+    [perturb.white_noise(3, -30, 1), perturb.hum(3, -30), perturb.music(3, -30, 1)],
+    ids=["noise", "hum", "music"],
+)
+def test_noises_have_the_level_that_was_asked_for(sound: NDArray[np.float32]) -> None:
+    assert sound.dtype == np.float32
+    assert len(sound) == 3 * RATE
+    assert 20 * np.log10(perturb.rms(sound)) == pytest.approx(-30, abs=0.1)
+
+
+def test_hum_is_of_mains() -> None:
+    assert share_of(perturb.hum(2, -30), 40, 600) > 0.99
+    assert loudest(perturb.hum(2, -30)) == pytest.approx(50, abs=0.6)
+
+
+def test_nothing_clips_however_loud_it_is_asked_for() -> None:
+    assert np.abs(perturb.music(3, 0, 2)).max() <= 1
+
+
+def test_a_plucked_string_has_its_pitch_and_dies_away() -> None:
+    note = perturb.plucked(np.random.default_rng(0), 200, 1.0).astype(np.float32)
+    power = np.abs(np.fft.rfft(note, RATE))
+    peaks = [power[round(200 * k) - 8 : round(200 * k) + 8].max() for k in (1, 2, 3)]
+    between = [power[round(200 * k) + 60 : round(200 * k) + 140].max() for k in (1, 2, 3)]
+    assert min(peaks) > 5 * max(between)
+    assert perturb.rms(note[-2000:]) < 0.3 * perturb.rms(note[:2000])
+
+
+def test_music_has_drums_chords_and_changes() -> None:
+    piece = perturb.music(8, -18, 3)
+    assert share_of(piece, 30, 200) > 0.05  # bass and kick
+    assert share_of(piece, 200, 2000) > 0.1  # strings and bars
+    assert share_of(piece, 3000, 8000) > 0.002  # snare and hat
+    assert np.array_equal(piece, perturb.music(8, -18, 3))
+    assert not np.array_equal(piece, perturb.music(8, -18, 4))

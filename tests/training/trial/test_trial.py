@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kfusion.landmarks import NEUTRAL, lip_gap
+from kfusion.runtime import EXPORTED, WEIGHTS, Animator, SyntheticEngine
+from tests.conftest import voice
+from tests.training.tracks import small_data
+from training.corpus.clips import Clip
+from training.scores.metrics import correlation
+from training.trial import __main__ as trial
+from training.trial.accuracy import accuracy, felt_in
+from training.trial.model import Subject, open_engine
+from training.trial.report import Check, Lines, Section, number
+from training.trial.robustness import changed, in_time
+from training.trial.silence import off_rest, silence
+from training.trial.unseen_voices import follows, loudness, middle_of, pauses, voices
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def subject(data: Path) -> Subject:
+    return Subject(Animator(SyntheticEngine()), data)
+
+
+def checks(section: Section) -> dict[str, Check]:
+    return {c.what: c for c in section.checks}
+
+
+def test_a_figure_holds_within_its_bounds_and_an_undefined_one_never() -> None:
+    assert Check("", 0.5, high=0.5).holds
+    assert not Check("", 0.51, high=0.5).holds
+    assert Check("", 1.0, 0.8, 1.2).holds
+    assert not Check("", 0.7, 0.8, 1.2).holds
+    assert not Check("", float("nan"), low=0).holds
+    assert Check("gap", 2.0, high=1.5, unit="px").cells == [
+        "gap",
+        "2.000 px",
+        "at most 1.5 px",
+        "**does not hold**",
+    ]
+
+
+def test_a_section_is_the_same_in_markdown_and_json() -> None:
+    lines = Lines("all", ["clip", "gap"], [["one", 0.25], ["two", float("nan")]])
+    made = Section("lips", "how", [Check("gap", 0.25, high=1)], [lines])
+    assert "1 of 1 bounds hold." in made.markdown
+    assert "| gap | 0.250 | at most 1 | holds |" in made.markdown
+    assert "all\n\n| clip | gap |" in made.markdown
+    assert "| two |  |" in made.markdown
+    assert made.json["checks"][0] == {"what": "gap", "value": 0.25, "low": None, "high": 1,
+                                      "unit": "", "holds": True}  # fmt: skip
+    assert made.json["tables"][0]["rows"][1] == {"clip": "two", "gap": None}
+    json.dumps(made.json, allow_nan=False)
+
+
+def test_counts_are_told_whole_and_measures_to_three_places() -> None:
+    assert [number(v) for v in (3, 0, 3.25, 1.0, float("nan"))] == ["3", "0", "3.250", "1.000", ""]
+
+
+def test_clips_are_chosen_evenly_and_the_same_every_time(subject: Subject) -> None:
+    assert [c.name for c in subject.some(9)] == [c.name for c in subject.clips("grid_s1")]
+    assert subject.some(1) == [subject.clips("grid_s1")[0]]
+
+
+def test_the_model_that_made_the_truth_is_exact(data: Path) -> None:
+    subject = Subject(Animator(SyntheticEngine()), data)
+    for name in ("grid_s1", "grid_others", "mead_speech", "speakers"):
+        subject.read[name] = [
+            Clip(c.name, c.audio, subject.said(c.audio, c.identity), rest=c.identity)
+            for c in subject.clips(name)
+        ]
+    found = checks(accuracy(subject))
+    assert found["grid_s1: M-LD ratio"].value < 1e-3
+    assert found["speakers: least correlation"].value > 0.999
+    assert found["mead_speech: gain"].value == pytest.approx(1, abs=1e-3)
+    assert all(c.holds for what, c in found.items() if "closure" not in what)
+
+
+def test_accuracy_has_a_row_for_each_set_and_look_ahead(subject: Subject) -> None:
+    section = accuracy(subject)
+    (table,) = section.tables
+    assert [(r[0], r[2]) for r in table.rows[:5]] == [
+        *(("grid_s1", k) for k in (0, 2, 3, 6)),
+        ("grid_others", 0),
+    ]
+    figures = table.json["rows"][2]
+    assert checks(section)["grid_s1: lip correlation"].value == figures["lip correlation"]
+    assert figures["least correlation"] <= figures["lip correlation"]
+    # The mean of mouths that are open now and then is another face than one that stays shut.
+    assert abs(figures["best constant's ratio"] - 1) > 0.01
+
+
+def test_clips_of_mead_are_scored_with_their_own_emotion_too(subject: Subject) -> None:
+    (clip,) = subject.clips("mead_speech")[:1]
+    assert felt_in(clip) == {}
+    acted = replace(clip, name="M003_level_2_happy_007")
+    assert felt_in(acted) == {"happy": 2 / 3}
+    assert felt_in(replace(clip, name="M003_level_1_neutral_001")) == {}
+    # A face that smiles is nearer to the same smile where it is told of it.
+    frames = subject.said(clip.audio, clip.identity, felt_in(acted))
+    subject.read["mead_speech"] = [Clip(acted.name, clip.audio, frames, rest=clip.identity)]
+    rows = {(r["set"], r["look-ahead"]): r for r in accuracy(subject).tables[0].json["rows"]}
+    told = rows["mead_speech, its emotion given", 3]
+    assert told["M-LD"] < 1e-3 < rows["mead_speech", 3]["M-LD"]
+    assert not [name for name, _ in rows if name.startswith("speakers, ")]
+
+
+def test_a_mouth_of_loudness_closes_in_silence_and_opens_to_noise(subject: Subject) -> None:
+    found = checks(silence(subject))
+    assert found["after a cut in mid-word, max"].holds
+    assert found["digital silence, max"].value == 0
+    assert not found["white noise, max"].holds
+    assert not found["music, max"].holds
+
+
+def test_how_far_lips_are_from_rest_is_in_pixels_of_their_own_face() -> None:
+    frames = np.repeat(NEUTRAL[None], 2, axis=0)
+    frames[1, [65, 66, 67], 1] += 2
+    np.testing.assert_allclose(off_rest(frames, NEUTRAL), [0, 2])
+
+
+def test_changed_voices_are_scored_against_the_same_truth(subject: Subject) -> None:
+    section = changed(subject)
+    rows = {r["voice"]: r for r in section.tables[0].json["rows"]}
+    plain = rows["as it is"]["lip correlation"]
+    for check in section.checks:
+        row = rows[check.what.removesuffix(": fall")]
+        assert check.value == row["fall"] == pytest.approx(plain - row["lip correlation"])
+    # Loudness alone opens this mouth: speed moves it in time with the truth, babble opens it.
+    assert abs(rows["speed 0.8"]["fall"]) < 0.05
+    assert abs(rows["a second of silence before it"]["fall"]) < 0.05
+    assert rows["gain -20 dB"]["gain"] < rows["as it is"]["gain"]
+    assert rows["babble at 10 dB"]["fall"] > abs(rows["a second of silence before it"]["fall"])
+
+
+def test_the_truth_goes_with_the_speed() -> None:
+    points = np.repeat(NEUTRAL[None], 61, axis=0)
+    points[:, 66, 1] += np.arange(61)
+    clip = Clip("slow", np.zeros(32_000, np.float32), points)
+    slow = in_time(lambda audio, _: audio, 0.5)(0, clip)
+    assert len(slow.points) == 121
+    np.testing.assert_allclose(slow.points[:, 66, 1] - NEUTRAL[66, 1], np.arange(121) / 2, atol=0.1)
+    np.testing.assert_allclose(slow.identity, clip.identity)
+
+
+def test_a_mouth_that_is_loudness_follows_the_voice_and_a_shifted_one_does_not() -> None:
+    sound = voice(4.0, seed=3)
+    loud = loudness(sound, 120)
+    assert follows(np.maximum(loud, -40), sound) > 0.9
+    assert follows(np.roll(np.maximum(loud, -40), 4), sound) < 0.5
+    assert loud.max() == 0
+
+
+def test_pauses_begin_200_ms_into_what_stays_quiet_for_300() -> None:
+    sound = np.concatenate([voice(1.0, seed=1) + 0.1, np.zeros(16_000), voice(1.0, seed=2) + 0.1,
+                            np.zeros(3200)]).astype(np.float32)  # fmt: skip
+    (pause,) = pauses(sound, 96)  # the last 200 ms are too short
+    assert pause.start in (36, 37)
+    assert pause.stop in (59, 60)
+
+
+def test_each_set_weighs_the_same_in_the_range() -> None:
+    low, high = middle_of([[0.0], [1.0] * 1000])
+    assert low == pytest.approx(0.0)
+    assert high == pytest.approx(1.0)
+    assert middle_of([[k / 1000 for k in range(1001)]]) == pytest.approx((0.05, 0.95), abs=2e-3)
+
+
+def test_voices_are_judged_by_their_loudness_and_their_pauses(subject: Subject) -> None:
+    section = voices(subject)
+    found = checks(section)
+    # It opens with the first sound, and the last frame of a pause sees some of that.
+    assert found["the same but for a pause's last 100 ms"].value == 0
+    assert found["gap in pauses, max"].value > 0
+    row = section.tables[1].json["rows"][0]
+    frames = subject.said(voice(2.0, seed=5))
+    assert row["clip"] == "someone"
+    assert row["pauses"] >= 2
+    loud = np.maximum(loudness(voice(2.0, seed=5), 60), -40)
+    assert correlation(lip_gap(frames), loud) > 0.5
+    assert row["correlation"] > 0.5
+
+
+def test_a_trial_prints_its_sections_and_writes_them(
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(trial, "SPEED_SECONDS", 0.3)
+    given = [str(WEIGHTS), "--data", str(data), "--out", str(tmp_path / "trial"),
+             "--only", "accuracy", "speed"]  # fmt: skip
+    assert trial.main(given) == 0  # though hardly a bound holds here
+    printed = capsys.readouterr().out
+    told = (tmp_path / "trial" / "trial.md").read_text()
+    whole = json.loads((tmp_path / "trial" / "trial.json").read_text())
+    assert [s["name"] for s in whole["sections"]] == ["accuracy", "speed"]
+    held = [c["holds"] for s in whole["sections"] for c in s["checks"]]
+    assert f"{sum(held)} of {len(held)} bounds hold; " in told
+    assert told.rstrip() == printed.replace("\n\n\n", "\n\n").rstrip()
+    assert whole["sha256"] in told
+    assert whole["sections"][1]["tables"][0]["rows"][0]["median, ms"] > 0
+
+
+def test_an_onnx_file_runs_in_onnx_runtime_and_gives_the_same() -> None:
+    onnx, torch = open_engine(EXPORTED), open_engine(WEIGHTS)
+    assert onnx.name.endswith("onnx")
+    assert onnx.sha256 == torch.sha256
+    sound = voice(0.5, seed=8)
+    a, b = (Animator(e).animate(sound, 16_000) for e in (onnx, torch))
+    np.testing.assert_allclose(a, b, atol=1e-2)
+
+
+def test_what_is_missing_is_named(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--data", str(data), "--only", "speed"]
+    assert trial.main([str(tmp_path / "none.safetensors"), *given]) == 2
+    assert "none.safetensors" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert trial.main([str(WEIGHTS), "--data", str(tmp_path / "nowhere")]) == 2
+    assert "nowhere" in capsys.readouterr().err
+    assert trial.main([str(WEIGHTS), "--data", str(tmp_path / "empty"), "--only", "dial"]) == 2
+    assert "kfusion-trial:" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        trial.main([str(WEIGHTS), "--data", str(data), "--only", "taste"])
+
+
+def test_videos_are_of_the_same_clips_every_time(subject: Subject, tmp_path: Path) -> None:
+    trial.write_videos(subject, tmp_path / "v")
+    wanted = [c.name for c in (*subject.some(5), *subject.clips("grid_others"),
+                               *subject.clips("speakers")[:3])]  # fmt: skip
+    assert {f.name for f in (tmp_path / "v").iterdir()} == {f"{name}.mp4" for name in wanted}
+    for file in (tmp_path / "v").iterdir():
+        assert b"ftyp" in file.read_bytes()[:16]

@@ -1,0 +1,409 @@
+"""A prepared corpus: files that are mapped into memory, never read whole.
+
+    corpus.json     what it was made from and how it was split; written last
+    clips.jsonl     one line a clip, in the order of the data (:class:`Entry`)
+    audio.i16       16 kHz mono, int16 little-endian, clip after clip
+    points.i16      [frames, 68, 2] at 30 fps, int16 little-endian, 1/64 pixel of a 256 x 256 crop;
+                    before the frames of a clip its face at rest
+    phones.u8       of the clips whose phones are known: one for every 10 ms (training/phones.py)
+    skipped.jsonl   clips that could not be used, each with the reason
+
+An hour takes 115 MB of sound and 29 MB of points, so that forty hours fit in 6 GB of disk. A clip
+is there when its line is: what a killed writer left behind it is cut off when writing goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from io import FileIO
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Literal, TypeVar
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from kfusion.emotion import EMOTIONS
+from kfusion.errors import DataError
+from kfusion.landmarks import to_canonical
+from training.corpus.clips import Clip
+from training.corpus.splits import LeakError, Split, check_no_leak
+
+FORMAT: Final = "kfusion-corpus-1"
+FRAME_BYTES: Final = 68 * 2 * 2
+Which = Literal["train", "validation", "all"]
+T = TypeVar("T")
+
+
+class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A clip's line. ``audio``, ``points`` and ``phones`` are (first, count) in samples, frames and
+    steps of their files, and the frame before the first is the face at rest; ``fps`` and
+    ``tracked`` say what the source had: frames a second, and the share of them in which a face was
+    found (the rest is interpolated).
+    """
+
+    name: str
+    speaker: str
+    emotion: str | None
+    level: int | None
+    split: Split
+    audio: tuple[int, int]
+    points: tuple[int, int]
+    sha256: str
+    fps: float
+    tracked: float
+    phones: tuple[int, int] | None = None
+
+
+class Header(msgspec.Struct, frozen=True):
+    """corpus.json. ``split_by`` is "speaker", or "clip" where there is one speaker; ``files`` are
+    the sha256 of the table of phones and of the teacher that it was made with, and how much brisker
+    its lips were made. ``dubbed``: the voices are not those of the faces.
+    """
+
+    source: str
+    layout: str
+    split_by: Literal["speaker", "clip"]
+    seed: int
+    share: float
+    held_out: list[str]
+    format: str = FORMAT
+    files: dict[str, str] = {}
+    dubbed: bool = False
+
+
+class Skipped(msgspec.Struct, frozen=True):
+    name: str
+    reason: str
+
+
+def _lines(path: Path, kind: type[T]) -> list[T]:
+    """Whole lines of a JSON-lines file; a last one without its end is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")[:-1]
+    try:
+        return [msgspec.json.decode(line, type=kind) for line in lines]
+    except msgspec.DecodeError as error:
+        raise DataError(f"{path}: line is no {kind.__name__} ({error})") from None
+
+
+class CorpusWriter:
+    """Writes a corpus clip by clip, going on after the last whole one::
+
+        with CorpusWriter(folder, header) as corpus:
+            if name not in corpus.done:
+                corpus.add(clip, split, fps=25.0, tracked=1.0)
+            corpus.finish()
+
+    Raises :class:`~kfusion.errors.DataError` for a folder begun from another source or split,
+    and where a disk is full; then the clip that did not fit is taken back whole.
+    """
+
+    def __init__(self, folder: Path, header: Header) -> None:
+        self.folder, self.header = folder, header
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            begun = folder / "begun.json"
+            plan = msgspec.json.encode(header)
+            if begun.exists() and begun.read_bytes() != plan:
+                raise DataError(
+                    f"{folder}: was begun with other settings, {begun.read_text()}; "
+                    "wanted the same, or a new --out"
+                )
+            if not begun.exists():
+                partial = folder / "begun.partial"
+                partial.write_bytes(plan)
+                partial.replace(begun)
+            self.entries = _lines(folder / "clips.jsonl", Entry)
+            self.skipped = _lines(folder / "skipped.jsonl", Skipped)
+            self._recordings = {e.sha256: e for e in self.entries}
+            self._samples = sum(e.audio[1] for e in self.entries)
+            self._frames = _frames(self.entries)
+            self._audio = self._open("audio.i16", self._samples * 2)
+            self._points = self._open("points.i16", self._frames * FRAME_BYTES)
+            self._steps = _steps(self.entries)
+            self._phones = self._open("phones.u8", self._steps)
+            self._index = self._open("clips.jsonl", _size(self.entries))
+            self._skips = self._open("skipped.jsonl", _size(self.skipped))
+        except OSError as error:
+            raise DataError(f"{folder}: cannot be written ({error})") from None
+
+    def _open(self, name: str, size: int) -> FileIO:
+        path = self.folder / name
+        path.touch()
+        if path.stat().st_size < size:
+            raise DataError(f"{path}: is shorter than its index says; wanted a new --out")
+        os.truncate(path, size)
+        return FileIO(path, "ab")  # unbuffered: what did not fit on a disk is not kept for later
+
+    @property
+    def done(self) -> set[str]:
+        """Names of the clips written or skipped."""
+        return {e.name for e in self.entries} | {s.name for s in self.skipped}
+
+    def add(self, clip: Clip, split: Split, *, fps: float = 30.0, tracked: float = 1.0) -> Entry:
+        """Writes a clip. The file system sees the sound and points before the line.
+
+        Raises :class:`~training.corpus.splits.LeakError`, and writes nothing, where the same
+        recording is on the other side of the split already.
+        """
+        if clip.emotion is not None and clip.emotion not in EMOTIONS:
+            raise DataError(f"{clip.name}: emotion {clip.emotion!r}; wanted one of {EMOTIONS}")
+        if not (len(clip.audio) and len(clip.points) and np.isfinite(clip.points).all()):
+            raise DataError(f"{clip.name}: no sound, no frames, or points that are not finite")
+        sound = np.clip(np.round(clip.audio * 32768.0), -32768, 32767).astype("<i2").tobytes()
+        frames = np.concatenate([clip.identity[None], clip.points])
+        track = np.clip(np.round(frames * 64), -32768, 32767).astype("<i2").tobytes()
+        spoken = b"" if clip.phones is None else clip.phones.astype(np.uint8).tobytes()
+        digest = hashlib.sha256(sound + track).hexdigest()
+        twin = self._recordings.get(digest)
+        if twin is not None and twin.split != split:
+            raise LeakError(
+                f"is the same recording as {twin.name}, which is on the other side of the split"
+            )
+        entry = Entry(
+            name=clip.name,
+            speaker=clip.speaker,
+            emotion=clip.emotion,
+            level=clip.level,
+            split=split,
+            audio=(self._samples, len(clip.audio)),
+            points=(self._frames + 1, len(clip.points)),
+            sha256=digest,
+            fps=fps,
+            tracked=round(tracked, 4),
+            phones=(self._steps, len(spoken)) if spoken else None,
+        )
+        line = msgspec.json.encode(entry) + b"\n"
+        self._write(
+            (self._audio, sound), (self._points, track), (self._phones, spoken), (self._index, line)
+        )
+        self.entries.append(entry)
+        self._recordings[digest] = entry
+        self._samples += len(clip.audio)
+        self._frames += len(frames)
+        self._steps += len(spoken)
+        return entry
+
+    def skip(self, name: str, reason: str) -> None:
+        """Lists a clip that cannot be used."""
+        skipped = Skipped(name, reason)
+        self._write((self._skips, msgspec.json.encode(skipped) + b"\n"))
+        self.skipped.append(skipped)
+
+    def _write(self, *parts: tuple[FileIO, bytes]) -> None:
+        ends = [os.fstat(file.fileno()).st_size for file, _ in parts]
+        try:
+            for file, data in parts:
+                rest = memoryview(data)
+                while rest:  # a disk that fills up takes a part first
+                    rest = rest[file.write(rest) :]
+        except OSError as error:
+            for (file, _), end in zip(parts, ends, strict=True):
+                file.truncate(end)
+            raise DataError(
+                f"{self.folder}: cannot be written ({error}); what is there is whole, "
+                "and the same command goes on from it"
+            ) from None
+
+    def finish(self) -> None:
+        """Says that the corpus is whole. Raises DataError for one without a clip."""
+        if not self.entries:
+            reasons = "; ".join(f"{s.name}: {s.reason}" for s in self.skipped[:3])
+            raise DataError(f"{self.folder}: no usable clip ({reasons or 'nothing was found'})")
+        path = self.folder / "corpus.json"
+        partial = path.with_suffix(".partial")
+        try:
+            partial.write_bytes(msgspec.json.format(msgspec.json.encode(self.header)) + b"\n")
+            partial.replace(path)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be written ({error})") from None
+
+    def __enter__(self) -> CorpusWriter:
+        return self
+
+    def __exit__(
+        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
+    ) -> None:
+        for file in (self._audio, self._points, self._phones, self._index, self._skips):
+            file.close()
+
+
+def _frames(entries: Sequence[Entry]) -> int:
+    """In points.i16: those of the clips, and a face at rest for each."""
+    return sum(e.points[1] + 1 for e in entries)
+
+
+def _steps(entries: Sequence[Entry]) -> int:
+    """In phones.u8."""
+    return sum(e.phones[1] for e in entries if e.phones)
+
+
+def _size(entries: Sequence[msgspec.Struct]) -> int:
+    return sum(len(msgspec.json.encode(e)) + 1 for e in entries)
+
+
+class Corpus:
+    """A finished corpus, opened for reading.
+
+    Raises :class:`~kfusion.errors.DataError` for a folder that is no finished corpus and
+    :class:`~training.corpus.splits.LeakError` where a speaker or a recording is on both sides.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            self.header = msgspec.json.decode((folder / "corpus.json").read_bytes(), type=Header)
+        except FileNotFoundError:
+            hint = "it was begun and not finished; " if (folder / "begun.json").exists() else ""
+            raise DataError(
+                f"{folder}: no prepared corpus; {hint}wanted what python -m training.prepare writes"
+            ) from None
+        except (OSError, msgspec.DecodeError) as error:
+            raise DataError(f"{folder}/corpus.json: cannot be read ({error})") from None
+        if self.header.format != FORMAT:
+            raise DataError(f"{folder}: format is {self.header.format!r}; wanted {FORMAT!r}")
+        self.entries = _lines(folder / "clips.jsonl", Entry)
+        self.audio = self._mapped("audio.i16", (-1,), sum(e.audio[1] for e in self.entries) * 2)
+        size = _frames(self.entries) * FRAME_BYTES
+        self.points = self._mapped("points.i16", (-1, 68, 2), size)
+        steps = _steps(self.entries)
+        self._phones = (
+            self._mapped("phones.u8", (-1,), steps, "u1") if steps else np.zeros(0, np.uint8)
+        )
+        check_splits([self])
+
+    def _mapped(
+        self, name: str, shape: tuple[int, ...], size: int, kind: str = "<i2"
+    ) -> NDArray[Any]:
+        path = self.folder / name
+        try:
+            found = path.stat().st_size
+            if not size or found < size:
+                raise DataError(f"{path}: has {found} bytes; by its index wanted {size} bytes")
+            mapped = np.memmap(path, kind, "r", shape=(size // np.dtype(kind).itemsize,))
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error}); wanted {size} bytes") from None
+        return mapped.reshape(shape)
+
+    def of(self, split: Which) -> list[Entry]:
+        """The entries of one side; DataError where there is none."""
+        return [entry for _, entry in of_side([self], split)]
+
+    def sound(self, entry: Entry, first: int, count: int) -> NDArray[np.float32]:
+        """``count`` samples from ``first`` of the clip on, zeros before it and after it."""
+        start, length = entry.audio
+        low, high = min(max(first, 0), length), min(max(first + count, 0), length)
+        out = np.zeros(count, np.float32)
+        out[low - first : high - first] = self.audio[start + low : start + high]
+        return out / np.float32(32768)
+
+    def track(self, entry: Entry) -> NDArray[np.float64]:
+        """The clip's frames, (T, 68, 2) in pixels."""
+        start, count = entry.points
+        return self.points[start : start + count] / 64.0
+
+    def phones(self, entry: Entry) -> NDArray[np.uint8] | None:
+        """The clip's phones of every 10 ms, where they are known."""
+        if entry.phones is None:
+            return None
+        start, count = entry.phones
+        return self._phones[start : start + count]
+
+    def clip(self, entry: Entry) -> Clip:
+        return Clip(
+            entry.name,
+            self.sound(entry, 0, entry.audio[1]),
+            self.track(entry),
+            entry.speaker,
+            entry.emotion,
+            entry.level,
+            self.clip_identity(entry),
+            self.phones(entry),
+            self.clip_neutral(entry),
+        )
+
+    def clip_neutral(self, entry: Entry) -> NDArray[np.float64] | None:
+        """The speaker's face at rest in their neutral clips, (68, 2) in the pixels of this clip
+        (:attr:`Clip.neutral`); None for a clip that is neutral itself, and where there are none.
+        """
+        if entry.emotion in (None, "neutral") or entry.speaker not in self.neutral:
+            return None
+        back = to_canonical(self.clip_identity(entry)).inverse
+        return back.apply(self.neutral[entry.speaker])
+
+    def clip_identity(self, entry: Entry) -> NDArray[np.float64]:
+        """The clip's own face at rest, (68, 2) in its pixels (:attr:`Clip.identity`)."""
+        return self.points[entry.points[0] - 1] / 64.0
+
+    def clips(self, split: Which = "all") -> Iterator[Clip]:
+        """The clips of one side, one at a time."""
+        for entry in self.of(split):
+            yield self.clip(entry)
+
+    @cached_property
+    def skipped(self) -> list[Skipped]:
+        """Clips of the source that could not be used."""
+        return _lines(self.folder / "skipped.jsonl", Skipped)
+
+    @cached_property
+    def neutral(self) -> dict[str, NDArray[np.float64]]:
+        """Each speaker's face at rest, canonical (68, 2): the median over their own neutral clips.
+
+        Speakers without a clip labelled neutral are not in it.
+        """
+        rests: dict[str, list[NDArray[np.float64]]] = {}
+        for entry in self.entries:
+            if entry.emotion == "neutral":
+                identity = self.clip_identity(entry)
+                rests.setdefault(entry.speaker, []).append(to_canonical(identity).apply(identity))
+        return {speaker: np.median(faces, axis=0) for speaker, faces in rests.items()}
+
+
+def check_splits(corpora: Sequence[Corpus]) -> None:
+    """Raises :class:`~training.corpus.splits.LeakError` where corpora, alone or together, leak.
+
+    Of a corpus split by clip the one speaker is on both sides, and that is said in its header;
+    but one whom it trains on is no stranger to the others.
+    """
+    speakers: dict[Split, set[str]] = {"train": set(), "validation": set()}
+    recordings: dict[Split, set[str]] = {"train": set(), "validation": set()}
+    for corpus in corpora:
+        for entry in corpus.entries:
+            recordings[entry.split].add(entry.sha256)
+            if corpus.header.split_by == "speaker" or entry.split == "train":
+                speakers[entry.split].add(entry.speaker)
+    check_no_leak(speakers, recordings)
+
+
+def of_side(corpora: Sequence[Corpus], split: Which) -> list[tuple[Corpus, Entry]]:
+    """The entries of one side of corpora that are used together, some of which may have none
+    there. DataError where none of them has one.
+    """
+    some = [(c, e) for c in corpora for e in c.entries if split in ("all", e.split)]
+    if not some:
+        raise DataError(
+            f"{', '.join(str(c.folder) for c in corpora)}: no {split} clips among "
+            f"{sum(len(c.entries) for c in corpora)}"
+        )
+    return some
+
+
+def fingerprint(entries: Iterable[Entry]) -> str:
+    """sha256 over the clips' names, labels and contents, in order."""
+    digest = hashlib.sha256()
+    for e in entries:
+        digest.update(repr((e.name, e.speaker, e.emotion, e.level, e.sha256)).encode())
+    return digest.hexdigest()
+
+
+def open_corpora(folders: Sequence[Path]) -> list[Corpus]:
+    """Several corpora that are used together, checked for leaks between them."""
+    corpora = [Corpus(folder) for folder in folders]
+    check_splits(corpora)
+    return corpora

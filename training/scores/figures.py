@@ -1,0 +1,110 @@
+"""Predicted over true landmarks, like the paper's Fig. 4: methods by clip down, times across."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kfusion.config import FPS
+from kfusion.landmarks import MOUTH, align, lip_gap
+from training.corpus.clips import Clip
+from training.corpus.format import Corpus, Entry, Which, of_side
+from training.scores.metrics import landmark_distance
+
+PARTS: Final = (
+    (range(17), False),  # jaw
+    (range(17, 22), False),
+    (range(22, 27), False),  # brows
+    (range(27, 31), False),
+    (range(31, 36), False),  # nose
+    (range(36, 42), True),
+    (range(42, 48), True),  # eyes
+    (range(48, 60), True),
+    (range(60, 68), True),  # lips
+)
+"""Lines through the 68 points; True: closed."""
+COLUMNS: Final = 8
+TRUTH, PREDICTION = "#1f4fd8", "#d81f2a"
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One row of the figure: a method's frames of a clip (T, 68, 2)."""
+
+    method: str
+    clip: Clip
+    predicted: NDArray[Any]
+
+
+def pick(corpora: Sequence[Corpus], split: Which, count: int) -> list[tuple[Corpus, Entry]]:
+    """``count`` clips for figures: of different speakers and emotions where there are several,
+    evenly over them.
+    """
+    every = of_side(corpora, split)
+    firsts: dict[tuple[str, str | None], tuple[Corpus, Entry]] = {}
+    for corpus, entry in every:
+        firsts.setdefault((entry.speaker, entry.emotion), (corpus, entry))
+    some = list(firsts.values()) if len(firsts) >= count else every
+    places = np.linspace(0, len(some) - 1, min(count, len(some)))
+    return [some[round(float(p))] for p in places]
+
+
+def times_of(clip: Clip, count: int = COLUMNS) -> list[int]:
+    """Frames evenly over the time in which the mouth moves: from the first to the last in which
+    its gap is over a fifth of its range; of the whole clip where it does not move.
+    """
+    gap = lip_gap(align(clip.points, clip.identity))
+    moving = np.flatnonzero(gap - gap.min() > 0.2 * np.ptp(gap)) if np.ptp(gap) > 1 else []
+    first, last = (int(moving[0]), int(moving[-1])) if len(moving) else (0, len(gap) - 1)
+    return [round(float(n)) for n in np.linspace(first, last, count)]
+
+
+def lines_of(points: NDArray[Any]) -> list[NDArray[Any]]:
+    """The face's lines (K, 2) of (68, 2) points."""
+    return [points[[*part, part[0]] if closed else list(part)] for part, closed in PARTS]
+
+
+def draw_overlay(strips: Sequence[Strip], path: Path) -> None:
+    """Blue truth under red prediction, both aligned to the clip's identity; PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    figure = Figure(figsize=(1.55 * COLUMNS + 1.2, 1.95 * len(strips) + 0.7), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(len(strips), COLUMNS, squeeze=False)
+    for strip, row in zip(strips, panels, strict=True):
+        count = min(len(strip.predicted), len(strip.clip.points))
+        truth = align(strip.clip.points[:count], strip.clip.identity)
+        predicted = align(strip.predicted[:count], strip.clip.identity)
+        low, high = truth.min(axis=(0, 1)) - 8, truth.max(axis=(0, 1)) + 8
+        frames = [min(n, count - 1) for n in times_of(strip.clip)]
+        for panel, n in zip(row, frames, strict=True):
+            _draw_pair(panel, truth[n], predicted[n])
+            panel.set_xlim(low[0], high[0])
+            panel.set_ylim(high[1], low[1])
+            off = landmark_distance(predicted[n, MOUTH], truth[n, MOUTH])
+            panel.set_xlabel(f"{n / FPS:.2f} s, M-LD {off:.1f}", fontsize=7.5, labelpad=2)
+        emotion = f"\n{strip.clip.emotion}" if strip.clip.emotion else ""
+        label = f"{strip.method}\n{strip.clip.name}{emotion}"
+        row[0].set_ylabel(label, fontsize=8.5, rotation=0, ha="right", va="center")
+    handles = [Line2D([], [], color=TRUTH, label="truth"),
+               Line2D([], [], color=PREDICTION, label="prediction")]  # fmt: skip
+    figure.legend(handles=handles, loc="outside upper right", ncols=2, frameon=False, fontsize=9)
+    figure.savefig(path, dpi=150, format="png")
+
+
+def _draw_pair(panel: Any, truth: NDArray[Any], predicted: NDArray[Any]) -> None:
+    for face, colour in ((truth, TRUTH), (predicted, PREDICTION)):
+        for line in lines_of(face):
+            panel.plot(line[:, 0], line[:, 1], color=colour, lw=0.9)
+        panel.scatter(face[:, 0], face[:, 1], s=1.6, color=colour, zorder=3, linewidths=0)
+    panel.set_aspect("equal")
+    panel.set_xticks([])
+    panel.set_yticks([])
+    panel.spines[:].set_color("0.85")

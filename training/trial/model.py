@@ -1,0 +1,64 @@
+"""The model that is tried, and the real speech that it is tried on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kfusion.config import SAMPLE_RATE
+from kfusion.runtime import Animator, Engine, OnnxEngine
+from training.corpus.clips import Clip, read_folder
+from training.models.networks import engine_of
+from training.scores.scoring import Phones, read_closures
+
+HOP: Final = 3
+LOOKAHEAD: Final = 3
+SETS: Final = ("grid_s1", "grid_others", "mead_speech", "speakers")
+"""Folders of tracked speech under the data; of grid_s1 only the validation side is scored."""
+
+
+def open_engine(path: Path, threads: int = 1) -> Engine:
+    """ONNX Runtime for an .onnx, torch for any checkpoint that training wrote."""
+    return OnnxEngine(path, threads) if path.suffix == ".onnx" else engine_of(path)
+
+
+@dataclass
+class Subject:
+    """A model, and the folder that holds the sets; clips are read once."""
+
+    animator: Animator
+    data: Path
+    read: dict[str, list[Clip]] = field(default_factory=dict[str, list[Clip]])
+
+    def clips(self, name: str) -> list[Clip]:
+        if name not in self.read:
+            split = "validation" if name == "grid_s1" else "all"
+            self.read[name] = read_folder(self.data / name, split)
+        return self.read[name]
+
+    def some(self, count: int) -> list[Clip]:
+        """So many of grid_s1's validation clips, evenly over their names; the same every time."""
+        clips = self.clips("grid_s1")
+        count = min(count, len(clips))
+        return [clips[i * len(clips) // count] for i in range(count)]
+
+    @cached_property
+    def phones(self) -> Phones:
+        return read_closures(self.data / "grid_s1_phones.tsv")
+
+    def said(
+        self,
+        audio: NDArray[Any],
+        identity: NDArray[Any] | None = None,
+        emotion: Mapping[str, float] | None = None,
+    ) -> NDArray[np.float64]:
+        """The frames (T, 68, 2) for samples at 16 kHz at hop 3, look-ahead 3."""
+        return self.animator.animate(
+            audio, SAMPLE_RATE, emotion=emotion, identity=identity, hop=HOP, lookahead=LOOKAHEAD
+        ).astype(np.float64)
