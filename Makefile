@@ -39,9 +39,10 @@ run: $(VENV)/.server ## set up and start the server with the bundled model and i
 test: $(VENV)/.all ## run the tests
 	$(BIN)/python -m pytest
 
-lint: $(VENV)/.all types ## check style and types
+lint: $(VENV)/.all types ## check style, types and the import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 types: $(VENV)/.all ## check types alone
 	$(BIN)/pyright --project pyproject.toml
