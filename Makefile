@@ -10,10 +10,10 @@ MINUTES ?= 30
 BENCH_OUT ?= build/bench
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint types demo bench soak clean
+.PHONY: help install run test test-all test-page test-train lint format types demo bench soak clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 # Each target installs what it needs, once: a stamp is as old as its last installation.
 $(VENV)/.made:
@@ -36,13 +36,29 @@ install: $(VENV)/.all ## install everything into .venv
 run: $(VENV)/.server ## set up and start the server with the bundled model and its page (PORT=8765)
 	$(BIN)/python -m server --port $(PORT)
 
-test: $(VENV)/.all ## run the tests
-	$(BIN)/python -m pytest
+# Quick tests share two processes; those with a browser or at the pace of speech have the machine alone.
+QUICK := not slow and not browser and not live
+
+test: $(VENV)/.all ## run the quick tests (minutes)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "$(QUICK)"
+
+test-all: test ## run every test
+	HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest -m "not ($(QUICK))"
+
+test-page: $(VENV)/.all ## run the page's tests alone
+	$(BIN)/python -m pytest tests/page
+
+test-train: $(VENV)/.all ## run the tests of training alone
+	$(BIN)/python -m pytest tests/training
 
 lint: $(VENV)/.all types ## check style, types and the import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+
+format: $(VENV)/.all ## format the code and sort its imports
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 types: $(VENV)/.all ## check types alone
 	$(BIN)/pyright --project pyproject.toml

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -24,14 +25,37 @@ from kfusion.runtime import Animator
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
-settings.register_profile(
-    "kfusion",
-    deadline=None,
-    print_blob=True,
-    max_examples=50,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
-settings.load_profile("kfusion")
+for profile, examples in {"dev": 15, "ci": 50, "nightly": 1000}.items():
+    settings.register_profile(
+        profile,
+        deadline=None,
+        print_blob=True,
+        max_examples=examples,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+LONG_S = 300
+"""The timeout of a slow, live or browser test."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Adds the markers that a test's place and imports decide, and the longer timeout."""
+    for item in items:
+        if item.path.parent.name == "page" and item.path.name != "test_units.py":
+            item.add_marker(pytest.mark.browser)
+        if hasattr(getattr(item, "module", None), "torch"):
+            item.add_marker(pytest.mark.torch)
+        if any(item.get_closest_marker(name) for name in ("slow", "live", "browser")):
+            item.add_marker(pytest.mark.timeout(LONG_S))
+
+
+def program(name: str, package: str) -> str:
+    """The path of a program, or a skip that names the package to install."""
+    path = shutil.which(name)
+    if path is None:
+        pytest.skip(f"needs {name}: install the package {package}")
+    return path
 
 
 def folder_of(name: str) -> Path:
