@@ -244,7 +244,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if command == "say":
             from client.cli.say import run
         elif command == "replay":
-            from client.recording.replay import run
+            from client.cli.replay import run
         elif command == "identity":
             from client.cli.identity import run
         else:

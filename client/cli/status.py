@@ -1,7 +1,11 @@
-"""The live status line: level, latency, what was lost. Pure: times are passed in."""
+"""What the commands print on standard error: notes, and the status line of a live stream.
+
+The status line takes times as arguments and reads no clock.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from math import log10
 from typing import Final
@@ -11,6 +15,12 @@ from kfusion.stream import sample_of
 
 FLOOR_DB: Final = -60.0
 BAR: Final = 20
+
+
+def print_note(*lines: str) -> None:
+    """Prints lines on standard error, each after the program's name."""
+    for line in lines:
+        print(f"kfusion-client: {line}", file=sys.stderr)
 
 
 class LatencyMeter:

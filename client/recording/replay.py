@@ -1,19 +1,15 @@
-"""A recorded stream once more: the events that it told, at any pace."""
+"""Plays a recording: the events of the recorded stream, at any speed."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import sys
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import ExitStack, aclosing
 from typing import Final
 
-from client.errors import BadSink, RecordingError
+from client.errors import RecordingError
 from client.recording.format import Entry, Failed, Left, Lost, Opened, Received, Recording, Sent
-from client.sinks.bridge import Bridge
 from client.stream.clock import Clock, LoopClock
-from client.stream.events import Event, Frame
+from client.stream.events import Event
 from client.stream.messages import Words
 from client.stream.resend_queue import Said
 from client.stream.state import ClientStream, Message, State
@@ -156,52 +152,3 @@ async def play(
         if 0 < speed < AT_ONCE:
             await clock.wait(never, began + seconds / speed)
         yield event
-
-
-# The command
-
-
-def run(a: argparse.Namespace) -> None:
-    """The command ``replay``. Raises a :class:`~kfusion.errors.KFusionError` that says why not."""
-    recording = Recording(a.recording)
-    start = start_of(recording)
-    rest = start.identity.points if isinstance(start.identity, wire.GivenPoints) else None
-    bridge = Bridge.open(a.out, a.to, rest, hop=start.hop, skips=1 < a.speed < AT_ONCE)
-    with ExitStack() as undo:
-        undo.callback(bridge.discard)
-        missing = [name for name in bridge.outputs if name not in start.outputs]
-        if missing:
-            raise BadSink(
-                f"{recording.path} was recorded without {' and '.join(missing)}; wanted a "
-                "recording of a stream to such a sink (--record beside --to)"
-            )
-        frames = asyncio.run(_run(a, recording, bridge))
-        bridge.close()
-        undo.pop_all()
-    for line in bridge.troubles:
-        print(f"kfusion-client: {line}", file=sys.stderr)
-    header = recording.header
-    print(
-        f"kfusion-client: {frames} frames of {header.date}, {header.url or 'no address'}, "
-        f"kfusion {header.kfusion or 'not installed'}",
-        file=sys.stderr,
-    )
-    if recording.torn:
-        print(f"kfusion-client: {recording.torn}", file=sys.stderr)
-
-
-async def _run(a: argparse.Namespace, recording: Recording, bridge: Bridge) -> int:
-    frames = 0
-    async with bridge, aclosing(play(recording, a.speed)) as told:
-        try:
-            async for event in told:
-                if isinstance(event, Frame):
-                    frames += 1
-                    await bridge.put(event)
-                elif isinstance(event, wire.Error):
-                    print(f"kfusion-client: {event.message} ({event.code})", file=sys.stderr)
-        except KFusionError as error:
-            if isinstance(error, RecordingError):
-                raise
-            print(f"kfusion-client: the stream ended so: {error}", file=sys.stderr)
-    return frames

@@ -290,8 +290,8 @@ def test_the_client_imports_without_torch_and_without_its_extra() -> None:
 import sys
 for name in ("torch", "websockets", "sounddevice", "av", "PIL", "tqdm", "pythonosc"):
     sys.modules[name] = None
-import client, client.__main__, client.memory, client.file, client.live, client.microphone
-import client.video.mp4, client.sinks.bridge
+import client, client.__main__, client.memory, client.microphone, client.cli.file, client.cli.mic
+import client.cli.replay, client.cli.identity, client.video.mp4, client.sinks.bridge
 """
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=ROOT,
@@ -302,7 +302,7 @@ import client.video.mp4, client.sinks.bridge
 
 def test_the_client_imports_nothing_of_the_server_or_the_training() -> None:
     code = """
-import sys, client.__main__, client.file, client.live, client.memory, client.video
+import sys, client.__main__, client.cli.file, client.cli.mic, client.memory, client.video.mp4
 print([m for m in sys.modules if m.split(".")[0] in ("server", "training", "torch")])
 """
     done = subprocess.run(
