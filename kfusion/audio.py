@@ -17,14 +17,12 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from kfusion.config import SAMPLE_RATE
+from kfusion.config import MAX_RATE, MIN_RATE, SAMPLE_RATE
 from kfusion.errors import AudioFileError, BadAudio, MissingExtra
 
 Samples = NDArray[np.float32]
 Format = Literal["s16le", "f32le"]
 
-MIN_RATE: Final = 8_000
-MAX_RATE: Final = 96_000
 _BYTES: Final[dict[str, int]] = {"s16le": 2, "f32le": 4}
 
 

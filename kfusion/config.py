@@ -8,6 +8,10 @@ from typing import Any, Final, Literal
 from kfusion.errors import CheckpointError
 
 SAMPLE_RATE: Final = 16_000
+MIN_RATE: Final = 8_000
+"""Lowest sample rate in Hz of a stream or of samples given to ``animate``."""
+MAX_RATE: Final = 96_000
+"""Highest sample rate in Hz, likewise."""
 FPS: Final = 30
 WINDOW: Final = 16_000
 """Samples of 16 kHz audio in a window (1 s)."""

@@ -7,6 +7,8 @@ session, and the WebSocket close code that follows when they do.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from typing import ClassVar, Literal
 
 Fault = Literal["client", "server"]
@@ -158,3 +160,19 @@ class Internal(WireError):
     code = "internal"
     fatal = True
     fault = "server"
+
+
+def run_command(name: str, command: Callable[[], int | None]) -> int:
+    """Runs a program's ``command`` and gives its exit status.
+
+    The status is the command's own (None: 0). It is 2 after an expected error, a
+    :class:`KFusionError` or OSError, which is printed on stderr as ``name: message``, and 130 after
+    Ctrl-C.
+    """
+    try:
+        return command() or 0
+    except (KFusionError, OSError) as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130

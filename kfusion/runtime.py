@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kfusion import emotion as emotions
-from kfusion.audio import MAX_RATE, MIN_RATE, Samples, read_audio
-from kfusion.config import FRAMES, WINDOW, ModelConfig
+from kfusion.audio import Samples, read_audio
+from kfusion.config import FRAMES, MAX_RATE, MIN_RATE, WINDOW, ModelConfig
 from kfusion.emotion_timeline import Score
 from kfusion.errors import BadAudio, CheckpointError, MissingExtra
 from kfusion.landmarks import NEUTRAL_IDENTITY, NEUTRAL_INTER_OCULAR, Identity

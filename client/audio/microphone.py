@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from client.audio.devices import Device, choose, listed, portaudio
-from kfusion.audio import MAX_RATE, MIN_RATE
+from kfusion.config import MAX_RATE, MIN_RATE
 from kfusion.errors import MicrophoneError
 
 if TYPE_CHECKING:

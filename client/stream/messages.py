@@ -53,7 +53,7 @@ def pairs(points: ArrayLike) -> list[wire.Pair]:
     return Identity.from_points(points).pairs
 
 
-def identity_of(given: ArrayLike | str | None) -> str | wire.GivenPoints:
+def identity_of(given: ArrayLike | str | None) -> str | wire.IdentityPoints:
     """None, an id or points (68, 2) -> what ``start`` says."""
     if given is None:
         return "neutral"
@@ -61,7 +61,7 @@ def identity_of(given: ArrayLike | str | None) -> str | wire.GivenPoints:
         if not given:
             raise BadIdentity("identity: an empty id; wanted an id, points (68, 2) or None")
         return given
-    return wire.GivenPoints(pairs(given))
+    return wire.IdentityPoints(pairs(given))
 
 
 def checked(message: Checked) -> Checked:

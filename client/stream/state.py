@@ -218,7 +218,7 @@ class ClientStream:
     def _text(self, message: str) -> list[Event]:
         said = wire.parse_server(message)
         match said:
-            case None | wire.Answer():
+            case None | wire.SdpAnswer():
                 return []
             case wire.Ready():
                 self._ready(said)
@@ -248,7 +248,7 @@ class ClientStream:
                 self.dropped += said.count
             case wire.End():
                 self.state = State.DONE
-            case wire.Answer():
+            case wire.SdpAnswer():
                 return []
             case _:
                 if not self.journal.answer(said, self.next_frame):

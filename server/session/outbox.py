@@ -143,7 +143,7 @@ class Outbox:
         return sum(self.dropped.values())
 
     def put(self, message: wire.ServerMessage) -> None:
-        if self.paired and isinstance(message, (wire.Answer, wire.Error)):
+        if self.paired and isinstance(message, (wire.SdpAnswer, wire.Error)):
             self.items.insert(isinstance(next(iter(self.items), None), wire.Ready), message)
         else:
             self.items.append(message)
@@ -252,7 +252,7 @@ class Outbox:
     # A lost connection
 
     def _remember(self, item: Frames | wire.ServerMessage) -> None:
-        if isinstance(item, (wire.Ready, wire.Error, wire.Answer)):
+        if isinstance(item, (wire.Ready, wire.Error, wire.SdpAnswer)):
             return
         if isinstance(item, (Frames, wire.Dropped)):
             self.reached = _end(item)
@@ -342,7 +342,7 @@ class Outbox:
         if seen:
             self.last_sent = seen[-1].displacement[-1].copy()
         self._pack()
-        unsent = [item for item in self.items if not isinstance(item, (wire.Ready, wire.Answer))]
+        unsent = [item for item in self.items if not isinstance(item, (wire.Ready, wire.SdpAnswer))]
         self.items = deque([*again, *unsent])
 
 

@@ -60,7 +60,7 @@ from kfusion.errors import (
 )
 from kfusion.landmarks import Identity
 from kfusion.life import Hearing, Life
-from kfusion.stream import Slider, Stitcher, Window, sample_of
+from kfusion.stream import Slider, Stitcher, Window, latency_ms, sample_of
 from server.pictures.request import Answer, FoundFace, Search, set_by
 from server.session.identities import Identities
 from server.session.outbox import HISTORY, Frames, Outbox
@@ -183,7 +183,7 @@ class Session:
             wire.Mark: self._mark,
             wire.Reset: self._reset,
             wire.EndOfAudio: self._end,
-            wire.Offer: self._offer,
+            wire.SdpOffer: self._offer,
         }
 
     # Messages in
@@ -239,7 +239,7 @@ class Session:
                 start, audio=wire.AudioFormat(rate=48_000), encoding="binary"
             )
         vector = emotions.vector(start.emotion)
-        if isinstance(start.identity, wire.GivenPoints):
+        if isinstance(start.identity, wire.IdentityPoints):
             identity, name = Identity.from_points(start.identity.points), None
         else:
             identity, name = self.identities[start.identity], start.identity
@@ -273,12 +273,13 @@ class Session:
             identity=self.identity_id,
             limits=self.limits,
             outputs=names(self.start.outputs),
+            latency_ms=latency_ms(self.start.audio.rate, self.start.hop, self.start.lookahead),
         )
 
     def _second_start(self, _: wire.Start, now: float) -> None:
         raise BadMessage("a second start; wanted one start a connection")
 
-    def _offer(self, offer: wire.Offer, now: float) -> None:
+    def _offer(self, offer: wire.SdpOffer, now: float) -> None:
         if self.start.media != "webrtc":
             raise BadMessage("offer: only with media webrtc, which start did not ask for")
         if self.offered is not None:
@@ -295,7 +296,7 @@ class Session:
         if isinstance(answer, WireError):
             self._tell(answer, now)
         elif self.closing is None:
-            self.outbox.put(wire.Answer(answer))
+            self.outbox.put(wire.SdpAnswer(answer))
 
     def hear(self, sound: bytes | int, now: float) -> None:
         """Sound of the media track: PCM, or samples of silence where it did not come."""

@@ -1,7 +1,7 @@
 """Frames of all sessions, published on ZeroMQ for whoever subscribes.
 
 A message is the topic ``SESSION/points``, ``SESSION/arkit52`` or ``SESSION/vrm``, a zero byte, and
-the binary message of kfusion/wire/__init__.py. What nobody has subscribed to is not even computed.
+the binary message of kfusion/wire/frames.py. What nobody has subscribed to is not even computed.
 
 A thread has the socket. Within one call ZeroMQ works off all that its peers have sent meanwhile,
 which a flood of subscriptions can make long; so it is not the event loop that calls it.

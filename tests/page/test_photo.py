@@ -23,7 +23,7 @@ from client import parts
 from client.face_files import read_identity
 from kfusion.landmarks import NEUTRAL, Identity, inter_ocular, lip_gap
 from kfusion.runtime import Animator
-from kfusion.wire import GivenPoints, SetIdentity, Start, parse_client
+from kfusion.wire import IdentityPoints, SetIdentity, Start, parse_client
 from tests.conftest import RunningServer, voice
 from tests.page.browser import CHROMEDRIVER, CHROMIUM, files_served
 from tests.page.page import Page, browser, fresh_page
@@ -687,7 +687,7 @@ def test_the_faces_that_the_page_tells_of_are_such_as_the_wire_takes(page: Page)
     )
     start, plain, one, other, neutral = (parse_client(text) for text in told)
     assert isinstance(start, Start) and isinstance(plain, Start)
-    assert isinstance(start.identity, GivenPoints) and plain.identity == "neutral"
+    assert isinstance(start.identity, IdentityPoints) and plain.identity == "neutral"
     np.testing.assert_array_equal(start.identity.points, PLACED)
     assert isinstance(one, SetIdentity) and isinstance(other, SetIdentity)
     assert isinstance(neutral, SetIdentity) and neutral.id == "neutral"

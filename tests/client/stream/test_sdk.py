@@ -128,7 +128,7 @@ async def test_what_was_asked_for_is_what_the_start_says() -> None:
     assert isinstance(start, wire.Start)
     assert start.audio == wire.AudioFormat(48_000, 2, "f32le")
     assert (start.mode, start.encoding, start.emotion) == ("file", "binary", {"sad": 0.5})
-    assert isinstance(start.identity, wire.GivenPoints)
+    assert isinstance(start.identity, wire.IdentityPoints)
     np.testing.assert_allclose(start.identity.points, 2 * NEUTRAL + 7)
 
 
