@@ -20,7 +20,7 @@ def run(a: argparse.Namespace) -> None:
     """Runs the command. Raises :class:`~kfusion.errors.KFusionError`."""
     recording = Recording(a.recording)
     start = start_of(recording)
-    rest = start.identity.points if isinstance(start.identity, wire.GivenPoints) else None
+    rest = start.identity.points if isinstance(start.identity, wire.IdentityPoints) else None
     bridge = Bridge.open(a.out, a.to, rest, hop=start.hop, skips=1 < a.speed < AT_ONCE)
     with ExitStack() as undo:
         undo.callback(bridge.discard)
