@@ -19,8 +19,8 @@ from kfusion.landmarks import lip_gap
 from tests.conftest import eventually, voice
 from tests.drawn_photo import BLUE, RED, bytes_of, photo, points_in
 from tests.kfusion.bad_pictures import BAD
+from tests.system.raw_client import pcm
 from tests.system.test_resume import Client, offline, serving
-from tests.system.test_server import pcm
 
 SIZE = 200
 
@@ -40,7 +40,7 @@ def image(data: bytes) -> str:
 
 
 async def show(client: Client, data: bytes, name: str = "me") -> None:
-    await client.say(type="identity", id=name, image=image(data))
+    await client.send(type="identity", id=name, image=image(data))
 
 
 async def told(client: Client) -> Any:
@@ -95,7 +95,7 @@ async def test_bad_pictures_are_told_plainly_and_nobody_else_notices() -> None:
 
         async def others() -> None:
             await other.ws.send(pcm(sound))
-            await other.say(type="end")
+            await other.send(type="end")
             await other.rest()
 
         streaming = asyncio.create_task(others())
@@ -106,7 +106,7 @@ async def test_bad_pictures_are_told_plainly_and_nobody_else_notices() -> None:
             assert (said.code, said.fatal) == (code, False) and words in said.message, said
         await streaming
         np.testing.assert_allclose(other.points, offline(sound), atol=1e-4)
-        assert not [m for m in other.out if isinstance(m, (wire.Error, wire.Dropped))]
+        assert not [m for m in other.received if isinstance(m, (wire.Error, wire.Dropped))]
         await show(client, face())
         assert isinstance(await told(client), wire.IdentitySet)
         assert app.figures().count(b"kfusion_pictures_total{outcome=") >= 4
@@ -123,13 +123,13 @@ async def test_live_frames_go_on_while_a_picture_never_ends() -> None:
         app.pictures.look_s = 60.0
         await show(client, plain(BLUE), "nobody")
         await client.ws.send(pcm(sound))
-        await client.say(type="end")  # the answer is waited for, but not its frames
+        await client.send(type="end")  # the answer is waited for, but not its frames
         await client.frames_until(90)
         assert not client.codes
         assert app.pictures.process is not None
         app.pictures.process.kill()
         await client.rest()
-        assert client.codes == ["no_face"] and isinstance(client.out[-1], wire.End)
+        assert client.codes == ["no_face"] and isinstance(client.received[-1], wire.End)
 
 
 class Gate:
@@ -167,13 +167,13 @@ async def test_a_later_identity_takes_the_place_of_a_picture(gate: Gate) -> None
         said = await told(client)
         assert said.code == "bad_identity" and "'first': a later identity came" in said.message
         await show(client, face(2), "second")  # the same once more has one answer
-        await client.say(type="identity", id="first")  # unknown, so that nothing changes
+        await client.send(type="identity", id="first")  # unknown, so that nothing changes
         assert "'first' is unknown" in (await told(client)).message
         gate.open()
         assert (await told(client)).id == "second"
-        await client.say(type="identity", id="second")
+        await client.send(type="identity", id="second")
         assert (await told(client)).id == "second"
-        await client.say(type="end")
+        await client.send(type="end")
         await client.rest()
         assert client.codes == ["bad_identity", "bad_identity"]
 
@@ -183,11 +183,11 @@ async def test_the_answer_to_a_picture_comes_over_the_next_connection(gate: Gate
     async with behind(gate) as (_, opened):
         client = await opened()
         await show(client, face())
-        await client.say(type="mark", id="here")
+        await client.send(type="mark", id="here")
         await client.until(wire.MarkReached)
         await client.abort()
         await client.resume()
-        await client.say(type="reset")
+        await client.send(type="reset")
         await client.until(wire.ResetDone)
         gate.open()
         assert (await told(client)).id == "me"
@@ -223,4 +223,4 @@ async def test_a_server_that_stops_does_not_wait_for_a_picture(gate: Gate) -> No
         leaving = asyncio.create_task(client.rest())
     await leaving
     assert client.codes == ["bad_identity"] and client.ws.close_code == 1001
-    assert client.out[-1] == wire.End(30, 0, 1.0)
+    assert client.received[-1] == wire.End(30, 0, 1.0)

@@ -20,7 +20,7 @@ from server.config import ServerConfig
 from server.identity_store import IdentityFiles
 from server.session.identities import Identities
 from tests.conftest import start_server, stop_server
-from tests.system.test_server import Raw
+from tests.system.raw_client import RawClient
 
 FACE = Identity.from_points(2 * NEUTRAL + 0.1)
 
@@ -131,10 +131,10 @@ async def test_a_face_outlives_the_server(tmp_path: Path) -> None:
         try:
             headers = {"Authorization": "Bearer secret"}
             async with connect(server.url, additional_headers=headers) as ws:
-                raw = Raw(ws)
-                await raw.say(type="start")
+                raw = RawClient(ws)
+                await raw.send(type="start")
                 assert isinstance(await raw.next(), wire.Ready)
-                await raw.say(**message)
+                await raw.send(**message)
                 said = await raw.next()
                 assert isinstance(said, wire.IdentitySet), said
                 np.testing.assert_array_equal(said.points, points)

@@ -31,9 +31,9 @@ from server.session.rendering import Look
 from server.transports.zeromq_publish import Publisher
 from server.transports.zeromq_sockets import Doors
 from tests.conftest import RunningServer, eventually, start_server, stop_server, voice
+from tests.system.raw_client import client as opened_at
+from tests.system.raw_client import get, pcm
 from tests.system.test_resume import Client, serving
-from tests.system.test_server import client as opened_at
-from tests.system.test_server import get, pcm
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "zeromq.md").read_text(), re.DOTALL)
@@ -90,7 +90,7 @@ def bytes_of(blocks: list[wire.FrameBlock]) -> list[tuple[str, int, bytes]]:
 
 
 def blocks_of(client: Client) -> list[wire.FrameBlock]:
-    return [m for m in client.out if isinstance(m, wire.FrameBlock)]
+    return [m for m in client.received if isinstance(m, wire.FrameBlock)]
 
 
 @asynccontextmanager
@@ -119,7 +119,7 @@ async def speak(client: Client, seconds: float, seed: int = 0) -> None:
     async def send() -> None:
         for k in range(0, len(data), 1 << 19):
             await client.ws.send(data[k : k + (1 << 19)])
-        await client.say(type="end")
+        await client.send(type="end")
 
     sending = asyncio.create_task(send())
     await client.rest()
@@ -136,9 +136,9 @@ async def test_every_frame_comes_in_order_with_the_bytes_of_the_websocket() -> N
         listener = Listener(made, endpoint).to(f"{client.ready.session}/points")
         await seen(app, f"{client.ready.session}/points")
         listening = asyncio.create_task(listener.until(150))
-        await client.say(type="mark", id="a")
+        await client.send(type="mark", id="a")
         await client.ws.send(pcm(voice(1.03)))
-        await client.say(type="mark", id="b")  # divides a hop
+        await client.send(type="mark", id="b")  # divides a hop
         await speak(client, 3.97)
         await listening
         assert bytes_of([b for _, b in listener.got]) == bytes_of(blocks_of(client))
@@ -215,11 +215,11 @@ async def test_after_a_reset_n_goes_on_where_the_session_says() -> None:
         await seen(app, f"{client.ready.session}/points")
         await client.ws.send(pcm(voice(1.01)))
         await client.frames_until(27)
-        await client.say(type="reset")
+        await client.send(type="reset")
         await client.ws.send(pcm(voice(1.0)))
-        await client.say(type="end")
+        await client.send(type="end")
         await client.rest()
-        (reset,) = [m for m in client.out if isinstance(m, wire.ResetDone)]
+        (reset,) = [m for m in client.received if isinstance(m, wire.ResetDone)]
         await listener.until(61)
         numbers = [n for _, b in listener.got for n in range(b.first, b.first + len(b.values))]
         assert numbers == [*range(27), *range(reset.n, 61)]
@@ -275,7 +275,7 @@ async def test_a_websocket_that_is_not_read_does_not_delay_what_is_published() -
         listener = Listener(made, endpoint).to(topic)
         await seen(app, topic)
         await client.ws.send(pcm(voice(2.2)))
-        await client.say(type="end")
+        await client.send(type="end")
         await listener.until(66)
         assert [b.first for _, b in listener.got] == list(range(0, 66, 3))
         await client.abort()
@@ -464,7 +464,7 @@ async def test_the_documented_consumers_run_as_they_stand() -> None:
     try:
         (endpoint,) = re.findall(r"ZeroMQ: frames at (\S+)", "".join(server.lines))
         async with opened_at(server) as raw:
-            name = raw.out[0].session
+            name = raw.received[0].session
             block = block_with("CONFLATE").replace("tcp://127.0.0.1:5560", endpoint)
             consumer = subprocess.Popen(  # noqa: ASYNC220 - at once
                 [sys.executable, "-W", "error", "-c", block, name],
@@ -477,7 +477,7 @@ async def test_the_documented_consumers_run_as_they_stand() -> None:
                 while b"kfusion_zmq_subscriptions 2.0" not in await metrics(server):
                     pass
                 await raw.ws.send(pcm(voice(1.0)))
-                await raw.say(type="end")
+                await raw.send(type="end")
                 await raw.rest()
                 last = ""
                 while not last.startswith(f"{name}/points 27 "):

@@ -18,7 +18,7 @@ import pytest
 from kfusion import wire
 from kfusion.audio import resampling_delay
 from tests.conftest import RunningServer, start_server, stop_server, voice
-from tests.system.test_server import Raw, client, get, pcm
+from tests.system.raw_client import RawClient, client, get, pcm
 
 RATE: Final = 16_000
 CHUNK: Final = 320
@@ -44,7 +44,7 @@ async def honest(server: RunningServer, seed: int) -> list[float]:
                 await asyncio.sleep(max(0.0, start + (at + CHUNK) / RATE - loop.time()))
                 sent.append(loop.time())
                 await raw.ws.send(pcm(sound[at : at + CHUNK]))
-            await raw.say(type="end")
+            await raw.send(type="end")
 
         speaking = asyncio.create_task(speak())
         late: list[float] = []
@@ -60,8 +60,8 @@ async def honest(server: RunningServer, seed: int) -> list[float]:
         return late
 
 
-def whole(raw: Raw) -> list[int]:
-    blocks = [m for m in raw.out if isinstance(m, wire.FrameBlock)]
+def whole(raw: RawClient) -> list[int]:
+    blocks = [m for m in raw.received if isinstance(m, wire.FrameBlock)]
     return [n for b in blocks for n in range(b.first, b.first + len(b.values))]
 
 

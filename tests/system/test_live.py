@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kfusion import wire
 from kfusion.runtime import Animator
 from tests.conftest import RunningServer, folder_of, usual_p95
-from tests.system.test_server import Raw, client, pcm, stream_file
+from tests.system.raw_client import RawClient, client, pcm, stream_file
 from training.corpus.clips import Clip, read_folder
 from training.scores.scoring import evaluate, mean_displacement, predict_offline, still
 
@@ -35,13 +35,13 @@ async def test_ten_clips_at_live_pace_are_whole_and_on_time(
         if rate != 16_000:
             sound = soxr.resample(sound, 16_000, rate).astype(np.float32)
         async with client(server, audio={"rate": rate}) as raw:
-            ready = raw.out[0]
+            ready = raw.received[0]
             assert isinstance(ready, wire.Ready)
             late += [seconds * 1000 - ready.latency_ms for seconds in await speak(raw, sound, rate)]
-            frames = [m for m in raw.out if isinstance(m, wire.FrameBlock)]
+            frames = [m for m in raw.received if isinstance(m, wire.FrameBlock)]
             order = [n for m in frames for n in range(m.first, m.first + len(m.values))]
             assert order == list(range(ceil(30 * len(sound) / rate)))
-            assert isinstance(raw.out[-1], wire.End) and raw.out[-1].dropped == 0
+            assert isinstance(raw.received[-1], wire.End) and raw.received[-1].dropped == 0
     beyond = usual_p95(late)
     whole = np.percentile(late, [50, 95])
     print(
@@ -51,7 +51,7 @@ async def test_ten_clips_at_live_pace_are_whole_and_on_time(
     assert beyond <= 50
 
 
-async def speak(raw: Raw, sound: NDArray[np.float32], rate: int) -> list[float]:
+async def speak(raw: RawClient, sound: NDArray[np.float32], rate: int) -> list[float]:
     """Sends 20 ms chunks as a microphone would; each frame's delay from its own time (s)."""
     loop = asyncio.get_running_loop()
     size = rate // 50
@@ -62,7 +62,7 @@ async def speak(raw: Raw, sound: NDArray[np.float32], rate: int) -> list[float]:
             chunk = sound[k : k + size]
             await asyncio.sleep(max(0.0, t0 + (k + len(chunk)) / rate - loop.time()))
             await raw.ws.send(pcm(chunk))
-        await raw.say(type="end")
+        await raw.send(type="end")
 
     sending = asyncio.create_task(send())
     delays: list[float] = []

@@ -123,9 +123,6 @@ def test_the_points_of_a_portrait_are_a_face_inside_it_with_closed_lips() -> Non
 
 # A wheel made from a source distribution, in an environment of its own
 
-in_ci: Final = pytest.mark.skipif(
-    not os.environ.get("CI"), reason="builds and installs from the package index: CI only"
-)
 LEFT_OUT: Final = shutil.ignore_patterns(
     ".git", ".venv", "build", "dist", "*.egg-info", "node_modules", "__pycache__", ".*_cache"
 )
@@ -179,7 +176,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     return Installed(folder, made.bin, sdist, wheel)
 
 
-@in_ci
+@pytest.mark.slow
 def test_the_wheel_holds_the_page_the_weights_and_the_recipes(installed: Installed) -> None:
     names = set(zipfile.ZipFile(installed.wheel).namelist())
     for package in ("kfusion", "server", "client", "training"):
@@ -193,7 +190,7 @@ def test_the_wheel_holds_the_page_the_weights_and_the_recipes(installed: Install
     assert not [name for name in names if "node_modules" in name]
 
 
-@in_ci
+@pytest.mark.slow
 def test_the_source_holds_what_the_tests_read(installed: Installed) -> None:
     with tarfile.open(installed.sdist) as tar:
         names = {name.partition("/")[2] for name in tar.getnames()}
@@ -205,7 +202,7 @@ def test_the_source_holds_what_the_tests_read(installed: Installed) -> None:
     assert wanted <= names
 
 
-@in_ci
+@pytest.mark.slow
 def test_a_client_that_is_installed_has_no_torch_and_its_version(installed: Installed) -> None:
     code = (
         "import importlib.metadata as m, importlib.util as u, kfusion, client.sdk, client.__main__;"
@@ -240,7 +237,7 @@ def served(installed: Installed) -> Iterator[str]:
         process.stdout.close()
 
 
-@in_ci
+@pytest.mark.slow
 def test_what_is_installed_serves_its_page(served: str) -> None:
     with urllib.request.urlopen(f"http://{served}/", timeout=10) as answer:
         page = answer.read().decode()
@@ -251,7 +248,7 @@ def test_what_is_installed_serves_its_page(served: str) -> None:
             assert answer.read()
 
 
-@in_ci
+@pytest.mark.slow
 def test_what_is_installed_animates_a_file(installed: Installed, served: str) -> None:
     speech = installed.folder / "speech.wav"
     soundfile.write(speech, voice(1.0), 16_000)

@@ -18,10 +18,10 @@ from kfusion.runtime import Animator, SyntheticEngine
 from server.app import App
 from server.config import ServerConfig
 from tests.conftest import eventually, narrow_socket, voice
-from tests.system.test_server import Raw, pcm
+from tests.system.raw_client import RawClient, pcm
 
 
-class Client(Raw):
+class Client(RawClient):
     """A bare client that goes on with its session on another connection."""
 
     def __init__(self, ws: ClientConnection, port: int) -> None:
@@ -30,12 +30,12 @@ class Client(Raw):
 
     @property
     def ready(self) -> wire.Ready:
-        return [m for m in self.out if isinstance(m, wire.Ready)][-1]
+        return [m for m in self.received if isinstance(m, wire.Ready)][-1]
 
     @property
     def next_frame(self) -> int:
         ends = [0]
-        for m in self.out:
+        for m in self.received:
             if isinstance(m, wire.FrameBlock):
                 ends.append(m.first + len(m.values))
             elif isinstance(m, wire.Dropped):
@@ -44,7 +44,7 @@ class Client(Raw):
 
     @property
     def frames(self) -> list[int]:
-        blocks = [m for m in self.out if isinstance(m, wire.FrameBlock)]
+        blocks = [m for m in self.received if isinstance(m, wire.FrameBlock)]
         return [n for b in blocks for n in range(b.first, b.first + len(b.values))]
 
     async def frames_until(self, n: int) -> None:
@@ -58,7 +58,7 @@ class Client(Raw):
     async def ask(self, token: str, wanted: int) -> Any:
         """Another connection, and the server's answer to its resume."""
         self.ws = await connect(f"ws://127.0.0.1:{self.port}{wire.PATH}", max_size=None)
-        await self.say(type="start", resume={"token": token, "next": wanted})
+        await self.send(type="start", resume={"token": token, "next": wanted})
         return await self.next()
 
     async def resume(self) -> wire.Ready:
@@ -77,7 +77,7 @@ async def serving(**config: Any) -> AsyncGenerator[tuple[App, Callable[..., Awai
         async def opened(**start: Any) -> Client:
             ws = await connect(f"ws://127.0.0.1:{port}{wire.PATH}", max_size=None)
             client = Client(ws, port)
-            await client.say(type="start", **{"encoding": "binary", **start})
+            await client.send(type="start", **{"encoding": "binary", **start})
             assert isinstance(await client.next(), wire.Ready)
             return client
 
@@ -98,16 +98,16 @@ async def test_a_file_that_lost_its_connections_is_the_offline_call() -> None:
             at = client.ready.audio_position
             await client.ws.send(pcm(sound[at : at + 16_000 * 5]))
             await client.frames_until(until)
-            await client.say(type="mark", id=f"mark {until}")
+            await client.send(type="mark", id=f"mark {until}")
             await client.abort()
             ready = await client.resume()
             assert ready.n == client.next_frame and ready.session == client.ready.session
         await client.ws.send(pcm(sound[client.ready.audio_position :]))
-        await client.say(type="end")
+        await client.send(type="end")
         await client.rest()
         assert client.frames == list(range(360))
         np.testing.assert_allclose(client.points, offline(sound), atol=1e-4)
-        assert client.out[-1] == wire.End(360, 0, 12.0) and client.ws.close_code == 1000
+        assert client.received[-1] == wire.End(360, 0, 12.0) and client.ws.close_code == 1000
         await eventually(lambda: not app.kept.by_key and not app.kept.lost)
         await eventually(lambda: b"kfusion_streams 0.0" in app.figures())
         metrics = app.figures()
@@ -121,13 +121,13 @@ async def test_a_half_open_connection_is_closed_and_its_session_goes_on() -> Non
         client = await opened()
         await client.ws.send(pcm(voice(1.0)))
         await client.frames_until(27)
-        old = Raw(client.ws)
+        old = RawClient(client.ws)
         ready = await client.resume()
         assert (ready.audio_position, ready.n) == (16_000, 27)
         await old.rest()
-        assert old.ws.close_code == 4409 and not old.out
+        assert old.ws.close_code == 4409 and not old.received
         await client.ws.send(pcm(voice(1.0)))
-        await client.say(type="end")
+        await client.send(type="end")
         await client.rest()
         assert client.frames == list(range(60)) and not client.codes
         await eventually(lambda: b"kfusion_streams 0.0" in app.figures())
@@ -146,11 +146,11 @@ async def test_a_connection_that_takes_nothing_any_more_is_replaced_too() -> Non
         ready = await client.ask(token, 0)
         assert isinstance(ready, wire.Ready) and ready.n == 0
         assert b"kfusion_streams 1.0" in app.figures()
-        await client.say(type="silence", samples=40 * 16_000 - ready.audio_position)
-        await client.say(type="end")
+        await client.send(type="silence", samples=40 * 16_000 - ready.audio_position)
+        await client.send(type="end")
         await client.rest()
         told: list[int] = []
-        for m in client.out:
+        for m in client.received:
             if isinstance(m, wire.Frame):
                 told.append(m.n)
             elif isinstance(m, wire.Dropped):
@@ -173,7 +173,7 @@ async def test_a_token_serves_once() -> None:
             assert (error.code, error.fatal) == ("unknown_session", True)
             await stranger.rest()
             assert stranger.ws.close_code == 4400
-        await client.say(type="mark", id="still here")
+        await client.send(type="mark", id="still here")
         assert isinstance(await client.next(), wire.MarkReached)
         await client.ws.close()
 
@@ -223,13 +223,13 @@ async def test_an_end_that_was_not_answered_is_told_again() -> None:
         await client.ws.send(pcm(voice(1.0)))
         await client.frames_until(12)
         client.ws.transport.pause_reading()
-        await client.say(type="end")
+        await client.send(type="end")
         await asyncio.sleep(0.3)  # the server has sent its end and wants to close
         await client.abort()
         answer = await client.resume()
         assert answer.audio_position == 16_000
         await client.rest()
-        assert client.out[-1] == wire.End(30, 0, 1.0) and client.frames == list(range(30))
+        assert client.received[-1] == wire.End(30, 0, 1.0) and client.frames == list(range(30))
 
 
 @pytest.mark.asyncio
@@ -238,7 +238,7 @@ async def test_a_lost_session_keeps_its_place_until_it_is_given_up() -> None:
         first = await opened()
         await first.abort()
         other = Client(await connect(f"ws://127.0.0.1:{first.port}{wire.PATH}"), first.port)
-        await other.say(type="start")
+        await other.send(type="start")
         error = await other.next()
         assert error.code == "busy" and error.retry_after_s > 0
         await other.rest()
@@ -266,11 +266,11 @@ async def test_a_live_microphone_sends_silence_for_what_it_missed() -> None:
         await asyncio.sleep(1.5)
         ready = await client.resume()
         began = asyncio.get_running_loop().time()
-        await client.say(type="silence", samples=24_000)
+        await client.send(type="silence", samples=24_000)
         await client.frames_until(72)
         assert asyncio.get_running_loop().time() - began < 1.0  # nothing of it is waited for
         assert ready.audio_position == 16_000
-        await client.say(type="end")
+        await client.send(type="end")
         await client.rest()
         both = np.concatenate([voice(1.0), np.zeros(24_000, np.float32)])
         np.testing.assert_allclose(client.points, offline(both), atol=1e-4)
@@ -283,7 +283,7 @@ async def test_a_resume_needs_the_servers_token_too() -> None:
         port = next(iter(server.sockets)).getsockname()[1]
         url = f"ws://127.0.0.1:{port}{wire.PATH}"
         client = Client(await connect(f"{url}?token=sesame"), port)
-        await client.say(type="start")
+        await client.send(type="start")
         await client.next()
         await client.abort()
         client.ws = await connect(url)
@@ -291,7 +291,7 @@ async def test_a_resume_needs_the_servers_token_too() -> None:
         assert error.code == "unauthorized"
         await client.rest()
         client.ws = await connect(f"{url}?token=sesame")
-        await client.say(type="start", resume={"token": client.ready.resume, "next": 0})
+        await client.send(type="start", resume={"token": client.ready.resume, "next": 0})
         assert isinstance(await client.next(), wire.Ready)
         await client.ws.close()
 
@@ -332,16 +332,16 @@ async def test_a_file_is_sent_to_its_end_however_slowly_it_is_read(
         narrow = narrow_socket(port, 8192)
         url = f"ws://127.0.0.1:{port}{wire.PATH}"
         async with connect(url, sock=narrow, max_queue=1, ping_interval=None) as ws:
-            client = Raw(ws)
-            await client.say(type="start", mode="file", outputs=["points", "arkit52", "vrm"])
+            client = RawClient(ws)
+            await client.send(type="start", mode="file", outputs=["points", "arkit52", "vrm"])
             await ws.send(pcm(voice(10.0)))
-            await client.say(type="end")
+            await client.send(type="end")
             for _ in range(300):
                 await client.next()
                 await asyncio.sleep(0.01)
             await client.rest()
-        assert [m.n for m in client.out if isinstance(m, wire.Frame)] == list(range(300))
-        assert client.out[-1] == wire.End(300, 0, 10.0)
+        assert [m.n for m in client.received if isinstance(m, wire.Frame)] == list(range(300))
+        assert client.received[-1] == wire.End(300, 0, 10.0)
 
 
 class Peer:
@@ -384,15 +384,15 @@ async def test_a_half_open_connection_takes_no_media_from_the_one_that_came_afte
         peers: Any = Peers()
         app.peers = peers
         client = await opened(media="webrtc", encoding="json", audio={"rate": 48_000})
-        await client.say(type="offer", sdp="one")
+        await client.send(type="offer", sdp="one")
         assert (await client.next()).sdp == "answer to one"
         old = client.ws
         old.transport.pause_reading()  # it answers no close
         await client.resume()
-        await client.say(type="offer", sdp="two")
+        await client.send(type="offer", sdp="two")
         assert (await client.next()).sdp == "answer to two"
         await eventually(lambda: len(app.connections) == 1)
-        await client.say(type="silence", samples=4800)
+        await client.send(type="silence", samples=4800)
         await eventually(lambda: peers.made[1].skipped == 4800)
         assert peers.made[0].skipped == 0
         old.transport.abort()

@@ -4,107 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-import urllib.error
-import urllib.request
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
 from kfusion import wire
 from kfusion.landmarks import NEUTRAL, lip_gap
 from kfusion.runtime import Animator, SyntheticEngine
 from tests.conftest import RunningServer, narrow_socket, start_server, stop_server, voice
-
-
-class Raw:
-    """A bare client: what it was sent, in order."""
-
-    def __init__(self, ws: ClientConnection) -> None:
-        self.ws = ws
-        self.out: list[Any] = []
-
-    async def say(self, **message: Any) -> None:
-        await self.ws.send(json.dumps(message))
-
-    async def next(self) -> Any:
-        message = await asyncio.wait_for(self.ws.recv(), 20)
-        seen = (
-            wire.decode_frames(message)
-            if isinstance(message, bytes)
-            else wire.parse_server(message)
-        )
-        self.out.append(seen)
-        return seen
-
-    async def until(self, kind: type[Any]) -> Any:
-        while True:
-            seen = await self.next()
-            if isinstance(seen, kind):
-                return seen
-
-    async def rest(self) -> None:
-        try:
-            while True:
-                await self.next()
-        except ConnectionClosed:
-            pass
-
-    @property
-    def points(self) -> NDArray[np.float32]:
-        blocks = [m.values for m in self.out if isinstance(m, wire.FrameBlock)]
-        return np.concatenate([np.zeros((0, 136), np.float32), *blocks]).reshape(-1, 68, 2)
-
-    @property
-    def codes(self) -> list[str]:
-        return [m.code for m in self.out if isinstance(m, wire.Error)]
-
-
-@asynccontextmanager
-async def client(server: RunningServer, start: bool = True, **fields: Any) -> AsyncGenerator[Raw]:
-    async with connect(
-        server.url, subprotocols=[Subprotocol(wire.SUBPROTOCOL)], ping_timeout=None, max_size=None
-    ) as ws:
-        raw = Raw(ws)
-        if start:
-            await raw.say(type="start", **{"encoding": "binary", **fields})
-            assert isinstance(await raw.next(), wire.Ready)
-        yield raw
-
-
-def pcm(samples: NDArray[np.float32]) -> bytes:
-    return (samples * 32767).astype("<i2").tobytes()
-
-
-def get(url: str) -> tuple[int, bytes, Any]:
-    try:
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            return answer.status, answer.read(), answer.headers
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read(), error.headers
-
-
-async def stream_file(server: RunningServer, sound: NDArray[np.float32], **fields: Any) -> Raw:
-    async with client(server, mode="file", **fields) as raw:
-        data = pcm(sound)
-
-        async def send() -> None:
-            for k in range(0, len(data), 60_000):
-                await raw.ws.send(data[k : k + 60_000])
-            await raw.say(type="end")
-
-        sending = asyncio.create_task(send())
-        await raw.rest()
-        await sending
-        return raw
-
+from tests.system.raw_client import RawClient, client, get, pcm, stream_file
 
 # Plain HTTP
 
@@ -208,7 +119,7 @@ async def test_a_streamed_file_is_the_offline_call(
     )
     assert raw.points.shape == expected.shape
     np.testing.assert_allclose(raw.points, expected, atol=1e-4)
-    end = raw.out[-1]
+    end = raw.received[-1]
     assert isinstance(end, wire.End) and end.frames == len(expected)
     assert raw.ws.close_code == 1000
 
@@ -248,7 +159,7 @@ async def test_bad_messages_are_answered_and_the_stream_goes_on(
             error = await raw.until(wire.Error)
             assert (error.code, error.fatal) == (code, False)
         await raw.ws.send(pcm(voice(1.0)))
-        await raw.say(type="end")
+        await raw.send(type="end")
         await raw.rest()
         assert len(raw.points) == 30
 
@@ -296,6 +207,7 @@ async def test_a_client_that_vanishes_frees_its_place(synthetic_server: RunningS
     raise AssertionError("the stream was not let go")
 
 
+@pytest.mark.live
 @pytest.mark.asyncio
 async def test_a_client_that_never_reads_loses_its_oldest_frames_and_nobody_else_does(
     synthetic_server: RunningServer,
@@ -303,34 +215,35 @@ async def test_a_client_that_never_reads_loses_its_oldest_frames_and_nobody_else
     narrow = narrow_socket(synthetic_server.port)
     deaf_client = connect(synthetic_server.url, sock=narrow, max_queue=1, ping_interval=None)
     async with deaf_client as ws, client(synthetic_server, mode="file") as honest:
-        deaf = Raw(ws)
-        await deaf.say(type="start", encoding="json", hop=1, lookahead=0)
+        deaf = RawClient(ws)
+        await deaf.send(type="start", encoding="json", hop=1, lookahead=0)
         await deaf.next()
         await ws.send(bytes(3200))
         began = asyncio.get_running_loop().time()
         sound = voice(1.0)
         for _ in range(20):
             await honest.ws.send(pcm(sound))
-        await honest.say(type="end")
+        await honest.send(type="end")
         await honest.rest()
         assert len(honest.points) == 600 and not honest.codes
         await asyncio.sleep(max(0.0, began + 8 - asyncio.get_running_loop().time()))
-        await deaf.say(type="silence", samples=8 * 16_000)  # all due by now: 240 frames at once
+        await deaf.send(type="silence", samples=8 * 16_000)  # all due by now: 240 frames at once
         await asyncio.sleep(1.0)
-        await deaf.say(type="end")
+        await deaf.send(type="end")
         await deaf.rest()
         told: list[int] = []
-        for m in deaf.out:
+        for m in deaf.received:
             if isinstance(m, wire.Frame):
                 told.append(m.n)
             elif isinstance(m, wire.Dropped):
                 assert m.reason == "slow_reader"
                 told += range(m.first, m.first + m.count)
         assert told == list(range(243))
-        end = deaf.out[-1]
+        end = deaf.received[-1]
         assert isinstance(end, wire.End) and end.dropped > 0 and end.frames + end.dropped == 243
 
 
+@pytest.mark.live
 @pytest.mark.asyncio
 async def test_utterances_pushed_fast_with_pauses_close_the_lips_and_return_every_mark(
     server: RunningServer,
@@ -343,19 +256,19 @@ async def test_utterances_pushed_fast_with_pauses_close_the_lips_and_return_ever
             sound = voice(1.2, seed=20 + k)
             for part in np.array_split(sound, 5):  # at once: faster than real time
                 await raw.ws.send(pcm(part))
-            await raw.say(type="mark", id=f"utterance {k}")
+            await raw.send(type="mark", id=f"utterance {k}")
             position += len(sound)
             spoken = loop.time() + 1.2
             begin = position
             while loop.time() < spoken + 3.0:  # silence as its time passes
                 await asyncio.sleep(0.1)
                 if loop.time() > spoken + 0.1 and position - begin < 9600:
-                    await raw.say(type="silence", samples=1600)
+                    await raw.send(type="silence", samples=1600)
                     position += 1600
             pauses.append((-(-begin * 30 // 16_000), position * 30 // 16_000 - 6))
-        await raw.say(type="end")
+        await raw.send(type="end")
         await raw.rest()
-        marks = [m.id for m in raw.out if isinstance(m, wire.MarkReached)]
+        marks = [m.id for m in raw.received if isinstance(m, wire.MarkReached)]
         assert marks == ["utterance 0", "utterance 1"]
         gap = np.abs(lip_gap(raw.points.astype(np.float64)) - lip_gap(NEUTRAL))
         for start, stop in pauses:

@@ -13,9 +13,10 @@ from websockets.asyncio.client import connect
 
 from kfusion import wire
 from tests.conftest import narrow_socket, start_server, stop_server, voice
-from tests.system.test_server import Raw, client, get, pcm
+from tests.system.raw_client import RawClient, client, get, pcm
 
 
+@pytest.mark.live
 @pytest.mark.asyncio
 async def test_streams_are_finished_and_told_within_ten_seconds() -> None:
     server = start_server("--engine", "synthetic")
@@ -26,8 +27,8 @@ async def test_streams_are_finished_and_told_within_ten_seconds() -> None:
         client(server, start=False) as silent,
         connect(server.url, sock=narrow, max_queue=1, ping_interval=None) as ws,
     ):
-        deaf = Raw(ws)  # reads nothing of a minute's frames
-        await deaf.say(type="start", mode="file", encoding="json", hop=30, lookahead=0)
+        deaf = RawClient(ws)  # reads nothing of a minute's frames
+        await deaf.send(type="start", mode="file", encoding="json", hop=30, lookahead=0)
         for _ in range(60):
             await ws.send(pcm(voice(1.0)))
         await live.ws.send(pcm(voice(8.0)))  # six seconds of it are held for later
@@ -38,7 +39,7 @@ async def test_streams_are_finished_and_told_within_ten_seconds() -> None:
         status = asyncio.create_task(asyncio.to_thread(stop_server, server))
         for raw, frames in ((live, 240), (file, 90)):
             await raw.rest()
-            assert raw.out[-1] == wire.End(frames, 0, frames / 30)
+            assert raw.received[-1] == wire.End(frames, 0, frames / 30)
             assert len(raw.points) == frames and raw.ws.close_code == 1001
         await silent.rest()
         assert silent.codes == ["busy"] and silent.ws.close_code == 1013
@@ -48,6 +49,7 @@ async def test_streams_are_finished_and_told_within_ten_seconds() -> None:
     assert "Traceback" not in "".join(server.lines)
 
 
+@pytest.mark.live
 @pytest.mark.asyncio
 async def test_who_has_connected_and_says_nothing_is_not_waited_for() -> None:
     server = start_server("--engine", "synthetic")
@@ -63,11 +65,11 @@ async def test_what_happens_is_logged_for_machines_without_what_was_said() -> No
     server = start_server("--engine", "synthetic", "--log-format", "json", "--token", "sesame")
     try:
         async with connect(f"{server.url}?token=sesame") as ws:
-            raw = Raw(ws)
-            await raw.say(type="start", encoding="binary", mode="file")
+            raw = RawClient(ws)
+            await raw.send(type="start", encoding="binary", mode="file")
             ready = await raw.next()
             await ws.send(pcm(np.full(16_000, 0.25, np.float32)))
-            await raw.say(type="end")
+            await raw.send(type="end")
             await raw.rest()
         status, body, _ = await asyncio.to_thread(get, f"{server.http}/metrics")
     finally:

@@ -1,0 +1,311 @@
+"""What hostile clients do: each behaviour is a coroutine over one bare socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import struct
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from tests.system.bare_socket import (
+    BINARY,
+    CLOSE,
+    PING,
+    TEXT,
+    BareSocket,
+    ConnectionEnded,
+    framed,
+    text_message,
+)
+
+MEBIBYTE: Final = 1 << 20
+FEW: Final = 64  # tiny messages written at once by one that floods
+
+Kind = Callable[[BareSocket, random.Random], Awaitable[None]]
+KINDS: dict[str, Kind] = {}
+
+
+def kind(behaviour: Kind) -> Kind:
+    KINDS[getattr(behaviour, "__name__", "")] = behaviour
+    return behaviour
+
+
+# Those that vanish
+
+
+@kind
+async def vanishes_in_a_handshake(line: BareSocket, rng: random.Random) -> None:
+    await line.connect()
+    request = b"GET /v1/stream HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upg"
+    await line.send(request[: rng.randrange(len(request))])
+    await asyncio.sleep(rng.uniform(0, 0.05))
+    line.vanish()
+
+
+@kind
+async def vanishes_in_a_message(line: BareSocket, rng: random.Random) -> None:
+    await line.start(mode=rng.choice(["live", "file"]), hop=rng.choice([1, 3, 10]))
+    await line.send(framed(BINARY, bytes(32_000)))
+    whole = framed(BINARY, bytes(64_000))
+    await line.send(whole[: rng.randrange(1, len(whole))])
+    await asyncio.sleep(rng.uniform(0, 0.1))
+    line.vanish()
+
+
+@kind
+async def leaves_in_good_order(line: BareSocket, rng: random.Random) -> None:
+    """One after the other, each with sound that nobody waits for."""
+    await line.start(hop=1, lookahead=0)
+    await line.send(
+        text_message(type="silence", samples=32_000) + framed(CLOSE, struct.pack("!H", 1000))
+    )
+    await line.until_gone()
+
+
+# Those that stop reading
+
+
+@kind
+async def reads_nothing_live(line: BareSocket, rng: random.Random) -> None:
+    await line.start(stops_reading=True, encoding="json", hop=1, lookahead=0)
+    while True:
+        await line.send(framed(BINARY, bytes(3200)))
+        await asyncio.sleep(0.1)
+
+
+@kind
+async def reads_nothing_of_a_file(line: BareSocket, rng: random.Random) -> None:
+    await line.start(stops_reading=True, encoding="json", mode="file", hop=rng.choice([1, 3]))
+    while True:
+        await line.send(framed(BINARY, bytes(64_000)))
+
+
+@kind
+async def reads_no_replies(line: BareSocket, rng: random.Random) -> None:
+    await line.start(stops_reading=True)
+    points = [[rng.uniform(0, 200), rng.uniform(0, 200)] for _ in range(68)]
+    await line.send(text_message(type="identity", id="a", points=points))
+    while True:
+        await line.send(text_message(type="identity", id="a") * FEW)
+
+
+@kind
+async def reads_no_pongs(line: BareSocket, rng: random.Random) -> None:
+    await line.start(stops_reading=True)
+    while True:
+        await line.send(framed(PING, bytes(125)) * FEW)
+
+
+# Garbage
+
+
+@kind
+async def speaks_no_http(line: BareSocket, rng: random.Random) -> None:
+    await line.connect()
+    await line.send(
+        rng.choice(
+            [
+                rng.randbytes(400),
+                b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + rng.randbytes(500),  # TLS
+                b"GET /v1/stream HTTP/9.9\r\n\r\n",
+                b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello",
+                b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 1000 + b"\r\n",
+                b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n",
+                b"GET /v1/stream HTTP/1.1\r\nUpgrade: websocket\r\n\r\n",
+                b"\r\n" * 100,
+            ]
+        )
+    )
+    await asyncio.sleep(0.05)
+    while True:
+        await line.read(1)
+
+
+@kind
+async def breaks_framing(line: BareSocket, rng: random.Random) -> None:
+    await line.start()
+    await line.send(
+        rng.choice(
+            [
+                framed(TEXT, b'{"type":"mark","id":"a"}', masked=False),
+                framed(3, b"a reserved opcode"),
+                bytes([0xC1, 0x80]) + bytes(4),  # RSV1
+                framed(PING, bytes(125), fin=False),
+                bytes([0x89, 0xFE, 0, 200]) + bytes(204),  # a ping of 200 bytes
+                framed(0, b"a continuation of nothing"),
+                framed(TEXT, b"one", fin=False) + framed(TEXT, b"another"),
+                framed(CLOSE, b"\x00"),
+                framed(CLOSE, struct.pack("!H", 1005)),
+                framed(TEXT, b"\xff\xfe\xc0"),
+                framed(TEXT, b'{"type":"mark","id":"\xed\xa0\x80"}'),
+                rng.randbytes(600),
+            ]
+        )
+    )
+    await line.until_gone()
+
+
+@kind
+async def talks_nonsense(line: BareSocket, rng: random.Random) -> None:
+    """Well framed messages that are none of the protocol's, until the server has enough."""
+    await line.start()
+    while True:
+        nonsense = rng.choice(
+            [
+                framed(TEXT, b"?"),
+                framed(TEXT, b"[" * 5000),
+                framed(TEXT, b"9" * 5000),
+                framed(BINARY, b"odd"),
+                text_message(type="emotion", weights={"x" * 500_000: 1}),
+                text_message(type="t" * 500_000),
+                text_message(type="silence", samples=10**18),
+                text_message(type="identity", id="a", points=[[0, 0]] * 68),
+            ]
+        )
+        await line.send(nonsense)
+        await line.message()
+
+
+# Too large, too many
+
+
+@kind
+async def sends_two_mebibytes(line: BareSocket, rng: random.Random) -> None:
+    await line.start()
+    await line.send(framed(BINARY, bytes(2 * MEBIBYTE)))
+    await line.until_gone()
+
+
+@kind
+async def sends_mebibytes(line: BareSocket, rng: random.Random) -> None:
+    await line.start()
+    for _ in range(20):
+        await line.send(framed(BINARY, bytes(MEBIBYTE)))
+    await line.until_gone()
+
+
+@kind
+async def sends_a_message_without_an_end(line: BareSocket, rng: random.Random) -> None:
+    await line.start()
+    await line.send(framed(BINARY, b"", fin=False))
+    size = rng.choice([1, 1000])
+    while True:
+        await line.send(framed(0, bytes(size), fin=False) * FEW)
+
+
+@kind
+async def floods_single_samples(line: BareSocket, rng: random.Random) -> None:
+    await line.start(encoding="binary")
+    while True:
+        await line.send(framed(BINARY, b"\0\0") * FEW)
+
+
+@kind
+async def floods_emotions(line: BareSocket, rng: random.Random) -> None:
+    await line.start(encoding="binary")
+    reading = asyncio.ensure_future(line.until_gone())
+    try:
+        while not reading.done():
+            await line.send(text_message(type="emotion", weights={"happy": 0.5}) * FEW)
+        await reading
+    finally:
+        reading.cancel()
+
+
+@kind
+async def interrupts(line: BareSocket, rng: random.Random) -> None:
+    """A second of silence, then all of it taken back; windows that nobody wants."""
+    await line.start(encoding="binary", hop=1, lookahead=0)
+    again = text_message(type="silence", samples=16_000) + text_message(type="reset")
+    reading = asyncio.ensure_future(line.until_gone())
+    try:
+        while not reading.done():
+            await line.send(again * 8)
+        await reading
+    finally:
+        reading.cancel()
+
+
+@kind
+async def uploads_large_files(line: BareSocket, rng: random.Random) -> None:
+    audio = {"rate": 96_000, "channels": 2, "format": "s16le"}
+    await line.start(mode="file", hop=30, lookahead=0, audio=audio, encoding="binary")
+    sound = framed(BINARY, rng.randbytes(512_000))
+    reading = asyncio.ensure_future(line.until_gone())
+    try:
+        while not reading.done():
+            await line.send(sound)
+        await reading
+    finally:
+        reading.cancel()
+
+
+@kind
+async def asks_for_metrics(line: BareSocket, rng: random.Random) -> None:
+    await line.connect()
+    path = rng.choice(["/metrics", "/", "/v1/schema.json", "/ready", "/no"])
+    await line.send(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    while True:
+        await line.read(1)
+
+
+# Half open
+
+
+@kind
+async def connects_and_says_nothing(line: BareSocket, rng: random.Random) -> None:
+    await line.connect()
+    await line.read(1)
+
+
+@kind
+async def drips_a_handshake(line: BareSocket, rng: random.Random) -> None:
+    await line.connect()
+    await line.send(b"GET /v1/stream HTTP/1.1\r\n")
+    while True:
+        await line.send(b"X")
+        await asyncio.sleep(0.2)
+
+
+@kind
+async def never_starts(line: BareSocket, rng: random.Random) -> None:
+    await line.upgrade()
+    await line.until_gone()
+
+
+@kind
+async def starts_and_says_nothing(line: BareSocket, rng: random.Random) -> None:
+    await line.start()
+    await asyncio.sleep(3600)
+
+
+# Those that come back
+
+
+@kind
+async def invents_tokens(line: BareSocket, rng: random.Random) -> None:
+    token = rng.choice([rng.randbytes(16).hex(), "", "\u00e9" * 300, "t" * 100_000])
+    with contextlib.suppress(ConnectionEnded):
+        await line.start(resume={"token": token, "next": rng.randrange(100)})
+    await line.until_gone()
+
+
+@kind
+async def comes_back(line: BareSocket, rng: random.Random) -> None:
+    """Lost again and again; goes on with true, wrong and old tokens, from anywhere."""
+    ready = await line.start(encoding=rng.choice(["json", "binary"]))
+    await line.send(text_message(type="silence", samples=32_000))
+    await asyncio.sleep(0.1)
+    line.vanish()
+    for _ in range(20):
+        again = BareSocket(line.port, line.outcomes)
+        try:
+            resume = {"token": ready["resume"], "next": rng.choice([0, 0, 10**9])}
+            with contextlib.suppress(ConnectionEnded):
+                ready = await again.start(resume=resume)
+            await again.send(text_message(type="silence", samples=3200))
+            await asyncio.sleep(rng.uniform(0, 0.1))
+        finally:
+            again.vanish()

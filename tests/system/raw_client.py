@@ -1,0 +1,109 @@
+"""A client of the stream protocol that shares no code with the SDK, for tests of real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import urllib.error
+import urllib.request
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
+
+from kfusion import wire
+from tests.conftest import RunningServer
+
+
+class RawClient:
+    """A WebSocket client without the SDK; ``received`` holds the server's messages in order."""
+
+    def __init__(self, ws: ClientConnection) -> None:
+        self.ws = ws
+        self.received: list[Any] = []
+
+    async def send(self, **message: Any) -> None:
+        await self.ws.send(json.dumps(message))
+
+    async def next(self) -> Any:
+        message = await asyncio.wait_for(self.ws.recv(), 20)
+        seen = (
+            wire.decode_frames(message)
+            if isinstance(message, bytes)
+            else wire.parse_server(message)
+        )
+        self.received.append(seen)
+        return seen
+
+    async def until(self, kind: type[Any]) -> Any:
+        while True:
+            seen = await self.next()
+            if isinstance(seen, kind):
+                return seen
+
+    async def rest(self) -> None:
+        try:
+            while True:
+                await self.next()
+        except ConnectionClosed:
+            pass
+
+    @property
+    def points(self) -> NDArray[np.float32]:
+        blocks = [m.values for m in self.received if isinstance(m, wire.FrameBlock)]
+        return np.concatenate([np.zeros((0, 136), np.float32), *blocks]).reshape(-1, 68, 2)
+
+    @property
+    def codes(self) -> list[str]:
+        return [m.code for m in self.received if isinstance(m, wire.Error)]
+
+
+@asynccontextmanager
+async def client(
+    server: RunningServer, start: bool = True, **fields: Any
+) -> AsyncGenerator[RawClient]:
+    """A connection on which a stream is open, unless ``start`` is false; ``fields``: of `start`."""
+    async with connect(
+        server.url, subprotocols=[Subprotocol(wire.SUBPROTOCOL)], ping_timeout=None, max_size=None
+    ) as ws:
+        raw = RawClient(ws)
+        if start:
+            await raw.send(type="start", **{"encoding": "binary", **fields})
+            assert isinstance(await raw.next(), wire.Ready)
+        yield raw
+
+
+def pcm(samples: NDArray[np.float32]) -> bytes:
+    return (samples * 32767).astype("<i2").tobytes()
+
+
+def get(url: str) -> tuple[int, bytes, Any]:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return answer.status, answer.read(), answer.headers
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read(), error.headers
+
+
+async def stream_file(
+    server: RunningServer, sound: NDArray[np.float32], **fields: Any
+) -> RawClient:
+    """A client that has streamed all of ``sound`` in mode file."""
+    async with client(server, mode="file", **fields) as raw:
+        data = pcm(sound)
+
+        async def send() -> None:
+            for k in range(0, len(data), 60_000):
+                await raw.ws.send(data[k : k + 60_000])
+            await raw.send(type="end")
+
+        sending = asyncio.create_task(send())
+        await raw.rest()
+        await sending
+        return raw
