@@ -29,6 +29,7 @@ from kfusion.emotion import EMOTIONS
 from kfusion.errors import CheckpointError
 from kfusion.landmarks import NEUTRAL, RIGID
 from kfusion.model import KFusion
+from kfusion.system import write_whole
 
 FORMAT: Final = "kfusion-1"
 
@@ -56,17 +57,6 @@ def save_model(path: Path, model: KFusion, provenance: dict[str, Any]) -> None:
         "provenance": json.dumps(provenance, sort_keys=True),
     }
     write_whole(path, save(tensors, metadata))
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """A file of these bytes, or what was there before and an OSError."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_bytes(data)
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def load_model(path: Path) -> tuple[KFusion, dict[str, Any]]:

@@ -1,270 +1,44 @@
-"""Engines that run a network, behind one interface, and the offline call.
+"""The bundled model for whole recordings, and the engines.
 
-    import kfusion
-    frames = kfusion.load().animate("speech.wav", emotion={"happy": 0.7})   # (T, 68, 2)
-
-An engine takes a batch of windows and says how the faces move: rows never meet.
+import kfusion
+frames = kfusion.load().animate("speech.wav", emotion={"happy": 0.7})   # (T, 68, 2)
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-import sys
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol
+from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kfusion import emotion as emotions
 from kfusion.audio import Samples, read_audio
-from kfusion.config import FRAMES, MAX_RATE, MIN_RATE, WINDOW, ModelConfig
+from kfusion.config import MAX_RATE, MIN_RATE
 from kfusion.emotion_timeline import Score
-from kfusion.errors import BadAudio, CheckpointError, MissingExtra
-from kfusion.landmarks import NEUTRAL_IDENTITY, NEUTRAL_INTER_OCULAR, Identity
-from kfusion.layers import mel
+from kfusion.engines import (
+    ENGINES,
+    EXPORTED,
+    WEIGHTS,
+    Engine,
+    EngineName,
+    OnnxEngine,
+    SyntheticEngine,
+    TorchEngine,
+    make_engine,
+)
+from kfusion.errors import BadAudio
+from kfusion.landmarks import NEUTRAL_IDENTITY, Identity
 from kfusion.stream import Stitcher, Window, windows_of
 
-WEIGHTS: Final = Path(__file__).parent / "weights" / "compact.safetensors"
-EXPORTED: Final = WEIGHTS.with_suffix(".onnx")
-EngineName = Literal["auto", "onnx", "torch", "synthetic"]
-ENGINES: Final[tuple[EngineName, ...]] = ("auto", "onnx", "torch", "synthetic")
-
-
-class Engine(Protocol):
-    """``name`` and ``sha256`` say which model runs; ``lanes`` how many threads may call ``step`` at
-    once, and gain by it.
-    """
-
-    name: str
-    sha256: str
-    lanes: int
-
-    def step(
-        self, audio: NDArray[Any], identity: NDArray[Any], emotion: NDArray[Any]
-    ) -> NDArray[np.float32]:
-        """Windows -> displacements.
-
-        ``audio`` (B, 16000) at 16 kHz; ``identity`` (B, 68, 2) canonical; ``emotion`` (B, 8)
-        -> (B, 30, 68, 2) in canonical pixels.
-        """
-        ...
-
-
-class TorchEngine:
-    """A checkpoint in PyTorch: float32 on the CPU; on CUDA compiled, in bfloat16 unless told not.
-
-    On CUDA batches are filled up to the next of a few sizes, so that each is compiled once.
-    """
-
-    BUCKETS: Final = (1, 2, 4, 8, 16, 32, 64, 128)
-
-    def __init__(
-        self,
-        checkpoint: Path = WEIGHTS,
-        device: str = "cpu",
-        threads: int = 0,
-        *,
-        bfloat16: bool | None = None,
-        compiled: bool | None = None,
-    ) -> None:
-        try:
-            import torch
-        except ImportError:
-            raise MissingExtra(
-                "PyTorch is not installed; pip install 'kfusion[torch]' (the bundled model runs "
-                "on ONNX Runtime without it)"
-            ) from None
-        from kfusion.checkpoint import load_model
-
-        self._torch = torch
-        if threads:
-            torch.set_num_threads(threads)
-        self.model, self.provenance = load_model(checkpoint)
-        self.device = torch.device(device)
-        try:
-            self.model.to(self.device)
-        except (RuntimeError, AssertionError) as error:
-            raise CheckpointError(f"device {device!r} cannot be used: {error}") from None
-        on_cuda = self.device.type == "cuda"
-        self.bfloat16 = on_cuda if bfloat16 is None else bfloat16
-        self.bucketed = on_cuda if compiled is None else compiled
-        self._run: Any = self.model.displacement
-        if self.bucketed:
-            self._run = torch.compile(self._run, dynamic=False)
-        self.name = f"{self.model.config.preset}-torch"
-        self.lanes = 1  # torch's own threads, or the GPU, work within a step
-        self.sha256 = file_sha256(checkpoint)
-
-    def step(
-        self, audio: NDArray[Any], identity: NDArray[Any], emotion: NDArray[Any]
-    ) -> NDArray[np.float32]:
-        torch = self._torch
-        count = len(audio)
-        size = count
-        if self.bucketed:
-            size = next((b for b in self.BUCKETS if b >= count), count)
-        rows: list[Any] = []
-        for part in (audio, identity, emotion):
-            filled = np.zeros((size, *part.shape[1:]), np.float32)
-            filled[:count] = part
-            rows.append(torch.from_numpy(filled))
-        if self.device.type == "cuda":
-            rows = [part.pin_memory().to(self.device, non_blocking=True) for part in rows]
-        with (
-            torch.inference_mode(),
-            torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16),
-        ):
-            out = self._run(*rows)[:count]
-        return out.float().cpu().numpy()
-
-
-class OnnxEngine:
-    """A checkpoint exported by ``python -m training.export``, in ONNX Runtime on the CPU.
-
-    The .onnx lies beside the .safetensors that it was made from and carries its sha256; a pair
-    that does not match is refused. NumPy takes the power spectra, the graph does the rest.
-
-    A step runs on the thread that calls it: two at once get nearly twice as much done on two
-    cores as one that is split over them, and one alone takes no longer (training/RESULTS.md).
-    ``threads`` is how many may be at it; 0 is one for each core, up to 16.
-    """
-
-    def __init__(self, exported: Path = EXPORTED, threads: int = 0) -> None:
-        try:
-            import onnxruntime
-        except ImportError:
-            raise MissingExtra(
-                "ONNX Runtime is not installed; pip install 'kfusion[server]'"
-            ) from None
-        if not exported.is_file():
-            raise CheckpointError(
-                f"{exported}: no such file; wanted what python -m training.export writes"
-            )
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        try:
-            self.session = onnxruntime.InferenceSession(
-                str(exported), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # ONNX Runtime's errors share no public base
-            raise CheckpointError(f"{exported}: not a readable ONNX model ({error})") from None
-        metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
-        try:
-            self.sha256 = metadata["kfusion_sha256"]
-            config = msgspec.json.decode(metadata["kfusion_config"], type=dict[str, Any])
-            self.config = ModelConfig.from_dict(config)
-        except (KeyError, msgspec.DecodeError) as error:
-            raise CheckpointError(f"{exported}: broken metadata ({error!r})") from None
-        source = exported.with_suffix(".safetensors")
-        if source.is_file() and file_sha256(source) != self.sha256:
-            raise CheckpointError(
-                f"{exported}: was exported from other weights than {source.name}; "
-                "run python -m training.export again"
-            )
-        self.name = f"{self.config.preset}-onnx"
-        self.lanes = threads or min(16, cores())
-
-    def step(
-        self, audio: NDArray[Any], identity: NDArray[Any], emotion: NDArray[Any]
-    ) -> NDArray[np.float32]:
-        (said,) = self.session.run(
-            ["displacement"],
-            {
-                "power": mel.power_spectrum(audio),
-                "identity": identity.astype(np.float32),
-                "emotion": emotion.astype(np.float32),
-            },
-        )
-        return np.asarray(said, np.float32)
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def file_sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-class SyntheticEngine:
-    """A plausible mouth from loudness, with NumPy alone: for clients' tests and for load."""
-
-    name = "synthetic"
-    sha256 = ""
-    lanes = 1
-
-    _STARTS: Final = np.arange(FRAMES) * WINDOW // FRAMES
-
-    def __init__(self) -> None:
-        jaw = {57: 1.0, 56: 0.95, 58: 0.95, 55: 0.6, 59: 0.6, 65: 0.9, 66: 1.0, 67: 0.9, 8: 0.9,
-               7: 0.85, 9: 0.85, 6: 0.6, 10: 0.6, 5: 0.3, 11: 0.3}  # fmt: skip
-        lift = {61: -0.12, 62: -0.15, 63: -0.12, 50: -0.08, 51: -0.1, 52: -0.08}
-        self._open = np.zeros((68, 2), np.float32)
-        for i, y in {**jaw, **lift}.items():
-            self._open[i, 1] = y * 0.11 * NEUTRAL_INTER_OCULAR
-        table = emotions.DISPLACEMENT * NEUTRAL_INTER_OCULAR
-        self._emotions = table.astype(np.float32)
-
-    def step(
-        self, audio: NDArray[Any], identity: NDArray[Any], emotion: NDArray[Any]
-    ) -> NDArray[np.float32]:
-        power = np.add.reduceat(np.square(audio, dtype=np.float32), self._STARTS, axis=1)
-        loudness = np.sqrt(power * np.float32(FRAMES / WINDOW))
-        opening = np.clip((loudness - 0.004) / 0.12, 0, 1)
-        padded = np.pad(opening, ((0, 0), (1, 1)), mode="edge")
-        opening = (padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]) / 4
-        moved = opening[:, :, None, None] * self._open
-        # A plain sum, row by row: a matrix product may round differently with the batch's size.
-        felt = (emotion.astype(np.float32)[:, :, None, None] * self._emotions).sum(axis=1)
-        return moved + felt[:, None]
-
-
-def make_engine(
-    name: EngineName = "auto",
-    checkpoint: Path | None = None,
-    device: str = "auto",
-    threads: int = 0,
-) -> Engine:
-    """``auto`` is torch on CUDA where there is one, else ONNX Runtime on the CPU for a checkpoint
-    that has its .onnx beside it, else torch on the CPU.
-
-    Raises :class:`~kfusion.errors.MissingExtra` without the engine's package and
-    :class:`~kfusion.errors.CheckpointError` for a file that is not a usable model.
-    """
-    if name == "synthetic":
-        return SyntheticEngine()
-    checkpoint = checkpoint or WEIGHTS
-    exported = checkpoint.with_suffix(".onnx")
-    if name == "onnx":
-        return OnnxEngine(exported, threads)
-    on_cuda = device.startswith("cuda") or (device == "auto" and _cuda())
-    if name == "auto" and not on_cuda and exported.is_file():
-        try:
-            return OnnxEngine(exported, threads)
-        except MissingExtra:
-            pass  # torch may be there
-    if device == "auto":
-        device = "cuda" if on_cuda else "cpu"
-    return TorchEngine(checkpoint, device, threads)
-
-
-def _cuda() -> bool:
-    try:
-        import torch
-    except ImportError:
-        return False
-    return torch.cuda.is_available()
+__all__ = [
+    "ENGINES", "EXPORTED", "WEIGHTS", "Animator", "Engine", "EngineName", "OnnxEngine",
+    "SyntheticEngine", "TorchEngine", "load", "make_engine",
+]  # fmt: skip
 
 
 class Animator:

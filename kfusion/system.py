@@ -1,28 +1,31 @@
-"""What a process asks of its system: files enough, and children that Ctrl-C does not reach."""
+"""The operating system: signals, limits, cores, and files written whole."""
 
 from __future__ import annotations
 
+import hashlib
+import os
 import signal
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 @contextmanager
-def interrupts_held() -> Generator[None, None, None]:
-    """What this thread starts by multiprocessing's "spawn" in the block is never interrupted.
+def interrupts_blocked() -> Generator[None, None, None]:
+    """Processes that this thread spawns in the block inherit a mask that blocks SIGINT.
 
-    Ctrl-C goes to every process of a terminal's group. One that has set its own handler can
-    leave it to its parent, but while it still starts and imports it would end with a traceback;
-    so it inherits a mask in which SIGINT waits. This process is interrupted at the block's end,
-    or at once where another thread of it takes the signal. Windows has no masks: nothing there.
+    Ctrl-C goes to every process of a terminal's group. A child can leave it to its parent once it
+    has set its own handler, but while it still imports it would end with a traceback. This process
+    gets a blocked SIGINT at the block's end, or at once if another of its threads takes the signal.
+    Windows has no signal masks: there the block does nothing.
     """
     if sys.platform == "win32":
         yield
         return
     from multiprocessing import resource_tracker
 
-    resource_tracker.ensure_running()  # it takes SIGINT out of the mask where it is started
+    resource_tracker.ensure_running()  # starting it unblocks SIGINT
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -30,14 +33,36 @@ def interrupts_held() -> Generator[None, None, None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def allow_files(count: int) -> None:
-    """As many open sockets as the system lets this process have, if it needs them."""
+def raise_open_files_limit(count: int) -> None:
+    """Raises the limit of open files for ``count`` sockets, as far as the system allows."""
     if sys.platform == "win32":  # has no such limit
         return
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = count + 100  # and what else is open
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    needed = count + 100  # other open files
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        limit = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+
+
+def available_cores() -> int:
+    """The number of cores that this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def file_sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Writes a file, or raises OSError and leaves what was there before."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.write_bytes(data)
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise

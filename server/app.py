@@ -18,7 +18,7 @@ from kfusion import wire
 from kfusion.config import FPS
 from kfusion.errors import BadOptions, Busy, MissingExtra, Unauthorized, UnknownSession
 from kfusion.runtime import make_engine
-from kfusion.system import allow_files
+from kfusion.system import raise_open_files_limit
 from server.admission.access import authorized, check_exposure, origin_allowed, tls
 from server.admission.backlog import Doorway
 from server.admission.fair_queue import Turns
@@ -330,7 +330,7 @@ class App:
     async def serving(self) -> AsyncGenerator[Server]:
         """Warms up, opens the port, and closes both again."""
         loop = asyncio.get_running_loop()
-        allow_files(4 * self.most)  # streams, their media, and who stands in the doorway
+        raise_open_files_limit(4 * self.most)  # streams, their media, and who stands in the doorway
         self.peers, self.turns = make_peers(self.config), Turns(self.lateness.late)
         self.pictures = make_pictures(self.config, self.metrics)
         await loop.run_in_executor(None, self.engine.start, loop)

@@ -22,7 +22,7 @@ from typing import Final
 
 from kfusion import __version__
 from kfusion.errors import DataError, KFusionError
-from kfusion.runtime import file_sha256
+from kfusion.system import file_sha256
 from training import train
 from training.corpus.format import fingerprint, of_side, open_corpora
 from training.evaluate import score_checkpoint

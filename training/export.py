@@ -30,7 +30,8 @@ from kfusion.layers.blocks import Attention
 from kfusion.layers.encoder import normalised
 from kfusion.layers.mel import FLOOR, N_FFT, mel_filters
 from kfusion.model import KFusion
-from kfusion.runtime import WEIGHTS, OnnxEngine, TorchEngine, file_sha256
+from kfusion.runtime import WEIGHTS, OnnxEngine, TorchEngine
+from kfusion.system import file_sha256
 
 TOLERANCE_PX: Final = 1e-4
 

@@ -24,7 +24,8 @@ from tqdm import tqdm
 from kfusion.audio import SAMPLE_RATE
 from kfusion.errors import DataError
 from kfusion.landmarks import NEUTRAL_IDENTITY, Identity
-from kfusion.runtime import Animator, file_sha256
+from kfusion.runtime import Animator
+from kfusion.system import file_sha256
 from training import teacher
 from training.corpus.clips import SOUNDS, Clip, read_sound
 from training.corpus.format import Corpus, CorpusWriter, Header

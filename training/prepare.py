@@ -25,7 +25,7 @@ from tqdm import tqdm
 from kfusion import __version__
 from kfusion.config import SAMPLE_RATE
 from kfusion.errors import DataError, KFusionError
-from kfusion.runtime import file_sha256
+from kfusion.system import file_sha256
 from training.corpus.format import Corpus, CorpusWriter, Header
 from training.corpus.layouts import LAYOUTS, Found, find
 from training.corpus.splits import LeakError, Split, split_of_clips, split_of_speakers

@@ -34,7 +34,7 @@ from kfusion.config import PRESETS, ModelConfig
 from kfusion.errors import DataError, KFusionError
 from kfusion.layers.kan import KAN
 from kfusion.model import KFusion
-from kfusion.runtime import file_sha256
+from kfusion.system import file_sha256
 from training.corpus.format import fingerprint, open_corpora
 from training.data.augment import ON, PLAIN, augmentation
 from training.data.windows import Batch, Windows, loader

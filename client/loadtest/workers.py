@@ -17,7 +17,7 @@ from client.loadtest.streams import Door, Stream
 from client.loadtest.usage import ServerUse, watch
 from client.loadtest.wheel import Wheel, messages_of, open_stream
 from kfusion.errors import ConnectionFailed, KFusionError
-from kfusion.system import allow_files, interrupts_held
+from kfusion.system import interrupts_blocked, raise_open_files_limit
 
 OPENING: Final = 16  # connections opened at once
 LEAD_S: Final = 0.3  # from all being ready to the first sample
@@ -38,7 +38,7 @@ async def drive(
     Raises :class:`~kfusion.errors.ConnectionFailed`, or the server's error by its name, if a
     stream cannot be opened for another reason than that the server is full.
     """
-    allow_files(len(parts))
+    raise_open_files_limit(len(parts))
     door, wheel = Door.of(load), Wheel()
     messages = [messages_of(sound) for sound in sounds]
     turns = asyncio.Semaphore(OPENING)
@@ -157,7 +157,7 @@ async def _share(
             worker = context.Process(
                 target=_work, args=(there, load, parts[k::count], list(sounds)), daemon=True
             )
-            with interrupts_held():
+            with interrupts_blocked():
                 worker.start()
             there.close()
             pipes.append(here)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from client.video import mp4 as video
 from client.video.studio import Drawer, Studio
 from kfusion.audio import Samples
-from kfusion.runtime import cores
+from kfusion.system import available_cores
 
 
 class Stopped(Exception):
@@ -23,7 +23,7 @@ class Film:
     """Draws with ``drawer``, one video after the other, in as many processes as there are cores."""
 
     def __init__(self, drawer: Drawer) -> None:
-        self.studio = Studio(drawer, cores() if cores() > 1 else 0)
+        self.studio = Studio(drawer, available_cores() if available_cores() > 1 else 0)
         self._thread = ThreadPoolExecutor(1)
         self._stopped = False
 

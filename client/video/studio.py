@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from client.errors import OutputError
 from kfusion.landmarks import Points, to_canonical
-from kfusion.system import interrupts_held
+from kfusion.system import interrupts_blocked
 
 Picture = NDArray[np.uint8]
 """(H, W, 3) or (H, W, 4), the fourth unused."""
@@ -83,7 +83,7 @@ class Studio:
         ahead: deque[Future[list[Picture]]] = deque()
         try:
             for k in range(0, len(faces), CHUNK):
-                with interrupts_held():  # where it starts a process
+                with interrupts_blocked():  # where it starts a process
                     ahead.append(self._pool.submit(_draw, faces[k : k + CHUNK]))
                 if len(ahead) > 2 * self.processes:
                     yield from ahead.popleft().result()

@@ -15,7 +15,8 @@ from kfusion.checkpoint import FORMAT, load_model, normalisation, save_model
 from kfusion.config import PRESETS
 from kfusion.errors import CheckpointError
 from kfusion.model import KFusion
-from kfusion.runtime import WEIGHTS, file_sha256
+from kfusion.runtime import WEIGHTS
+from kfusion.system import file_sha256
 from tests.kfusion.test_model import SMALL, inputs, perturbed
 
 HERE = Path(__file__).parents[1] / "data"

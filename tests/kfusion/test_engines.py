@@ -11,15 +11,8 @@ import pytest
 
 from kfusion.checkpoint import save_model
 from kfusion.errors import CheckpointError
-from kfusion.runtime import (
-    EXPORTED,
-    WEIGHTS,
-    OnnxEngine,
-    SyntheticEngine,
-    TorchEngine,
-    file_sha256,
-    make_engine,
-)
+from kfusion.runtime import EXPORTED, WEIGHTS, OnnxEngine, SyntheticEngine, TorchEngine, make_engine
+from kfusion.system import file_sha256
 from tests.conftest import voice
 from tests.kfusion.test_model import PAPER, SMALL, perturbed
 from training.export import export, inputs

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 PROGRAM = """
 import contextlib, multiprocessing, os, signal, sys
-from kfusion.system import interrupts_held
+from kfusion.system import interrupts_blocked
 
 def work(pipe):
     pipe.send("whole")
@@ -24,7 +24,7 @@ if __name__ == "__main__":
     here, there = context.Pipe()
     worker = context.Process(target=work, args=(there,))
     try:
-        with interrupts_held() if sys.argv[1] == "held" else contextlib.nullcontext():
+        with interrupts_blocked() if sys.argv[1] == "held" else contextlib.nullcontext():
             worker.start()
         there.close()
         os.killpg(0, signal.SIGINT)  # while it starts
@@ -53,9 +53,9 @@ def test_a_process_that_still_starts_is_not_interrupted(tmp_path: Path, how: str
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no masks of signals")
 def test_the_mask_is_as_it_was() -> None:
-    from kfusion.system import interrupts_held
+    from kfusion.system import interrupts_blocked
 
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    with interrupts_held(), interrupts_held():
+    with interrupts_blocked(), interrupts_blocked():
         assert signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before

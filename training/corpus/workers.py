@@ -18,7 +18,7 @@ import numpy as np
 from kfusion.config import FPS, SAMPLE_RATE
 from kfusion.errors import DataError
 from kfusion.faces import TrackerError
-from kfusion.system import interrupts_held
+from kfusion.system import interrupts_blocked
 from training.corpus.clips import Clip, Samples, read_track
 from training.corpus.layouts import Source
 from training.corpus.track import Tracker, track_video
@@ -103,7 +103,7 @@ class _Worker:
         context = multiprocessing.get_context("spawn")  # a forked process cannot use CUDA
         self.pipe, its = context.Pipe()
         self.process = context.Process(target=_serve, args=(its, make_tracker), daemon=True)
-        with interrupts_held():
+        with interrupts_blocked():
             self.process.start()
         its.close()
 

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from kfusion.checkpoint import load_model, save_model, write_whole
+from kfusion.checkpoint import load_model, save_model
 from kfusion.config import ModelConfig
 from kfusion.errors import CheckpointError
 from kfusion.model import KFusion
-from kfusion.runtime import Engine, file_sha256
+from kfusion.runtime import Engine
+from kfusion.system import file_sha256, write_whole
 from training.models.baselines import Baseline, Cao, Chen, Eskimez, Transformer
 
 Network = KFusion | Baseline
