@@ -21,7 +21,7 @@ from statistics import mean
 from typing import Final
 
 from kfusion import __version__
-from kfusion.errors import DataError, KFusionError
+from kfusion.errors import DataError, run_command
 from kfusion.system import file_sha256
 from training import train
 from training.corpus.format import fingerprint, of_side, open_corpora
@@ -127,22 +127,23 @@ def table(results: dict[str, list[dict[str, float]]]) -> str:
     return "\n".join(lines)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    a = arguments(argv)
+def run(options: argparse.Namespace) -> int:
     results: dict[str, list[dict[str, float]]] = {}
+    of_side(open_corpora(options.data), "validation")  # without these a row could not be scored
     try:
-        of_side(open_corpora(a.data), "validation")  # else a row would train and not be scored
-        for row, seed in jobs_of(a):
+        for row, seed in jobs_of(options):
             print(f"{TITLES[row]}, seed {seed}", file=sys.stderr, flush=True)
-            results.setdefault(row, []).append(make(a, row, seed))
-    except KFusionError as error:
-        print(f"kfusion-ablate: {error}", file=sys.stderr)
-        return 2
+            results.setdefault(row, []).append(make(options, row, seed))
     except KeyboardInterrupt:
-        print("stopped and saved; start the same command again to go on", file=sys.stderr)
+        print("stopped and saved; start the same command again to continue", file=sys.stderr)
         return 130
     print(table({row: results[row] for row in TITLES if row in results}))
     return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = arguments(argv)
+    return run_command("kfusion-ablate", lambda: run(options))
 
 
 if __name__ == "__main__":

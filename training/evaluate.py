@@ -25,13 +25,12 @@ from tqdm import tqdm
 
 from kfusion import __version__, mp4
 from kfusion.config import FRAMES
-from kfusion.errors import DataError
+from kfusion.errors import DataError, run_command
 from kfusion.runtime import WEIGHTS, Animator
 from kfusion.stream import HOPS
 from training.corpus.clips import Clip
 from training.corpus.format import Corpus, of_side, open_corpora
 from training.models.networks import engine_of
-from training.program import ended
 from training.scores import video as side_by_side
 from training.scores.figures import Strip, draw_overlay, pick
 from training.scores.latency import draw_latency, latency_table, sweep
@@ -287,7 +286,7 @@ def write(task: Task, results: Mapping[str, Result], lines: list[dict[str, Any]]
 
 def main(argv: list[str] | None = None) -> int:
     a = arguments(argv)
-    return ended("kfusion-evaluate", lambda: run(a))
+    return run_command("kfusion-evaluate", lambda: run(a))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import sys
 import tempfile
 import warnings
 from pathlib import Path
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 
 from kfusion.checkpoint import load_model
 from kfusion.config import WINDOW
-from kfusion.errors import CheckpointError, KFusionError
+from kfusion.errors import CheckpointError, run_command
 from kfusion.landmarks import NEUTRAL
 from kfusion.layers.blocks import Attention
 from kfusion.layers.encoder import normalised
@@ -76,8 +75,13 @@ def inputs(rows: int, seed: int) -> tuple[Any, Any, Any]:
     return audio, NEUTRAL + rng.normal(0, 2, (rows, 68, 2)), rng.dirichlet(np.ones(8), rows)
 
 
-def export(checkpoint: Path) -> Path:
-    """Writes checkpoint.onnx; whole and equal to torch, or not at all."""
+def export(checkpoint: Path) -> tuple[Path, float]:
+    """Writes checkpoint.onnx, whole or not at all; its path and largest difference from torch in
+    pixels.
+
+    Raises :class:`~kfusion.errors.CheckpointError` where it differs by more than
+    :data:`TOLERANCE_PX`.
+    """
     model, _ = load_model(checkpoint)
     c = model.config
     if (c.sound, c.content) != ("mel", "mel"):
@@ -111,8 +115,7 @@ def export(checkpoint: Path) -> Path:
         if worst > TOLERANCE_PX:
             raise CheckpointError(f"{target}: differs from torch by {worst:.2g} px; not written")
         draft.replace(target)
-    print(f"{target}: within {worst:.1e} px of torch")
-    return target
+    return target, worst
 
 
 def compare(checkpoint: Path, exported: Path) -> float:
@@ -126,15 +129,15 @@ def compare(checkpoint: Path, exported: Path) -> float:
 
 
 def main() -> int:
-    p = argparse.ArgumentParser(prog="python -m training.export", description=__doc__)
-    p.add_argument("--checkpoint", type=Path, default=WEIGHTS)
-    a = p.parse_args()
-    try:
-        export(a.checkpoint)
-    except KFusionError as error:
-        print(f"export: {error}", file=sys.stderr)
-        return 2
-    return 0
+    parser = argparse.ArgumentParser(prog="python -m training.export", description=__doc__)
+    parser.add_argument("--checkpoint", type=Path, default=WEIGHTS)
+    options = parser.parse_args()
+
+    def run() -> None:
+        path, difference = export(options.checkpoint)
+        print(f"{path}: within {difference:.1e} px of torch")
+
+    return run_command("export", run)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from kfusion.audio import SAMPLE_RATE
-from kfusion.errors import DataError
+from kfusion.errors import DataError, run_command
 from kfusion.landmarks import NEUTRAL_IDENTITY, Identity
 from kfusion.runtime import Animator
 from kfusion.system import file_sha256
@@ -32,7 +32,6 @@ from training.corpus.format import Corpus, CorpusWriter, Header
 from training.corpus.splits import LeakError, split_of_clip
 from training.data.augment import brisker
 from training.phones import STEP, Track, read_phones
-from training.program import ended
 from training.trial.model import open_engine
 
 LOOKAHEAD: Final = 15
@@ -176,7 +175,7 @@ def main() -> int:
     )
     p.add_argument("--out", type=Path, required=True)
     a = p.parse_args()
-    return ended("training.label", lambda: run(a))
+    return run_command("training.label", lambda: run(a))
 
 
 if __name__ == "__main__":

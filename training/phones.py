@@ -26,9 +26,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from kfusion.config import SAMPLE_RATE
-from kfusion.errors import DataError
+from kfusion.errors import DataError, run_command
 from training.corpus.clips import SOUNDS, Samples, read_sound
-from training.program import ended
 
 Track = NDArray[np.uint8]
 
@@ -238,7 +237,7 @@ def main() -> int:
     p.add_argument("--recognise", action="store_true", help="clips whose words are not known too")
     p.add_argument("--processes", type=int, default=os.cpu_count())
     a = p.parse_args()
-    return ended("training.phones", lambda: run(a))
+    return run_command("training.phones", lambda: run(a))
 
 
 if __name__ == "__main__":

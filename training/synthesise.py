@@ -21,9 +21,8 @@ from typing import Final
 import numpy as np
 from tqdm import tqdm
 
-from kfusion.errors import DataError
+from kfusion.errors import DataError, run_command
 from training.phones import read_words
-from training.program import ended
 
 VOICES: Final = ("awb", "rms", "slt")
 PACES: Final = (0.75, 1.1)
@@ -81,7 +80,7 @@ def main() -> int:
     p.add_argument("--count", type=int, default=1000, help="sentences, the longest first")
     p.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     a = p.parse_args()
-    return ended("training.synthesise", lambda: run(a))
+    return run_command("training.synthesise", lambda: run(a))
 
 
 if __name__ == "__main__":

@@ -24,14 +24,13 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from kfusion.config import FPS
-from kfusion.errors import DataError
+from kfusion.errors import DataError, run_command
 from kfusion.landmarks import Identity, align, to_canonical
 from training import phones
 from training.corpus.clips import Clip, at_times
 from training.corpus.format import Corpus, open_corpora
 from training.models.losses import LossWeights, loss
 from training.phones import INDEX, PHONES, STEP_S, Track
-from training.program import ended
 from training.scores.scoring import evaluate
 
 UNIT_PX: Final = 4.0
@@ -245,7 +244,7 @@ def main() -> int:
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--threads", type=int, default=0)
     a = p.parse_args()
-    return ended("training.teacher", lambda: run(a))
+    return run_command("training.teacher", lambda: run(a))
 
 
 if __name__ == "__main__":

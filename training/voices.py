@@ -23,10 +23,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from kfusion.config import SAMPLE_RATE
-from kfusion.errors import DataError
+from kfusion.errors import DataError, run_command
 from training.corpus.clips import Clip, Samples
 from training.corpus.format import Corpus, CorpusWriter
-from training.program import ended
 
 
 @dataclass(frozen=True)
@@ -168,7 +167,7 @@ def main() -> int:
     p.add_argument("--each", type=int, default=3, help="voices for each clip")
     p.add_argument("--processes", type=int, default=os.cpu_count())
     a = p.parse_args()
-    return ended("training.voices", lambda: run(a))
+    return run_command("training.voices", lambda: run(a))
 
 
 if __name__ == "__main__":

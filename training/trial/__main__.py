@@ -22,11 +22,10 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from kfusion.errors import DataError
+from kfusion.errors import DataError, run_command
 from kfusion.runtime import Animator
 from training.bench.timing import in_turns
 from training.export import inputs
-from training.program import ended
 from training.scores.video import write_side_by_side
 from training.trial.accuracy import accuracy
 from training.trial.emotion import dial
@@ -148,7 +147,7 @@ def write(out: Path, told: str, whole: dict[str, Any]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     a = arguments(argv)
-    return ended("kfusion-trial", lambda: run(a))
+    return run_command("kfusion-trial", lambda: run(a))
 
 
 if __name__ == "__main__":
