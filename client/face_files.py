@@ -1,22 +1,30 @@
-"""Faces kept in files: what the page and ``client identity`` write, or plain points."""
+"""Faces in files: 68 points in JSON, photos, and the portraits that come with the page."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import numpy as np
 
 from client.errors import PictureError
 from kfusion import wire
-from kfusion.errors import BadIdentity
+from kfusion.errors import BadIdentity, WireError
 from kfusion.faces import Pixels
+from kfusion.faces.pictures import in_rgb, opened, turned
 from kfusion.landmarks import Identity, Points
 
+PORTRAITS: Final = Path(__file__).parent / "viewer" / "portraits" / "portraits.json"
+FORMATS: Final = ("JPEG", "PNG", "WEBP")
+MAX_PIXELS: Final = 64_000_000
 
-class Saved(msgspec.Struct, frozen=True):
-    """The points of a face; ``photo``: as they lie in its photo, where that shows an open mouth
-    and ``points`` have it shut. ``width`` and ``height``: of the upright photo, if known.
+
+class FaceFile(msgspec.Struct, frozen=True):
+    """The points of a face, as the page and ``client identity`` write them.
+
+    ``photo``: the points as they lie in the photo, where its mouth is open and ``points`` have it
+    shut. ``width`` and ``height``: of the upright photo, 0 if unknown.
     """
 
     points: wire.Points
@@ -25,43 +33,97 @@ class Saved(msgspec.Struct, frozen=True):
     height: int = 0
 
 
-def read_saved(path: Path) -> Saved:
-    """A JSON file of 68 pairs, or of an object that has them as ``points``.
+class Portrait(msgspec.Struct, frozen=True):
+    """A picture that comes with the page; ``points``: 68 pairs in its pixels."""
+
+    name: str
+    label: str
+    image: str
+    points: wire.Points
+
+
+def read_face_file(path: Path) -> FaceFile:
+    """Reads a JSON file of 68 pairs, or of an object that has them as ``points``.
 
     Raises :class:`~kfusion.errors.BadIdentity`, naming the file.
     """
     wanted = "wanted JSON: 68 pairs [x, y], or an object with such points"
     try:
-        data = msgspec.json.decode(path.read_bytes(), type=Saved | wire.Points)
+        data = msgspec.json.decode(path.read_bytes(), type=FaceFile | wire.Points)
     except OSError as error:
         raise BadIdentity(f"{path}: cannot be read ({error.strerror}); {wanted}") from None
     except msgspec.DecodeError as error:
         raise BadIdentity(f"{path}: {error}; {wanted}") from None
-    return data if isinstance(data, Saved) else Saved(data)
+    return data if isinstance(data, FaceFile) else FaceFile(data)
 
 
 def read_identity(path: Path) -> Points:
-    """The face at rest of a file, (68, 2).
+    """The face at rest (68, 2) in a file.
 
     Raises :class:`~kfusion.errors.BadIdentity`, naming the file.
     """
     try:
-        return Identity.from_points(read_saved(path).points).points
+        return Identity.from_points(read_face_file(path).points).points
     except BadIdentity as error:
         raise BadIdentity(f"{path}: {error}") from None
 
 
-def points_in(photo: Path, pixels: Pixels, path: Path) -> Points:
-    """The points (68, 2) in ``photo`` of the face that a file has.
+def read_photo(photo: Path, path: Path) -> tuple[Pixels, Points]:
+    """A photo (H, W, 3), and the points (68, 2) in it that the face file ``path`` has.
 
-    Raises :class:`~kfusion.errors.BadIdentity`, and :class:`~client.errors.PictureError` where
-    they are of another picture.
+    Raises :class:`~kfusion.errors.BadIdentity`, and :class:`~client.errors.PictureError` if the
+    points belong to a photo of another size.
     """
-    known = read_saved(path)
-    high, wide = pixels.shape[:2]
-    if known.width and known.height and (known.width, known.height) != (wide, high):
+    pixels, face = read_picture(photo), read_face_file(path)
+    height, width = pixels.shape[:2]
+    if face.width and face.height and (face.width, face.height) != (width, height):
         raise PictureError(
-            f"{path} has the points of a photo of {known.width} x {known.height} pixels, and "
-            f"{photo} has {wide} x {high}; wanted those of this photo"
+            f"{path} has the points of a photo of {face.width} x {face.height} pixels, and "
+            f"{photo} has {width} x {height}; wanted those of this photo"
         )
-    return np.array(known.photo or known.points, np.float64)
+    return pixels, np.array(face.photo or face.points, np.float64)
+
+
+def read_picture(path: Path) -> Pixels:
+    """A picture (H, W, 3) upright by its EXIF, on white; of several in a file, the first.
+
+    Its size is read before anything is decoded. Raises :class:`~client.errors.PictureError`, and
+    :class:`~kfusion.errors.MissingExtra` without Pillow.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise PictureError(
+            f"{path}: cannot be read ({error.strerror}); wanted a JPEG, PNG or WebP of at most "
+            f"{MAX_PIXELS // 1_000_000} megapixels"
+        ) from None
+    try:
+        with opened(data, FORMATS, most=MAX_PIXELS) as image:
+            return np.array(in_rgb(turned(image)))
+    except WireError as error:
+        raise PictureError(f"{path}: {error}") from None
+
+
+def read_portrait(name: str, index: Path = PORTRAITS) -> tuple[Pixels, Points]:
+    """The portrait of that name (H, W, 3), and the points (68, 2) of its face in its pixels.
+
+    Raises :class:`~client.errors.PictureError` if there is none.
+    """
+    try:
+        portraits = msgspec.json.decode(index.read_bytes(), type=list[Portrait])
+    except OSError:
+        raise PictureError(
+            f"no portrait {name!r}: this copy of KFusion comes without portraits ({index} is not "
+            "there); wanted --photo and --identity"
+        ) from None
+    except msgspec.DecodeError as error:
+        raise PictureError(f"{index}: {error}; wanted a list of portraits") from None
+    for portrait in portraits:
+        if portrait.name == name:
+            try:
+                points = Identity.from_points(portrait.points).points
+            except BadIdentity as error:
+                raise PictureError(f"{index}: {name}: {error}") from None
+            return read_picture(index.parent / portrait.image), points
+    names = ", ".join(portrait.name for portrait in portraits)
+    raise PictureError(f"no portrait {name!r}; wanted one of {names}")

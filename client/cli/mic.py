@@ -1,4 +1,4 @@
-"""The microphone through a server, live, with one line that says how it goes."""
+"""The command ``mic``: the microphone through a server, live, with a status line."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from types import FrameType
 from typing import Final
 
 from client.audio.microphone import Microphone, devices
-from client.cli.options import stream_as_asked
-from client.cli.status import LatencyMeter, link_line, status_line
+from client.cli.options import connect_with_options
+from client.cli.status import LatencyMeter, connection_line, print_note, status_line
 from client.sdk import Face
 from client.sinks.bridge import Bridge
 from client.stream.events import Frame, Reconnecting, Resumed
@@ -23,18 +23,26 @@ from kfusion.errors import KFusionError
 REFRESH_S: Final = 0.1
 
 
+def run(a: argparse.Namespace) -> None:
+    """Runs the command. Raises :class:`~kfusion.errors.KFusionError`."""
+    if a.list:
+        print_devices()
+    else:
+        asyncio.run(stream_microphone(a))
+
+
 def print_devices() -> None:
-    """Every input device, a line each; the default has a star."""
-    found = devices()
-    if not found:
+    """Prints every input device on a line; the default has a star."""
+    inputs = devices()
+    if not inputs:
         print("no input device was found; connect a microphone", file=sys.stderr)
-    for d in found:
+    for d in inputs:
         star = "*" if d.default else " "
         print(f"{star}{d.index:3d}  {d.name}  ({d.channels} channels, {d.rate} Hz)")
 
 
-class Show:
-    """What the status line tells of one stream."""
+class Status:
+    """The figures of one stream for the status line."""
 
     def __init__(self, mic: Microphone, face: Face) -> None:
         self.mic, self.face = mic, face
@@ -42,120 +50,110 @@ class Show:
         self.meter = LatencyMeter(mic.rate)
         self.frames = 0
         self.dropped = 0
-        self.missed = 0  # samples, while there was no connection
-        self.away = ""
+        self.unsent = 0  # samples, while there was no connection
+        self.connection = ""  # what is wrong with it
 
     def line(self) -> str:
-        lost_s = (self.mic.queue.lost_in_all + self.missed) / self.mic.rate
+        lost_s = (self.mic.queue.lost_in_all + self.unsent) / self.mic.rate
         return status_line(
-            self.mic.level, self.meter.ms, self.frames, self.dropped, lost_s, self.away
+            self.mic.level, self.meter.ms, self.frames, self.dropped, lost_s, self.connection
         )
 
-    def link(self, event: Reconnecting | Resumed) -> None:
-        """The connection was lost, or another goes on."""
-        back = isinstance(event, Resumed)
+    def on_connection(self, event: Reconnecting | Resumed) -> None:
+        """The connection was lost or resumed."""
+        resumed = isinstance(event, Resumed)
         if isinstance(event, Resumed):
-            self.missed += event.silence
-            self.meter.forget()
-        self.away = "" if back else link_line(event)
-        if not sys.stderr.isatty() and (back or event.attempt == 1):
-            print(f"kfusion-client: {link_line(event)}", file=sys.stderr)
+            self.unsent += event.silence
+            self.meter.clear()
+        self.connection = "" if resumed else connection_line(event)
+        if not sys.stderr.isatty() and (resumed or event.attempt == 1):
+            print_note(connection_line(event))
 
     async def refresh(self) -> None:
-        """Writes the line a few times a second; ends by being cancelled."""
+        """Writes the line a few times a second until it is cancelled."""
         while True:
             sys.stderr.write(f"\r{self.line():<79}")
             sys.stderr.flush()
             await asyncio.sleep(REFRESH_S)
 
 
-async def speak(mic: Microphone, face: Face, show: Show) -> None:
-    """Sends what is heard, and the end when the microphone stops."""
+async def send_audio(mic: Microphone, face: Face, status: Status) -> None:
+    """Sends what the microphone captures, and the end when it stops."""
     async for block in mic.blocks():
         if block.lost:
             await face.silence(block.lost)
             continue
-        show.meter.sound(face.stream.samples, block.at)
+        status.meter.captured(face.stream.samples, block.at)
         await face.send(block.pcm)
     await face.end()
 
 
-async def listen(face: Face, show: Show, bridge: Bridge) -> None:
-    """Takes the frames until the end."""
+async def receive_frames(face: Face, status: Status, bridge: Bridge) -> None:
+    """Gives the frames to the sinks until the end of the stream."""
     async for event in face.events():
         if isinstance(event, Frame):
-            show.frames += 1
-            show.meter.frame(event.n, show.loop.time())
+            status.frames += 1
+            status.meter.frame(event.n, status.loop.time())
             await bridge.put(event)
         elif isinstance(event, wire.Dropped):
-            show.dropped += event.count
+            status.dropped += event.count
         elif isinstance(event, (Reconnecting, Resumed)):
-            show.link(event)
+            status.on_connection(event)
         elif isinstance(event, wire.Error):
             print(f"\nkfusion-client: {event.message} ({event.code})", file=sys.stderr)
 
 
-def run(a: argparse.Namespace) -> None:
-    """The command ``mic``. Raises a :class:`~kfusion.errors.KFusionError` that says why not."""
-    if a.list:
-        print_devices()
-    else:
-        asyncio.run(talk(a))
+async def stream_microphone(a: argparse.Namespace) -> None:
+    """Streams until Ctrl-C; a second Ctrl-C leaves without waiting for the end.
 
-
-async def talk(a: argparse.Namespace) -> None:
-    """Streams the microphone until Ctrl-C; a second one leaves without waiting for the end.
-
-    A stream that is lost for good leaves the frames that came.
+    If the stream is lost for good, the frames so far stay in the file.
     """
     mic = Microphone(a.device)
     bridge = Bridge.open(a.out, a.to, a.face, hop=a.hop, skips=True)
     try:
         await _stream(a, mic, bridge)
     finally:
-        for line in bridge.troubles:
-            print(f"kfusion-client: {line}", file=sys.stderr)
+        print_note(*bridge.troubles)
 
 
 async def _stream(a: argparse.Namespace, mic: Microphone, bridge: Bridge) -> None:
-    show: Show | None = None
+    status: Status | None = None
     with ExitStack() as undo:
         undo.callback(bridge.discard)
         try:
             async with (
                 bridge,
-                stream_as_asked(a, bridge, rate=mic.rate) as face,
+                connect_with_options(a, bridge, rate=mic.rate, record=a.record) as face,
                 mic,
             ):
-                show = Show(mic, face)
-                await _converse(show, bridge)
+                status = Status(mic, face)
+                await _send_and_receive(status, bridge)
         except KFusionError:
-            if show is not None and show.frames:
+            if status is not None and status.frames:
                 bridge.close()
                 undo.pop_all()
                 if a.out not in (None, "-"):
-                    came = f"the {show.frames} frames that came are in {a.out}"
-                    print(f"kfusion-client: {came}", file=sys.stderr)
+                    print_note(f"the {status.frames} frames that came are in {a.out}")
             raise
         bridge.close()
         undo.pop_all()
 
 
-async def _converse(show: Show, bridge: Bridge) -> None:
-    mic, face = show.mic, show.face
+async def _send_and_receive(status: Status, bridge: Bridge) -> None:
+    mic, face = status.mic, status.face
     _stop_at_interrupt(mic)
     print(f"listening to {mic.device.name} at {mic.rate} Hz; Ctrl-C ends", file=sys.stderr)
-    sending = asyncio.create_task(speak(mic, face, show))
-    showing = asyncio.create_task(show.refresh()) if sys.stderr.isatty() else None
+    sending = asyncio.create_task(send_audio(mic, face, status))
+    refreshing = asyncio.create_task(status.refresh()) if sys.stderr.isatty() else None
     try:
-        await listen(face, show, bridge)
+        await receive_frames(face, status, bridge)
         await sending
     finally:
-        for task in filter(None, (sending, showing)):
+        for task in filter(None, (sending, refreshing)):
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await task
-        print(f"\n{show.line()}", file=sys.stderr)
+        print(f"\n{status.line()}", file=sys.stderr)
 
 
 def _stop_at_interrupt(mic: Microphone) -> None:

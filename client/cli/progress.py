@@ -1,82 +1,76 @@
-"""One bar for all files: frames that are streamed, and drawn where there is a video."""
+"""One progress bar for all files: frames that were streamed, and drawn where there is a video."""
 
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from client.cli.output_paths import Job
+from client.cli.output_paths import FileJob
 from kfusion.config import FPS
 from kfusion.stream import frame_count
 
-LONG: Final = 10 * FPS
-"""Frames: what is longer shows its progress."""
+MIN_FRAMES: Final = 10 * FPS  # shorter work shows no bar
 
 
-def frames_told(sound: Path) -> int:
-    """How many frames a sound file says that it is long; 0 where only reading it would tell."""
+def frames_by_header(sound: Path) -> int:
+    """The length of a sound file in frames, by its header; 0 if the header does not tell."""
     import soundfile
 
     try:
-        told = soundfile.info(sound)
+        info = soundfile.info(sound)
     except (soundfile.LibsndfileError, OSError):
         return 0
-    return frame_count(told.frames, told.samplerate)
+    return frame_count(info.frames, info.samplerate)
 
 
 class Progress:
-    """A tqdm bar on a terminal's standard error, elsewhere nothing. Any thread may step it."""
+    """A tqdm bar on standard error if that is a terminal, else nothing."""
 
-    def __init__(self, jobs: Sequence[Job]) -> None:
+    def __init__(self, jobs: Sequence[FileJob]) -> None:
         from tqdm import tqdm
 
         self._jobs = jobs
-        self._left = {job.sound: frames_told(job.sound) * _steps(job) for job in jobs}
+        self._left = {job.sound: frames_by_header(job.sound) * _steps(job) for job in jobs}
         total = sum(self._left.values())
-        shown = total > LONG and sys.stderr.isatty() and not any(job.prints for job in jobs)
-        self._turn = threading.Lock()
+        shown = total > MIN_FRAMES and sys.stderr.isatty() and not any(job.prints for job in jobs)
         self.bar: Any = tqdm(
             total=total, unit="frame", file=sys.stderr, disable=not shown, leave=False
         )
 
-    def begin(self, job: Job, frames: int) -> None:
-        """A sound was read, of so many frames."""
-        with self._turn:
-            self._count(job, frames * _steps(job))
-            place = f"{self._jobs.index(job) + 1}/{len(self._jobs)} " if len(self._jobs) > 1 else ""
-            self.bar.set_description_str(f"{place}{job.sound.name}")
+    def begin(self, job: FileJob, frames: int) -> None:
+        """A sound of so many frames was read."""
+        self._set_left(job, frames * _steps(job))
+        place = f"{self._jobs.index(job) + 1}/{len(self._jobs)} " if len(self._jobs) > 1 else ""
+        self.bar.set_description_str(f"{place}{job.sound.name}")
 
-    def _count(self, job: Job, left: int) -> None:
+    def _set_left(self, job: FileJob, left: int) -> None:
         if self.bar.total is not None:
             self.bar.total += left - self._left[job.sound]
         self._left[job.sound] = left
 
-    def step(self, job: Job) -> None:
-        with self._turn:
-            self._left[job.sound] -= 1
-            self.bar.update(1)
+    def step(self, job: FileJob) -> None:
+        """A frame was streamed or drawn."""
+        self._left[job.sound] -= 1
+        self.bar.update(1)
 
-    def give_up(self, job: Job) -> None:
-        """Nothing more will come of it."""
-        with self._turn:
-            self._count(job, 0)
+    def abandon(self, job: FileJob) -> None:
+        """The rest of the job is not done."""
+        self._set_left(job, 0)
 
-    def note(self, line: str) -> None:
-        """What happens meanwhile: beside the bar, or where there is none, nothing."""
+    def set_status(self, text: str) -> None:
+        """Text beside the bar, if there is one."""
         if not self.bar.disable:
-            self.bar.set_postfix_str(line)
+            self.bar.set_postfix_str(text)
 
-    def tell(self, line: str) -> None:
-        """A line for the user, that stays."""
-        with self._turn:
-            self.bar.write(f"kfusion-client: {line}", file=sys.stderr)
+    def print_note(self, text: str) -> None:
+        """A line above the bar, that stays."""
+        self.bar.write(f"kfusion-client: {text}", file=sys.stderr)
 
     def close(self) -> None:
         self.bar.close()
 
 
-def _steps(job: Job) -> int:
+def _steps(job: FileJob) -> int:
     return 1 if job.video is None else 2

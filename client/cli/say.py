@@ -1,4 +1,4 @@
-"""A sound file through a server and the loudspeaker: heard and seen together."""
+"""The command ``say``: a sound file on the loudspeaker, in step with its frames."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import soxr
 
 from client.audio.player import Player
 from client.audio.speaker import Speaker
-from client.cli.options import stream_as_asked
-from client.cli.status import link_line
+from client.cli.options import connect_with_options
+from client.cli.status import connection_line, print_note
 from client.sinks.bridge import Bridge
 from client.stream.events import Event, Frame, Reconnecting, Resumed
 from kfusion import wire
@@ -20,7 +20,7 @@ from kfusion.audio import Samples, read_audio
 
 
 def playable(samples: Samples, rate: int, speaker: Speaker) -> tuple[Samples, int]:
-    """The sound at its own rate, or where the device does not take that, at the device's."""
+    """The sound at its own rate, or if the device does not take that, at the device's."""
     own = speaker.device.rate
     if rate == own or speaker.takes(wire.AudioFormat(rate)):
         return samples, rate
@@ -28,19 +28,18 @@ def playable(samples: Samples, rate: int, speaker: Speaker) -> tuple[Samples, in
 
 
 def run(a: argparse.Namespace) -> None:
-    """The command ``say``. Raises a :class:`~kfusion.errors.KFusionError` that says why not."""
+    """Runs the command. Raises :class:`~kfusion.errors.KFusionError`."""
     samples, rate = read_audio(a.audio)
     speaker = Speaker(a.device)
     samples, rate = playable(samples, rate, speaker)
-    # Frames come when their sound is heard: nothing waits for the rest of a hop.
+    # The player gives each frame when its sound is heard, so the bridge expects hops of one frame.
     bridge = Bridge.open(a.out, a.to, a.face, hop=1, skips=True)
     with ExitStack() as undo:
         undo.callback(bridge.discard)
         asyncio.run(_say(a, samples, rate, speaker, bridge))
         bridge.close()
         undo.pop_all()
-    for line in bridge.troubles:
-        print(f"kfusion-client: {line}", file=sys.stderr)
+    print_note(*bridge.troubles)
 
 
 async def _say(
@@ -48,7 +47,7 @@ async def _say(
 ) -> None:
     async with (
         bridge,
-        stream_as_asked(a, bridge, rate=rate) as face,
+        connect_with_options(a, bridge, rate=rate, record=a.record) as face,
         Player(face, speaker, lead_s=a.lead / 1000) as player,
     ):
         print(f"speaking through {speaker.name} at {rate} Hz; Ctrl-C ends", file=sys.stderr)
@@ -61,10 +60,11 @@ async def _say(
         frames = 0
         try:
             async for event in player.events():
-                frames += isinstance(event, Frame)
                 if isinstance(event, Frame):
+                    frames += 1
                     await bridge.put(event)
-                _tell(event)
+                else:
+                    _print_event(event)
             await speaking
         finally:
             speaking.cancel()
@@ -72,20 +72,20 @@ async def _say(
             print(summary(player, frames), file=sys.stderr)
 
 
-def _tell(event: Event) -> None:
+def _print_event(event: Event) -> None:
     if isinstance(event, wire.Error):
-        print(f"kfusion-client: {event.message} ({event.code})", file=sys.stderr)
+        print_note(f"{event.message} ({event.code})")
     elif isinstance(event, Resumed) or (isinstance(event, Reconnecting) and event.attempt == 1):
-        print(f"kfusion-client: {link_line(event)}", file=sys.stderr)
+        print_note(connection_line(event))
 
 
 def summary(player: Player, frames: int) -> str:
-    """What was shown, and what went wrong, if anything did."""
-    told = [f"{frames} frames with their sound"]
+    """How many frames were shown, and what went wrong if anything did."""
     counts = {
         "late": player.schedule.late,
         "skipped": player.schedule.skipped,
         "gaps in the sound": player.timeline.gaps,
         "underruns": player.speaker.underruns,
     }
-    return "  ".join(told + [f"{count} {what}" for what, count in counts.items() if count])
+    parts = [f"{count} {name}" for name, count in counts.items() if count]
+    return "  ".join([f"{frames} frames with their sound", *parts])

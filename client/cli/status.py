@@ -11,10 +11,11 @@ from math import log10
 from typing import Final
 
 from client.stream.events import Reconnecting, Resumed
+from kfusion.errors import Unauthorized
 from kfusion.stream import sample_of
 
 FLOOR_DB: Final = -60.0
-BAR: Final = 20
+BAR_WIDTH: Final = 20
 
 
 def print_note(*lines: str) -> None:
@@ -23,32 +24,38 @@ def print_note(*lines: str) -> None:
         print(f"kfusion-client: {line}", file=sys.stderr)
 
 
-class LatencyMeter:
-    """From a sample being heard to the frame that shows it. ``ms`` is smoothed over frames."""
+def exit_code(error: Exception) -> int:
+    """1 where the server or the connection failed, 2 where the command cannot be carried out."""
+    failed = getattr(error, "fault", "") == "server" or isinstance(error, Unauthorized)
+    return 1 if failed else 2
 
-    MOST: Final = 5_000
+
+class LatencyMeter:
+    """From the capture of a sample to its frame. ``ms`` is smoothed over frames."""
+
+    CAPACITY: Final = 5_000
 
     def __init__(self, rate: int) -> None:
         self.rate = rate
-        self.heard: deque[tuple[int, float]] = deque(maxlen=self.MOST)  # (first sample, at)
+        self.captures: deque[tuple[int, float]] = deque(maxlen=self.CAPACITY)  # (first sample, s)
         self.ms: float | None = None
 
-    def sound(self, first: int, at: float) -> None:
-        """Sample ``first`` of the stream was heard at ``at``, s."""
-        self.heard.append((first, at))
+    def captured(self, first: int, at: float) -> None:
+        """Sample ``first`` of the stream was captured at ``at``, s."""
+        self.captures.append((first, at))
 
-    def forget(self) -> None:
-        """What was heard so far came late for another reason: its frames teach nothing."""
-        self.heard.clear()
+    def clear(self) -> None:
+        """Ignores the sound so far: its frames were delayed by a lost connection."""
+        self.captures.clear()
 
     def frame(self, n: int, now: float) -> None:
-        """Frame ``n`` has come."""
+        """Frame ``n`` was received."""
         sample = sample_of(n, self.rate)
-        while len(self.heard) > 1 and self.heard[1][0] <= sample:
-            self.heard.popleft()
-        if not self.heard or self.heard[0][0] > sample:
+        while len(self.captures) > 1 and self.captures[1][0] <= sample:
+            self.captures.popleft()
+        if not self.captures or self.captures[0][0] > sample:
             return
-        first, at = self.heard[0]
+        first, at = self.captures[0]
         ms = (now - at - (sample - first) / self.rate) * 1000
         self.ms = ms if self.ms is None else self.ms + 0.1 * (ms - self.ms)
 
@@ -56,12 +63,12 @@ class LatencyMeter:
 def level_bar(level: float) -> str:
     """A bar for a root mean square of 0..1, from -60 dB to full scale."""
     db = 20 * log10(level) if level > 0 else FLOOR_DB
-    filled = round(BAR * min(1.0, max(0.0, 1 - db / FLOOR_DB)))
-    return "#" * filled + "." * (BAR - filled)
+    filled = round(BAR_WIDTH * min(1.0, max(0.0, 1 - db / FLOOR_DB)))
+    return "#" * filled + "." * (BAR_WIDTH - filled)
 
 
-def link_line(event: Reconnecting | Resumed) -> str:
-    """What became of the connection."""
+def connection_line(event: Reconnecting | Resumed) -> str:
+    """The state of the connection, in words."""
     if isinstance(event, Resumed):
         return f"connected again after {event.away_s:.1f} s"
     again = "" if event.attempt == 1 else f" (attempt {event.attempt})"
@@ -74,11 +81,11 @@ def status_line(
     frames: int,
     dropped: int,
     lost_s: float,
-    away: str = "",
+    connection: str = "",
 ) -> str:
-    """One line of at most 79 characters; ``away``: what to say in place of the latency."""
+    """One line of at most 79 characters; ``connection`` is shown in place of the latency."""
     latency = "   - ms" if latency_ms is None else f"{latency_ms:4.0f} ms"
-    line = f"[{level_bar(level)}] {away or latency}  {frames} frames"
+    line = f"[{level_bar(level)}] {connection or latency}  {frames} frames"
     if dropped:
         line += f"  {dropped} dropped"
     if lost_s:

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from client.atomic_file import WholeFile
+from client.atomic_file import AtomicFile
 from client.loadtest.plan import BOUNDS_MS, Load, Sound, sounds_of
 from kfusion.errors import BadOptions, Busy, ConnectionLost
 
@@ -112,19 +112,19 @@ class Outputs:
         self.table = self._file(table, undo)
         self.chart = self._file(chart, undo)
 
-    def _file(self, path: Path | None, undo: ExitStack) -> WholeFile | None:
+    def _file(self, path: Path | None, undo: ExitStack) -> AtomicFile | None:
         if path is None:
             return None
-        file = WholeFile(path)
+        file = AtomicFile(path)
         undo.callback(file.discard)
         return file
 
     def keep(self, data: dict[str, Any]) -> None:
         if self.table is not None:
             self.table.temporary.write_text(json.dumps(data, indent=1) + "\n")
-            self.table.keep()
+            self.table.commit()
         if self.chart is not None:
-            self.chart.keep()
+            self.chart.commit()
 
 
 def run(a: argparse.Namespace) -> int:

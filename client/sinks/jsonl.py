@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from client.atomic_file import WholeFile
+from client.atomic_file import AtomicFile
 from client.stream.events import Frame
 from kfusion import wire
 
@@ -26,7 +26,7 @@ class JsonlSink:
     trouble = ""
 
     def __init__(self, path: str | Path) -> None:
-        self.file = None if str(path) == "-" else WholeFile(path)
+        self.file = None if str(path) == "-" else AtomicFile(path)
         self.out: BinaryIO = (
             sys.stdout.buffer if self.file is None else self.file.temporary.open("wb")
         )
@@ -43,7 +43,7 @@ class JsonlSink:
     def close(self) -> None:
         if self.file is not None:
             self.out.close()
-            self.file.keep()
+            self.file.commit()
 
     def discard(self) -> None:
         """Leaves nothing behind of a file that did not become whole."""

@@ -1,4 +1,4 @@
-"""A face drawn from 68 landmarks, with Pillow: a quiet cousin of the viewer page's.
+"""A face drawn from 68 landmarks with Pillow, plainer than that of the viewer page.
 
 Everything is placed in pixels of the canonical 256 x 256 crop; the picture shows
 :data:`VIEW` of it, drawn at twice its size and averaged down.
@@ -7,6 +7,7 @@ Everything is placed in pixels of the canonical 256 x 256 crop; the picture show
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from client.video.curves import Line, between, spline, tapered
-from kfusion.landmarks import COUNT, JAW, lip_gap
+from kfusion.landmarks import COUNT, JAW, Points, lip_gap, to_canonical
 
 Picture = Image.Image
 Colour = tuple[int, int, int] | tuple[int, int, int, int]
@@ -158,6 +159,27 @@ def _shades(side: int) -> tuple[Picture, Picture]:
 
 def _blend(share: NDArray[Any], first: Colour, second: Colour) -> NDArray[Any]:
     return np.array(first) + (np.array(second) - np.array(first)) * share
+
+
+@dataclass(frozen=True)
+class DrawnFace:
+    """Draws faces in the coordinates of ``identity`` (68, 2), the face at rest; None: canonical.
+
+    ``side``: of the pictures, pixels, even.
+    """
+
+    identity: Points | None = None
+    side: int = 512
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.side, self.side
+
+    def draw(self, points: NDArray[Any]) -> NDArray[np.uint8]:
+        """The picture (side, side, 3) of a face (68, 2)."""
+        if self.identity is not None:
+            points = to_canonical(self.identity).apply(points)
+        return np.asarray(draw_face(points, self.side))
 
 
 def draw_face(points: NDArray[Any], size: int = 512) -> Picture:

@@ -1,40 +1,38 @@
-"""A preview video: the face at 30 fps with its sound, in MP4."""
+"""Preview videos: a face at 30 fps with its sound, in MP4."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from client.atomic_file import WholeFile
+from client.atomic_file import AtomicFile
 from client.errors import OutputError
-from client.video.studio import DrawnFace, Picture, Studio
 from kfusion.audio import Samples
 from kfusion.config import FPS
-from kfusion.landmarks import COUNT, Points
+from kfusion.landmarks import COUNT
 from kfusion.mp4 import check, video_codec
 from kfusion.stream import sample_of
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 AAC_RATES: Final = (
     8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000, 88_200, 96_000,
 )  # fmt: skip
-SIZE: Final = 512
+
+Picture = NDArray[np.uint8]
+"""(H, W, 3) or (H, W, 4), the fourth unused."""
 
 
-def draw_face(points: NDArray[Any], size: int = SIZE) -> Image.Image:
-    """The face of (68, 2) canonical landmarks as an RGB picture, ``size`` x ``size``."""
-    check()
-    from client.video import drawn_face as drawing
+class Drawer(Protocol):
+    """Draws a frame's points (68, 2); ``size``: width and height of its pictures, both even."""
 
-    return drawing.draw_face(points, size)
+    @property
+    def size(self) -> tuple[int, int]: ...
+
+    def draw(self, points: NDArray[Any]) -> Picture: ...
 
 
 def write_video(
@@ -42,48 +40,39 @@ def write_video(
     faces: NDArray[Any],
     samples: Samples,
     rate: int,
-    *,
-    identity: Points | None = None,
-    size: int = SIZE,
-    on_frame: Callable[[], object] | None = None,
-    studio: Studio | None = None,
+    drawer: Drawer,
+    on_frame: Callable[[], object] = lambda: None,
 ) -> None:
-    """``faces`` (T, 68, 2) at 30 fps with the mono ``samples`` (n,) at ``rate`` Hz, as MP4.
+    """Writes ``faces`` (T, 68, 2) at 30 fps with the mono ``samples`` (n,) at ``rate`` Hz as MP4.
 
-    Frame n is shown from n / 30 s, where its sound begins. ``identity`` (68, 2): the face at
-    rest whose coordinates ``faces`` are in; without one they are canonical. ``size``: pixels,
-    even. ``on_frame`` is called after each. ``studio``: draws the pictures instead, at its own
-    size and in whatever coordinates its drawer takes.
+    Frame n is shown from n / 30 s, where its sound begins. The faces are in the coordinates that
+    ``drawer`` takes. ``on_frame`` is called after each frame.
 
-    Raises :class:`~client.errors.OutputError` where it cannot be written, and
-    :class:`~kfusion.errors.MissingExtra`.
+    Raises :class:`~client.errors.OutputError` if the file cannot be written, and
+    :class:`~kfusion.errors.MissingExtra`. Leaves no file then, nor when it is interrupted.
     """
     check()
     if faces.ndim != 3 or faces.shape[1:] != (COUNT, 2) or not len(faces):
         raise ValueError(f"faces have shape {faces.shape}; wanted (T, 68, 2), T at least 1")
-    if size % 2:
-        raise ValueError(f"size is {size}; wanted an even number of pixels")
-    studio = studio or Studio(DrawnFace(identity, size))
     if rate not in AAC_RATES:
         import soxr
 
         samples, rate = soxr.resample(samples, rate, 48_000).astype(np.float32), 48_000
-    file = WholeFile(path)
+    file = AtomicFile(path)
     try:
-        with closing(studio.draw(faces)) as pictures:
-            _mux(file, pictures, samples, rate, studio.drawer.size, on_frame or (lambda: None))
+        _mux(file, faces, samples, rate, drawer, on_frame)
     except BaseException:
         file.discard()
         raise
-    file.keep()
+    file.commit()
 
 
 def _mux(
-    file: WholeFile,
-    pictures: Iterator[Picture],
+    file: AtomicFile,
+    faces: NDArray[Any],
     samples: Samples,
     rate: int,
-    size: tuple[int, int],
+    drawer: Drawer,
     on_frame: Callable[[], object],
 ) -> None:
     import av
@@ -94,22 +83,23 @@ def _mux(
         with av.open(str(file.temporary), "w", format="mp4") as out:
             picture = out.add_stream(codec, rate=FPS, options=options)
             assert isinstance(picture, av.VideoStream)
-            picture.width, picture.height = size
+            picture.width, picture.height = drawer.size
             picture.pix_fmt = "yuv420p"
             sound = out.add_stream("aac", rate=rate, layout="mono")
             assert isinstance(sound, av.AudioStream)
             sound.bit_rate = 96_000 if rate >= 32_000 else 64_000
-            heard = 0
-            for n, drawn in enumerate(pictures):
+            end = 0
+            for n, face in enumerate(faces):
+                drawn = drawer.draw(face)
                 image = av.VideoFrame.from_ndarray(
                     drawn, "rgb24" if drawn.shape[2] == 3 else "rgba"
                 )
                 image.pts, image.time_base = n, Fraction(1, FPS)
                 out.mux(picture.encode(image))
-                begin, heard = heard, sample_of(n + 1, rate)
-                _mux_sound(out, sound, samples[begin:heard], begin, rate)
+                begin, end = end, sample_of(n + 1, rate)
+                _mux_sound(out, sound, samples[begin:end], begin, rate)
                 on_frame()
-            _mux_sound(out, sound, samples[heard:], heard, rate)
+            _mux_sound(out, sound, samples[end:], end, rate)
             out.mux(picture.encode(None))
             out.mux(sound.encode(None))
     except FFmpegError as error:

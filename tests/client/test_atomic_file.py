@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client.atomic_file import WholeFile
+from client.atomic_file import AtomicFile
 from client.errors import OutputError
 from client.loadtest.command import Outputs
 from client.sinks.jsonl import JsonlSink
 from client.stream.events import Frame
+from client.video.drawn_face import DrawnFace
 from client.video.mp4 import write_video
 from kfusion.landmarks import NEUTRAL
 
@@ -26,11 +27,11 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="pipes and devices ha
 
 def test_a_file_appears_when_it_is_kept_and_never_when_it_is_not(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
-    for keep in (False, True):
-        file = WholeFile(path)
+    for commit in (False, True):
+        file = AtomicFile(path)
         file.temporary.write_text("whole")
         assert not path.exists()
-        file.keep() if keep else file.discard()
+        file.commit() if commit else file.discard()
         file.discard()
     assert path.read_text() == "whole" and list(tmp_path.iterdir()) == [path]
 
@@ -83,11 +84,11 @@ def test_a_device_is_never_replaced(tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(os.devnull)
     for path in (Path(os.devnull), link):
-        file = WholeFile(path)
+        file = AtomicFile(path)
         assert file.direct and file.temporary == path  # before anything could be lost by it
         with ExitStack() as undo:
             Outputs(path, None, undo).keep({"streams": 1})
-        write_video(path, NEUTRAL[None], np.zeros(534, np.float32), 16_000, size=32)
+        write_video(path, NEUTRAL[None], np.zeros(534, np.float32), 16_000, DrawnFace(side=32))
         file.discard()
     assert link.is_symlink() and Path(os.devnull).is_char_device()
 
@@ -105,7 +106,7 @@ def test_a_disk_that_is_full_leaves_no_part_of_a_file(tmp_path: Path) -> None:
 def test_what_cannot_be_written_is_told_and_leaves_nothing(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "no" / "such.json"):
         with pytest.raises(OutputError, match="wanted a file's path"):
-            WholeFile(path)
+            AtomicFile(path)
         with ExitStack() as undo, pytest.raises(OutputError):
             pytest.importorskip("matplotlib")
             Outputs(tmp_path / "a.json", path, undo)

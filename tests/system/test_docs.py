@@ -21,7 +21,7 @@ import soundfile
 from PIL import Image
 
 from client.audio.speaker import Fill
-from client.video.pictures import portrait
+from client.face_files import read_portrait
 from kfusion import wire
 from kfusion.errors import WireError
 from kfusion.landmarks import NEUTRAL
@@ -75,7 +75,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, synthetic_server: RunningSe
         soundfile.write(made / name, voice(1.0), 16_000)
     for name in ("frames", "videos"):
         (made / name).mkdir()
-    pixels, points = portrait("mira")
+    pixels, points = read_portrait("mira")
     Image.fromarray(pixels).save(made / "me.jpg")
     (made / "me.json").write_text(json.dumps({"points": points.tolist()}))
     (made / "face.json").write_text(json.dumps(NEUTRAL.tolist()))

@@ -22,7 +22,7 @@ import pytest
 import soundfile
 
 import kfusion
-from client.video.pictures import PORTRAITS, portrait
+from client.face_files import PORTRAITS, read_portrait
 from kfusion.landmarks import INNER_LOWER, INNER_UPPER, Identity, inter_ocular
 from tests.conftest import voice
 
@@ -112,7 +112,7 @@ def test_the_portraits_are_listed_and_are_light_to_load() -> None:
 
 def test_the_points_of_a_portrait_are_a_face_inside_it_with_closed_lips() -> None:
     for entry in json.loads(PORTRAITS.read_text("utf-8")):
-        pixels, points = portrait(entry["name"])
+        pixels, points = read_portrait(entry["name"])
         Identity.from_points(points)
         height, width = pixels.shape[:2]
         assert (points > 0).all() and (points < (width, height)).all()

@@ -21,8 +21,8 @@ from client import Backoff, Frame, Reconnecting, Resumed, connect
 from client.__main__ import arguments, main
 from client.audio.devices import Device, choose, portaudio
 from client.audio.microphone import Block, BlockQueue, CaptureClock, Microphone, devices
-from client.cli.mic import talk
-from client.cli.status import LatencyMeter, level_bar, link_line, status_line
+from client.cli.mic import stream_microphone
+from client.cli.status import LatencyMeter, connection_line, level_bar, status_line
 from client.stream.memory import MemoryTransport
 from kfusion import wire
 from kfusion.errors import ConnectionLost, MicrophoneError, MissingExtra
@@ -266,7 +266,7 @@ def test_the_callback_outlives_the_loop_without_a_word(device: type[PlayedDevice
 def test_latency_is_from_the_sample_that_a_frame_shows() -> None:
     meter = LatencyMeter(48_000)
     for k in range(100):
-        meter.sound(960 * k, 10 + 0.02 * k)
+        meter.captured(960 * k, 10 + 0.02 * k)
     for n in range(30):
         meter.frame(n, 10 + n / 30 + 0.25)
     assert meter.ms == pytest.approx(250, abs=0.1)
@@ -280,23 +280,23 @@ def test_latency_is_unknown_until_a_frame_comes() -> None:
 
 def test_what_was_heard_without_a_connection_teaches_no_latency() -> None:
     meter = LatencyMeter(48_000)
-    meter.sound(0, 1.0)
-    meter.forget()
+    meter.captured(0, 1.0)
+    meter.clear()
     meter.frame(0, 9.0)
-    meter.sound(48_000, 9.0)
+    meter.captured(48_000, 9.0)
     meter.frame(30, 9.2)
     assert meter.ms == pytest.approx(200)
 
 
 def test_a_lost_connection_stands_where_the_latency_was() -> None:
-    away = link_line(Reconnecting(12, 4.96, "why"))
+    away = connection_line(Reconnecting(12, 4.96, "why"))
     assert away == "connection lost, trying again in 5.0 s (attempt 12)"
     line = status_line(0.1, 250.0, 100, 0, 0.0, away)
     assert away in line
     assert "250 ms" not in line
     assert len(status_line(0.1, 250.0, 10**9, 3, 1.0, away)) <= 79
-    assert link_line(Reconnecting(1, 0.2, "why")) == "connection lost, trying again in 0.2 s"
-    assert link_line(Resumed(2, 3.14, 0)) == "connected again after 3.1 s"
+    assert connection_line(Reconnecting(1, 0.2, "why")) == "connection lost, trying again in 0.2 s"
+    assert connection_line(Resumed(2, 3.14, 0)) == "connected again after 3.1 s"
 
 
 @pytest.mark.parametrize(
@@ -343,7 +343,7 @@ async def test_the_command_streams_until_it_is_interrupted_and_keeps_every_frame
     transport = MemoryTransport(MemoryServer())
     monkeypatch.setattr("client.cli.options.connect", partial(connect, transport=transport))
     out = tmp_path / "frames.jsonl"
-    talking = asyncio.create_task(talk(arguments(["mic", "--out", str(out)])))
+    talking = asyncio.create_task(stream_microphone(arguments(["mic", "--out", str(out)])))
     async with asyncio.timeout(20):
         while not (device.opened and device.opened[0].running):  # noqa: ASYNC110
             await asyncio.sleep(0)
@@ -366,7 +366,7 @@ async def heard_by_the_command(
     device: type[PlayedDevice], cables: Cables, out: Path, cut_for_good: bool = False
 ) -> None:
     """A second of sound through ``mic``, whose connection is cut in the middle."""
-    talking = asyncio.create_task(talk(arguments(["mic", "--out", str(out)])))
+    talking = asyncio.create_task(stream_microphone(arguments(["mic", "--out", str(out)])))
     async with asyncio.timeout(20):
         while not (device.opened and device.opened[0].running):  # noqa: ASYNC110
             await asyncio.sleep(0)

@@ -17,12 +17,9 @@ from numpy.typing import NDArray
 
 from client import connect
 from client.__main__ import arguments, main
-from client.cli.file_stream import faces_at
-from client.errors import OutputError
-from client.face_files import read_identity
+from client.cli.file import faces_at
 from client.sinks.jsonl import JsonlSink
 from client.stream.state import Frame
-from kfusion.errors import BadIdentity
 from kfusion.landmarks import NEUTRAL, lip_gap
 from kfusion.runtime import Animator, SyntheticEngine
 from tests.client.memory_server import MemoryServer
@@ -148,31 +145,6 @@ def test_an_output_in_no_folder_is_named(speech: Path, capsys: pytest.CaptureFix
 # Identities
 
 
-@pytest.mark.parametrize("wrapped", [False, True])
-def test_a_face_is_read_as_pairs_or_as_an_object_of_them(tmp_path: Path, wrapped: bool) -> None:
-    pairs = (2 * NEUTRAL).tolist()
-    path = tmp_path / "face.json"
-    path.write_text(json.dumps({"points": pairs, "name": "me"} if wrapped else pairs))
-    np.testing.assert_array_equal(read_identity(path), 2 * NEUTRAL)
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("{", "wanted JSON"),
-        ("[]", "68"),
-        ("[[1, 2, 3]]", "wanted JSON"),
-        (json.dumps([[5.0, 5.0]] * 68), "inter-ocular"),
-    ],
-)
-def test_what_is_no_face_is_refused_with_its_files_name(
-    tmp_path: Path, text: str, says: str
-) -> None:
-    (tmp_path / "face.json").write_text(text)
-    with pytest.raises(BadIdentity, match=rf"face\.json: .*{says}"):
-        read_identity(tmp_path / "face.json")
-
-
 def test_a_missing_face_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     missing = tmp_path / "none.json"
     assert main(["file", "a.wav", "--out", "-", "--identity", str(missing)]) == 2
@@ -203,11 +175,6 @@ def test_a_file_that_is_given_up_leaves_the_earlier_one(tmp_path: Path) -> None:
     sink.discard()
     assert path.read_text() == "of an earlier run"
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_folder_is_no_file(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="no file can be written there"):
-        JsonlSink(tmp_path)
 
 
 def test_a_dropped_frame_shows_the_face_before_it() -> None:
@@ -318,7 +285,7 @@ def test_an_interrupted_run_leaves_no_file(
     async def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("client.cli.file_stream.animate", interrupted)
+    monkeypatch.setattr("client.cli.file.animate", interrupted)
     out = speech.parent / "frames.jsonl"
     options = ["--url", synthetic_server.url, "--out", str(out)]
     assert main(["file", str(speech), *options]) == 130

@@ -19,17 +19,15 @@ from PIL import Image
 
 from client import connect
 from client.__main__ import main
-from client.cli.output_paths import jobs_of
-from client.cli.progress import Progress, frames_told
-from client.video.studio import CHUNK, MANY, DrawnFace, Studio
+from client.cli.output_paths import plan_jobs
+from client.cli.progress import Progress, frames_by_header
 from kfusion.emotion_timeline import Score
 from kfusion.errors import BadOptions
-from kfusion.landmarks import NEUTRAL, lip_gap
+from kfusion.landmarks import lip_gap
 from kfusion.runtime import Animator, SyntheticEngine
 from tests.client.memory_server import MemoryServer
 from tests.client.stream.test_reconnect import Cables
-from tests.client.video.test_photo_face import photo
-from tests.client.video.test_video import decode, mouth
+from tests.client.video.faces import decode, photo
 from tests.conftest import RunningServer, voice
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -66,7 +64,7 @@ def names(folder: Path) -> list[str]:
 
 
 def test_a_name_in_braces_is_each_sounds_own() -> None:
-    jobs = jobs_of(
+    jobs = plan_jobs(
         [Path("x/a.wav"), Path("b.c.flac")], "o/{name}.jsonl", Path("{name}/{name}.mp4"), None
     )
     assert [(job.out, job.video, job.record) for job in jobs] == [
@@ -75,7 +73,7 @@ def test_a_name_in_braces_is_each_sounds_own() -> None:
 
 
 def test_of_one_sound_nothing_needs_a_name() -> None:
-    (job,) = jobs_of([Path("a.wav")], "-", Path("v.mp4"), Path("r.kfr"))
+    (job,) = plan_jobs([Path("a.wav")], "-", Path("v.mp4"), Path("r.kfr"))
     assert (job.out, job.video, job.record) == ("-", Path("v.mp4"), Path("r.kfr"))
 
 
@@ -97,7 +95,7 @@ def test_two_sounds_for_one_file_are_refused_and_what_would_be_right_is_said(
     given: tuple[str | None, Path | None, Path | None], says: str
 ) -> None:
     with pytest.raises(BadOptions, match=says):
-        jobs_of([Path("a.wav"), Path("b.flac")], *given)
+        plan_jobs([Path("a.wav"), Path("b.flac")], *given)
 
 
 @pytest.mark.parametrize(
@@ -117,10 +115,10 @@ def test_two_sounds_for_one_file_are_refused_and_what_would_be_right_is_said(
 def test_files_among_the_urls_are_each_sounds_own_too(to: list[str], says: str) -> None:
     sounds = [Path("a.wav"), Path("b.flac")]
     with pytest.raises(BadOptions, match=says):
-        jobs_of(sounds, None, None, None, to)
+        plan_jobs(sounds, None, None, None, to)
     with pytest.raises(BadOptions, match=r"a\.x: would be written by two options"):
-        jobs_of(sounds, "{name}.x", None, None, ["jsonl:{name}.x"])
-    one, two = jobs_of(sounds, None, None, None, ["vmc://127.0.0.1", "jsonl:o/{name}.x"])
+        plan_jobs(sounds, "{name}.x", None, None, ["jsonl:{name}.x"])
+    one, two = plan_jobs(sounds, None, None, None, ["vmc://127.0.0.1", "jsonl:o/{name}.x"])
     assert one.to == ("vmc://127.0.0.1", "jsonl:o/a.x")
     assert two.to == ("vmc://127.0.0.1", "jsonl:o/b.x")
 
@@ -146,7 +144,7 @@ def test_one_file_is_not_written_twice_and_not_over_what_is_read(
 
 def test_sounds_of_the_same_name_are_told_apart_or_refused() -> None:
     with pytest.raises(BadOptions, match=r"x/a\.wav and y/a\.flac would both be written to a\.js"):
-        jobs_of([Path("x/a.wav"), Path("y/a.flac")], "{name}.jsonl", None, None)
+        plan_jobs([Path("x/a.wav"), Path("y/a.flac")], "{name}.jsonl", None, None)
 
 
 def test_a_wrong_place_is_said_before_anything_is_done(
@@ -270,28 +268,6 @@ def test_a_photo_speaks_in_its_own_pixels(synthetic_server: RunningServer, tmp_p
 # Drawing
 
 
-def test_processes_draw_the_same_in_the_same_order() -> None:
-    faces = np.stack([mouth(k % 15) for k in range(MANY + CHUNK // 2)])
-    drawer = DrawnFace(None, 64)
-    with_processes = Studio(drawer, 2)
-    try:
-        drawn = list(with_processes.draw(faces))
-    finally:
-        with_processes.close()
-    np.testing.assert_array_equal(drawn, list(Studio(drawer).draw(faces)))
-
-
-def test_few_faces_start_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("a process was wanted")
-
-    monkeypatch.setattr("client.video.studio.ProcessPoolExecutor", refuse)
-    studio = Studio(DrawnFace(None, 32), 2)
-    assert len(list(studio.draw(np.repeat(NEUTRAL[None], MANY - 1, 0)))) == MANY - 1
-    with pytest.raises(AssertionError, match="was wanted"):
-        next(studio.draw(NEUTRAL[None]))  # now there are many in all
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to one process group")
 def test_ctrl_c_while_videos_are_drawn_leaves_nothing_behind(
     synthetic_server: RunningServer, tmp_path: Path
@@ -321,13 +297,13 @@ def test_ctrl_c_while_videos_are_drawn_leaves_nothing_behind(
 
 
 def test_lengths_are_known_before_reading(sounds: list[Path]) -> None:
-    assert [frames_told(path) for path in sounds] == [18, 30, 42]
+    assert [frames_by_header(path) for path in sounds] == [18, 30, 42]
     sounds[0].write_text("no sound")
-    assert frames_told(sounds[0]) == frames_told(sounds[0].with_name("none.wav")) == 0
+    assert frames_by_header(sounds[0]) == frames_by_header(sounds[0].with_name("none.wav")) == 0
 
 
 def test_the_bar_counts_what_is_streamed_and_drawn_of_all(sounds: list[Path]) -> None:
-    jobs = jobs_of(sounds, "{name}.jsonl", Path("{name}.mp4"), None)
+    jobs = plan_jobs(sounds, "{name}.jsonl", Path("{name}.mp4"), None)
     progress = Progress(jobs)
     assert progress.bar.total == 2 * (18 + 30 + 42)
     assert progress.bar.disable  # short, and no terminal
@@ -335,6 +311,6 @@ def test_the_bar_counts_what_is_streamed_and_drawn_of_all(sounds: list[Path]) ->
     assert progress.bar.total == 2 * (20 + 30 + 42)
     for _ in range(5):
         progress.step(jobs[0])
-    progress.give_up(jobs[0])
+    progress.abandon(jobs[0])
     assert progress.bar.total == 5 + 2 * (30 + 42)
     progress.close()

@@ -12,11 +12,9 @@ import pytest
 from PIL import Image
 
 from client.__main__ import arguments, main
-from client.face_files import points_in as points_in_photo
-from client.face_files import read_identity
-from client.photo import prepared
+from client.cli.identity import prepare_upload
+from client.face_files import read_identity, read_photo
 from client.sdk import connect
-from client.video.pictures import open_picture
 from kfusion import wire
 from kfusion.errors import BadMessage, TooBig
 from kfusion.faces.pictures import MOST_BYTES, MOST_PIXELS, ORIENTATION, upright
@@ -91,7 +89,7 @@ async def test_of_an_open_mouth_the_points_in_the_photo_are_kept_too(tmp_path: P
     source, out = saved(tmp_path / "me.png", bytes_of(photo())), tmp_path / "face.json"
     async with finding("yawning") as (_, opened):
         assert await command(await port_of(opened), source, "--out", out) == 0
-    seen = points_in_photo(source, open_picture(source), out)
+    seen = read_photo(source, out)[1]
     assert lip_gap(seen) > 10 > 0.1 > abs(lip_gap(read_identity(out)))
 
 
@@ -140,19 +138,19 @@ def test_a_name_that_no_server_takes_is_refused_at_once(name: str) -> None:
 
 def test_a_photo_that_fits_and_tells_nothing_goes_as_it_is(tmp_path: Path) -> None:
     data = bytes_of(photo(), "JPEG")
-    sent = prepared(saved(tmp_path / "me.jpg", data))
-    assert (sent.data, sent.size, sent.sent, sent.changed) == (data, (SIDE, SIDE), (SIDE, SIDE), "")
+    sent = prepare_upload(saved(tmp_path / "me.jpg", data))
+    assert (sent.data, sent.size, sent.sent, sent.changes) == (data, (SIDE, SIDE), (SIDE, SIDE), "")
 
 
 @pytest.mark.parametrize("side", [1200, 4400])
 def test_whatever_is_sent_is_within_the_limits(tmp_path: Path, side: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (side // 4, side // 4, 3), np.uint8)
     picture = Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC)
-    sent = prepared(saved(tmp_path / "me.webp", bytes_of(picture, "WEBP", quality=80)))
+    sent = prepare_upload(saved(tmp_path / "me.webp", bytes_of(picture, "WEBP", quality=80)))
     assert len(sent.data) <= MOST_BYTES and sent.sent[0] * sent.sent[1] <= MOST_PIXELS
     assert upright(sent.data).shape[:2] == sent.sent[::-1] and sent.size == (side, side)
-    np.testing.assert_allclose(sent.own([[sent.sent[0], 0]]), [[side, 0]])
-    assert sent.changed
+    np.testing.assert_allclose(sent.in_photo([[sent.sent[0], 0]]), [[side, 0]])
+    assert sent.changes
 
 
 # In the SDK

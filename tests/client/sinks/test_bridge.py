@@ -26,7 +26,7 @@ from pythonosc.osc_server import BlockingOSCUDPServer
 
 from client import Backoff, Frame, connect
 from client.__main__ import arguments, main
-from client.cli.mic import talk
+from client.cli.mic import stream_microphone
 from client.sinks import open_sink
 from client.sinks.bridge import AHEAD, Bridge
 from client.sinks.openseeface import OpenSeeFaceSink
@@ -465,7 +465,9 @@ async def test_a_microphone_drives_a_program_and_a_file_loses_nothing(
     monkeypatch.setattr("client.cli.options.connect", partial(connect, transport=transport))
     out = tmp_path / "frames.jsonl"
     to = ["--to", f"osf://{listeners[0].place}", "--to", f"vmc://{listeners[1].place}?vrm=1"]
-    talking = asyncio.create_task(talk(arguments(["mic", "--out", str(out), *to, "--seed", "3"])))
+    talking = asyncio.create_task(
+        stream_microphone(arguments(["mic", "--out", str(out), *to, "--seed", "3"]))
+    )
     async with asyncio.timeout(20):
         while not (device.opened and device.opened[0].running):  # noqa: ASYNC110
             await asyncio.sleep(0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,30 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import Image
 
 from client.__main__ import main
 from client.errors import PictureError
-from client.face_files import points_in
-from client.video.drawn_face import VIEW, draw_face
+from client.face_files import PORTRAITS, read_portrait
 from client.video.mesh import doubled_areas
 from client.video.photo_face import PhotoFace, in_order
-from client.video.pictures import PORTRAITS, open_picture, portrait
 from client.video.raster import runs_of
 from kfusion.emotion import EMOTIONS
 from kfusion.errors import BadIdentity
-from kfusion.landmarks import COUNT, NEUTRAL, RIGID, fit_similarity, lip_gap, mouth_shut
+from kfusion.landmarks import COUNT, RIGID, fit_similarity, lip_gap, mouth_shut
 from kfusion.life import LOWER_LID
 from kfusion.runtime import Animator
-from tests.client.video.test_video import mouth
+from tests.client.video.faces import SIDE, mouth, photo
 from tests.conftest import folder_of, voice
-
-SIDE = 384
-
-
-def photo(face: NDArray[Any] = NEUTRAL, side: int = SIDE) -> tuple[NDArray[np.uint8], Any]:
-    """A picture (side, side, 3) and the points of the face in it."""
-    return np.asarray(draw_face(face, side)), (face - VIEW[:2]) * side / VIEW[2]
 
 
 def blink(face: NDArray[Any], share: float) -> NDArray[Any]:
@@ -217,29 +206,6 @@ def test_a_head_that_rolls_takes_the_face_along(still: PhotoFace) -> None:
     )
 
 
-# Points that were saved
-
-
-def test_points_are_read_as_pairs_or_with_what_the_photo_is_like(tmp_path: Path) -> None:
-    pixels, points = photo(mouth(14))
-    saved, me = tmp_path / "me.json", tmp_path / "me.png"
-    pairs, shut = points.tolist(), mouth_shut(points).tolist()
-    for text in (
-        pairs,
-        {"points": pairs},
-        {"points": pairs, "width": SIDE, "height": SIDE},
-        {"points": shut, "photo": pairs},
-    ):
-        saved.write_text(json.dumps(text))
-        np.testing.assert_allclose(points_in(me, pixels, saved), points)
-    saved.write_text(json.dumps({"points": pairs, "width": 640, "height": 480}))
-    with pytest.raises(PictureError, match=r"a photo of 640 x 480 pixels, and .*me\.png has 384"):
-        points_in(me, pixels, saved)
-    saved.write_text("{}")
-    with pytest.raises(BadIdentity, match=r"me\.json: .*; wanted JSON: 68 pairs"):
-        points_in(me, pixels, saved)
-
-
 # Which part of the photo is shown
 
 
@@ -280,99 +246,12 @@ def test_points_that_are_no_face_from_the_front_are_refused() -> None:
         PhotoFace(pixels, points[:67])
 
 
-# Pictures
-
-
-def test_a_picture_is_turned_upright_and_put_on_white(tmp_path: Path) -> None:
-    pixels = np.zeros((20, 30, 3), np.uint8)
-    pixels[:5] = (250, 0, 0)
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned a quarter clockwise
-    Image.fromarray(pixels).save(tmp_path / "a.jpg", exif=exif, quality=95)
-    upright = open_picture(tmp_path / "a.jpg")
-    assert upright.shape == (30, 20, 3)
-    assert upright[15, 18, 0] > 200 and upright[15, 2, 0] < 50
-    Image.new("RGBA", (9, 9), (0, 0, 0, 0)).save(tmp_path / "a.png")
-    assert (open_picture(tmp_path / "a.png") == 255).all()
-
-
-@pytest.mark.parametrize("mode", ["L", "1", "P", "CMYK", "I;16", "LA", "RGBA"])
-def test_pictures_of_all_kinds_are_read(tmp_path: Path, mode: str) -> None:
-    grey = np.tile(np.linspace(0, 255, 64).astype(np.uint8), (8, 1))
-    picture = Image.fromarray(grey)
-    if mode == "I;16":
-        picture = Image.fromarray(grey.astype(np.uint16) * 256)
-    elif mode in ("CMYK", "RGBA"):
-        picture = picture.convert("RGB").convert(mode)
-    else:
-        picture = picture.convert(mode)
-    path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
-    picture.save(path)
-    read = open_picture(path)
-    assert read.shape == (8, 64, 3)
-    assert read[4, 60].min() > 200 and read[4, 3].max() < 60
-
-
-@pytest.mark.parametrize("ending", ["jpg", "png", "webp"])
-def test_a_file_that_is_no_picture_is_named(tmp_path: Path, ending: str) -> None:
-    path = tmp_path / f"a.{ending}"
-    for data in (b"", b"not a picture", b"\x89PNG\r\n\x1a\n" + b"\0" * 40):
-        path.write_bytes(data)
-        with pytest.raises(PictureError, match=rf"a\.{ending}: .*; wanted a whole JPEG"):
-            open_picture(path)
-
-
-@pytest.mark.parametrize("ending", ["jpg", "png", "webp"])
-def test_a_picture_that_was_cut_off_is_named(tmp_path: Path, ending: str) -> None:
-    path = tmp_path / f"a.{ending}"
-    noise = np.random.default_rng(0).integers(0, 256, (80, 80, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(path)
-    path.write_bytes(path.read_bytes()[:3000])
-    with pytest.raises(PictureError, match=rf"a\.{ending}"):
-        open_picture(path)
-
-
-def test_a_picture_of_too_many_pixels_is_refused_before_it_is_read(tmp_path: Path) -> None:
-    Image.new("1", (10_000, 9_500)).save(tmp_path / "big.png")
-    with pytest.raises(PictureError, match=r"big\.png: a picture of 10000 x 9500 .* 64 mega"):
-        open_picture(tmp_path / "big.png")
-    Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")
-    with pytest.raises(PictureError, match=r"bomb\.png: a picture of far too many pixels"):
-        open_picture(tmp_path / "bomb.png")
-
-
-def test_a_missing_picture_is_named(tmp_path: Path) -> None:
-    with pytest.raises(PictureError, match=r"none\.jpg: cannot be read \(No such file"):
-        open_picture(tmp_path / "none.jpg")
-
-
 # Portraits
-
-
-def test_a_portrait_is_found_by_its_name(tmp_path: Path) -> None:
-    pixels, points = photo()
-    Image.fromarray(pixels).save(tmp_path / "ada.webp", lossless=True)
-    listed = tmp_path / "portraits.json"
-    one = {"name": "ada", "label": "Ada", "image": "ada.webp", "points": points.tolist()}
-    listed.write_text(json.dumps([one]))
-    read, known = portrait("ada", listed)
-    np.testing.assert_array_equal(read, pixels)
-    np.testing.assert_allclose(known, points)
-    with pytest.raises(PictureError, match="no portrait 'eve'; wanted one of ada"):
-        portrait("eve", listed)
-
-
-def test_without_portraits_that_is_said(tmp_path: Path) -> None:
-    with pytest.raises(PictureError, match="comes without portraits"):
-        portrait("ada", tmp_path / "portraits.json")
-    (tmp_path / "portraits.json").write_text("{}")
-    with pytest.raises(PictureError, match="wanted a list of portraits"):
-        portrait("ada", tmp_path / "portraits.json")
 
 
 def test_the_portraits_of_the_page_can_all_be_warped() -> None:
     for one in json.loads(PORTRAITS.read_text()):
-        face = PhotoFace(*portrait(one["name"]))
+        face = PhotoFace(*read_portrait(one["name"]))
         assert not changed(face.draw(face.identity), face.photo)[~box(face, MOUTH)].any()
 
 

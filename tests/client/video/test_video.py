@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from client.errors import OutputError
 from client.video import mp4 as video
 from client.video.curves import spline, tapered
-from client.video.mp4 import draw_face, write_video
+from client.video.drawn_face import VIEW, DrawnFace, draw_face
+from client.video.mp4 import write_video
 from kfusion.emotion import displacement, vector
 from kfusion.landmarks import NEUTRAL
 from kfusion.runtime import SyntheticEngine
+from tests.client.video.faces import decode, mouth
 from tests.conftest import voice
 
 av = pytest.importorskip("av", reason="PyAV is not installed")
@@ -25,33 +27,14 @@ pytest.importorskip("PIL", reason="Pillow is not installed")
 Pixels = NDArray[np.int16]
 
 
-def mouth(opening: float) -> NDArray[np.float64]:
-    """The neutral face, the inner lips that many pixels apart, (68, 2)."""
-    face = NEUTRAL.copy()
-    face[[65, 66, 67, 55, 56, 57, 58, 59], 1] += opening
-    return face
-
-
 def pixels(face: NDArray[Any], size: int = 256) -> Pixels:
     return np.asarray(draw_face(face, size)).astype(np.int16)
 
 
 def place(face: NDArray[Any], i: int, size: int = 256) -> tuple[int, int]:
     """Row and column of landmark i in the picture."""
-    from client.video.drawn_face import VIEW
-
     x, y = (face[i] - VIEW[:2]) * size / VIEW[2]
     return round(float(y)), round(float(x))
-
-
-def decode(path: Path) -> tuple[list[Any], NDArray[np.float32], int]:
-    """Video frames, mono sound (n,) and its rate."""
-    with av.open(str(path)) as file:
-        pictures = list(file.decode(video=0))
-    with av.open(str(path)) as file:
-        sound = [f.to_ndarray()[0] for f in file.decode(audio=0)]
-        rate = file.streams.audio[0].rate
-    return pictures, np.concatenate(sound), rate
 
 
 # The face
@@ -133,7 +116,7 @@ def test_every_frame_and_all_the_sound_are_there(tmp_path: Path, rate: int) -> N
     sound = voice(1.05, rate)
     count = -(-30 * len(sound) // rate)
     faces = np.repeat(NEUTRAL[None], count, axis=0)
-    write_video(tmp_path / "a.mp4", faces, sound, rate, size=64)
+    write_video(tmp_path / "a.mp4", faces, sound, rate, DrawnFace(side=64))
     pictures, heard, heard_rate = decode(tmp_path / "a.mp4")
     assert len(pictures) == count == 32
     assert [float(p.time) for p in pictures] == pytest.approx([n / 30 for n in range(32)], abs=1e-3)
@@ -148,7 +131,7 @@ def test_sound_and_picture_are_in_step(tmp_path: Path) -> None:
     sound = np.zeros(rate, np.float32)
     sound[onset * rate // 30 :] = 0.5 * np.sin(np.arange(rate - onset * rate // 30) * 0.4)
     faces = np.stack([mouth(14 if n >= onset else 0) for n in range(30)])
-    write_video(tmp_path / "a.mp4", faces, sound, rate, size=128)
+    write_video(tmp_path / "a.mp4", faces, sound, rate, DrawnFace(side=128))
     with av.open(str(tmp_path / "a.mp4")) as file:
         begins = next(float(f.time) for f in file.decode(audio=0))
     pictures, heard, heard_rate = decode(tmp_path / "a.mp4")
@@ -161,7 +144,7 @@ def test_sound_and_picture_are_in_step(tmp_path: Path) -> None:
 
 def test_an_open_mouth_looks_open_in_the_video(tmp_path: Path) -> None:
     faces = np.stack([mouth(0)] * 10 + [mouth(14)] * 10)
-    write_video(tmp_path / "a.mp4", faces, voice(20 / 30), 16_000, size=256)
+    write_video(tmp_path / "a.mp4", faces, voice(20 / 30), 16_000, DrawnFace(side=256))
     pictures = [
         p.to_ndarray(format="rgb24").astype(np.int16) for p in decode(tmp_path / "a.mp4")[0]
     ]
@@ -175,9 +158,8 @@ def test_an_open_mouth_looks_open_in_the_video(tmp_path: Path) -> None:
 def test_a_face_in_its_own_coordinates_is_drawn_as_the_canonical_one(tmp_path: Path) -> None:
     own = 3 * NEUTRAL + (500, -200)
     for name, faces, identity in (("a", NEUTRAL, None), ("b", own, own)):
-        write_video(
-            tmp_path / f"{name}.mp4", faces[None], voice(1 / 30), 16_000, identity=identity, size=64
-        )
+        drawer = DrawnFace(identity, 64)
+        write_video(tmp_path / f"{name}.mp4", faces[None], voice(1 / 30), 16_000, drawer)
     a, b = (decode(tmp_path / f"{n}.mp4")[0][0].to_ndarray(format="rgb24") for n in "ab")
     np.testing.assert_allclose(a.astype(int), b.astype(int), atol=3)
 
@@ -192,7 +174,8 @@ def test_without_h264_the_video_is_made_all_the_same(
 
     monkeypatch.setattr(av, "Codec", without)
     assert video.video_codec()[0] == "mpeg4"
-    write_video(tmp_path / "a.mp4", np.repeat(NEUTRAL[None], 6, 0), voice(0.2), 16_000, size=64)
+    faces = np.repeat(NEUTRAL[None], 6, 0)
+    write_video(tmp_path / "a.mp4", faces, voice(0.2), 16_000, DrawnFace(side=64))
     assert len(decode(tmp_path / "a.mp4")[0]) == 6
 
 
@@ -202,14 +185,14 @@ def test_a_video_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
 
     faces = np.repeat(NEUTRAL[None], 3, axis=0)
     with pytest.raises(KeyboardInterrupt):
-        write_video(tmp_path / "a.mp4", faces, voice(0.1), 16_000, size=64, on_frame=stop)
+        write_video(tmp_path / "a.mp4", faces, voice(0.1), 16_000, DrawnFace(side=64), stop)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_place_where_nothing_can_be_written_is_named(tmp_path: Path) -> None:
     faces = np.repeat(NEUTRAL[None], 3, axis=0)
     with pytest.raises(OutputError, match=r"no/such/a\.mp4"):
-        write_video(tmp_path / "no/such/a.mp4", faces, voice(0.1), 16_000)
+        write_video(tmp_path / "no/such/a.mp4", faces, voice(0.1), 16_000, DrawnFace())
 
 
 def test_the_synthetic_mouth_moves_on_the_screen() -> None:
