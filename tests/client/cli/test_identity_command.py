@@ -142,7 +142,7 @@ def test_a_photo_that_fits_and_tells_nothing_goes_as_it_is(tmp_path: Path) -> No
     assert (sent.data, sent.size, sent.sent, sent.changes) == (data, (SIDE, SIDE), (SIDE, SIDE), "")
 
 
-@pytest.mark.parametrize("side", [1200, 4400])
+@pytest.mark.parametrize("side", [1200, pytest.param(4400, marks=pytest.mark.slow)])
 def test_whatever_is_sent_is_within_the_limits(tmp_path: Path, side: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (side // 4, side // 4, 3), np.uint8)
     picture = Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC)
