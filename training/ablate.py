@@ -24,7 +24,7 @@ from kfusion import __version__
 from kfusion.errors import DataError, run_command
 from kfusion.system import file_sha256
 from training import train
-from training.corpus.format import fingerprint, of_side, open_corpora
+from training.corpus.format import fingerprint, open_corpora, select_entries
 from training.evaluate import score_checkpoint
 from training.models.networks import ABLATIONS, BASELINES, CHOICES
 from training.scores.paper_tables import TABLE_2, VARIANTS
@@ -93,7 +93,7 @@ def make(a: argparse.Namespace, row: str, seed: int) -> dict[str, float]:
     if a.device:
         options += ["--device", a.device]
     done = train.train(train.arguments(options))
-    held_out = of_side(open_corpora(a.data), "validation")
+    held_out = select_entries(open_corpora(a.data), "validation")
     scored = {
         "checkpoint": file_sha256(done.checkpoint),
         "clips": fingerprint(entry for _, entry in held_out),
@@ -129,7 +129,7 @@ def table(results: dict[str, list[dict[str, float]]]) -> str:
 
 def run(options: argparse.Namespace) -> int:
     results: dict[str, list[dict[str, float]]] = {}
-    of_side(open_corpora(options.data), "validation")  # without these a row could not be scored
+    select_entries(open_corpora(options.data), "validation")  # without these no row can be scored
     try:
         for row, seed in jobs_of(options):
             print(f"{TITLES[row]}, seed {seed}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Scores checkpoints on prepared corpora, beside faces that need no model::
+"""ClipMetrics checkpoints on prepared corpora, beside faces that need no model::
 
     python -m training.evaluate --data corpora/mead --checkpoint runs/mine/model.safetensors
         --out scores/ --latency --video auto --table 1
@@ -13,6 +13,7 @@ import argparse
 import json
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,34 +30,34 @@ from kfusion.errors import DataError, run_command
 from kfusion.runtime import WEIGHTS, Animator
 from kfusion.stream import HOPS
 from training.corpus.clips import Clip
-from training.corpus.format import Corpus, of_side, open_corpora
+from training.corpus.format import Corpus, open_corpora, select_entries
 from training.models.networks import engine_of
-from training.scores import video as side_by_side
-from training.scores.figures import Strip, draw_overlay, pick
-from training.scores.latency import draw_latency, latency_table, sweep
+from training.scores.latency import draw_latency, latency_sweep, latency_table
 from training.scores.legacy import AUTHORS_BATCH
+from training.scores.overlay import OverlayRow, draw_overlay, pick_clips
 from training.scores.paper_tables import VARIANTS, table_1, table_2
 from training.scores.scoring import (
     Predict,
     Result,
     Row,
-    evaluate,
     mean_displacement,
     predict_offline,
     predict_streamed,
     read_closures,
     references,
-    score_all,
+    score_predictor,
+    score_predictors,
 )
+from training.scores.side_by_side import write_side_by_side
 from training.scores.summary import (
     ALIGNED,
     as_json,
-    figures_table,
+    csv_rows,
     markdown,
-    result_estimates,
-    write_csv,
-    write_lines,
+    metrics_table,
+    summary_rows,
 )
+from training.scores.tables import write_csv
 
 
 def score_checkpoint(
@@ -67,7 +68,7 @@ def score_checkpoint(
     Raises :class:`~kfusion.errors.CheckpointError` and, without a clip, ``DataError``.
     """
     animator = Animator(engine_of(checkpoint))
-    return evaluate(clips, lambda c: predict_offline(animator, c, hop, lookahead))[0]
+    return score_predictor(clips, lambda c: predict_offline(animator, c, hop, lookahead)).row
 
 
 def parser() -> argparse.ArgumentParser:
@@ -115,16 +116,16 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 @dataclass
-class Task:
-    """What is scored, opened: corpora, models by label, and notes on what could not be had."""
+class Evaluation:
+    """The opened corpora, the models by label, and notes on rows that are left out."""
 
-    a: argparse.Namespace
+    options: argparse.Namespace
     corpora: list[Corpus]
     animators: dict[str, Animator]
     notes: list[str] = field(default_factory=list[str])
 
     @classmethod
-    def open(cls, a: argparse.Namespace) -> Task:
+    def open(cls, a: argparse.Namespace) -> Evaluation:
         corpora = open_corpora(a.data)
         names = a.label or labels_of(a.checkpoint)
         return cls(a, corpora, {
@@ -133,27 +134,27 @@ class Task:
         })  # fmt: skip
 
     def clips(self) -> Iterator[Clip]:
-        for corpus, entry in of_side(self.corpora, self.a.split):
+        for corpus, entry in select_entries(self.corpora, self.options.split):
             yield corpus.clip(entry)
 
     @property
     def count(self) -> int:
-        return len(of_side(self.corpora, self.a.split))
+        return len(select_entries(self.corpora, self.options.split))
 
     def predictor(
         self, animator: Animator, hop: int, lookahead: int, *, emotion: bool = False
     ) -> Predict:
-        predict = predict_streamed if self.a.stream else predict_offline
+        predict = predict_streamed if self.options.stream else predict_offline
         return lambda clip: predict(animator, clip, hop, lookahead, emotion=emotion)
 
     @property
     def models(self) -> dict[str, Predict]:
         """The rows of the models; where clips are labelled also with the label given."""
-        entries = of_side(self.corpora, self.a.split)
+        entries = select_entries(self.corpora, self.options.split)
         labelled = any(e.emotion not in (None, "neutral") for _, e in entries)
         rows: dict[str, Predict] = {}
         for name, animator in self.animators.items():
-            make = partial(self.predictor, animator, self.a.hop, self.a.lookahead)
+            make = partial(self.predictor, animator, self.options.hop, self.options.lookahead)
             rows[name] = make()
             if labelled:
                 rows[f"{name}, label given"] = make(emotion=True)
@@ -161,7 +162,7 @@ class Task:
 
     def constant(self) -> NDArray[np.float64] | None:
         """The best constant; None, noted, where the data has no training side."""
-        named = self.a.constant_from
+        named = self.options.constant_from
         corpora = open_corpora(named) if named else self.corpora
         if not named:
             corpora = [c for c in corpora if any(e.split == "train" for e in c.entries)]
@@ -175,25 +176,25 @@ class Task:
         return mean_displacement(tqdm(clips, desc="constant", unit="clip", disable=None))
 
     def find(self, name: str) -> Clip:
-        for corpus, entry in of_side(self.corpora, self.a.split):
+        for corpus, entry in select_entries(self.corpora, self.options.split):
             if entry.name == name:
                 return corpus.clip(entry)
         raise DataError(
-            f"--video {name}: no {self.a.split} clip has this name; wanted one, or auto"
+            f"--video {name}: no {self.options.split} clip has this name; wanted one, or auto"
         )
 
     def about(self) -> dict[str, Any]:
-        path = "streamed in chunks of 20 ms" if self.a.stream else "windows in batches"
+        path = "streamed in chunks of 20 ms" if self.options.stream else "windows in batches"
         return {
-            "command": self.a.command,
+            "command": self.options.command,
             "data": [c.header.source for c in self.corpora],
-            "split": self.a.split,
+            "split": self.options.split,
             "clips": self.count,
             "checkpoints": {name: x.engine.sha256 for name, x in self.animators.items()},
-            "hop": self.a.hop,
-            "lookahead": self.a.lookahead,
+            "hop": self.options.hop,
+            "lookahead": self.options.lookahead,
             "path": path,
-            "legacy_batch": self.a.legacy_batch,
+            "legacy_batch": self.options.legacy_batch,
             "notes": self.notes,
         }
 
@@ -208,80 +209,87 @@ def labels_of(checkpoints: Sequence[Path]) -> list[str]:
     return names
 
 
-def run(a: argparse.Namespace) -> None:
-    task = Task.open(a)
-    if a.out:
+def run(options: argparse.Namespace) -> None:
+    evaluation = Evaluation.open(options)
+    out: Path | None = options.out
+    if out:
         try:
-            a.out.mkdir(parents=True, exist_ok=True)
+            out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise DataError(f"{a.out}: cannot be made ({error})") from None
-    if a.video:
+            raise DataError(f"{out}: cannot be made ({error})") from None
+    if options.video:
         mp4.check()
-        if a.video != "auto":
-            task.find(a.video)
-    phones = read_closures(a.phones) if a.phones else None
-    rows = {**task.models, **references(task.constant())}
-    clips = tqdm(task.clips(), total=task.count, unit="clip", disable=None)
-    results = score_all(clips, rows, phones, a.legacy_batch)
+        if options.video != "auto":
+            evaluation.find(options.video)
+    closures = read_closures(options.phones) if options.phones else None
+    rows = {**evaluation.models, **references(evaluation.constant())}
+    clips = tqdm(evaluation.clips(), total=evaluation.count, unit="clip", disable=None)
+    results = score_predictors(clips, rows, closures, options.legacy_batch)
 
-    about = task.about()
-    print(f"{', '.join(about['data'])} ({a.split}, {about['clips']} clips), hop {a.hop}, "
-          f"look-ahead {a.lookahead}, {about['path']}; aligned, px of the 256 crop")  # fmt: skip
-    estimated = {name: result_estimates(result) for name, result in results.items()}
-    print(figures_table(estimated, ALIGNED))
-    for note in task.notes:
+    about = evaluation.about()
+    print(f"{', '.join(about['data'])} ({options.split}, {about['clips']} clips), "
+          f"hop {options.hop}, look-ahead {options.lookahead}, {about['path']}; "
+          "aligned, px of the 256 crop")  # fmt: skip
+    print(metrics_table(summary_rows(results), ALIGNED))
+    for note in evaluation.notes:
         print(note)
-    lines = sweep(task.animators, task.clips, task.predictor) if a.latency else None
-    if lines:
-        print(f"\n{latency_table(lines)}")
-    if a.table:
-        print(f"\n{papers_table(task, results)}")
-    if a.out:
+    latency: list[dict[str, Any]] = []
+    if options.latency:
+        latency = latency_sweep(evaluation.animators, evaluation.clips, evaluation.predictor)
+        print(f"\n{latency_table(latency)}")
+    if options.table:
+        print(f"\n{paper_table(evaluation, results)}")
+    if out:
         try:
-            write(task, results, lines)
+            write(evaluation, results, latency, out)
         except OSError as error:
-            raise DataError(f"{a.out}: cannot be written ({error})") from None
+            raise DataError(f"{out}: cannot be written ({error})") from None
 
 
-def papers_table(task: Task, results: Mapping[str, Result]) -> str:
+def paper_table(evaluation: Evaluation, results: Mapping[str, Result]) -> str:
     """Table 1 or 2 with a row for each model, scored with the emotion neutral."""
-    measured_on = f"{', '.join(c.header.source for c in task.corpora)} ({task.a.split})"
-    if task.a.table == 1:
-        return table_1({name: results[name].row for name in task.animators}, measured_on)
-    named = {
-        name: VARIANTS.get(animator.engine.name, name) for name, animator in task.animators.items()
-    }
-    alike = list(named.values())
+    sources = ", ".join(c.header.source for c in evaluation.corpora)
+    measured_on = f"{sources} ({evaluation.options.split})"
+    animators = evaluation.animators
+    if evaluation.options.table == 1:
+        return table_1({name: results[name].row for name in animators}, measured_on)
+    methods = {name: VARIANTS.get(x.engine.name, name) for name, x in animators.items()}
+    count = Counter(methods.values())
     return table_2({
-        method if alike.count(method) == 1 else f"{method} ({name})": results[name].row
-        for name, method in named.items()
+        method if count[method] == 1 else f"{method} ({name})": results[name].row
+        for name, method in methods.items()
     }, measured_on)  # fmt: skip
 
 
-def write(task: Task, results: Mapping[str, Result], lines: list[dict[str, Any]] | None) -> None:
-    """Everything that --out gets."""
-    out: Path = task.a.out
-    about = task.about()
-    whole = as_json(results, about, lines)
-    (out / "summary.json").write_text(json.dumps(whole, indent=1, allow_nan=False))
-    told = latency_table(lines) if lines else None
-    (out / "summary.md").write_text(markdown(results, about, told), encoding="utf-8")
-    write_csv(out / "scores.csv", results)
-    if lines:
-        write_lines(out / "latency.csv", lines)
+def write(
+    evaluation: Evaluation,
+    results: Mapping[str, Result],
+    latency: list[dict[str, Any]],
+    out: Path,
+) -> None:
+    """Writes the files of --out."""
+    about, options = evaluation.about(), evaluation.options
+    summary = as_json(results, about, latency or None)
+    (out / "summary.json").write_text(json.dumps(summary, indent=1, allow_nan=False))
+    text = markdown(results, about, latency_table(latency) if latency else None)
+    (out / "summary.md").write_text(text, encoding="utf-8")
+    write_csv(out / "scores.csv", csv_rows(results))
+    if latency:
+        write_csv(out / "latency.csv", latency)
         title = f"{', '.join(about['data'])} ({about['split']}, {about['clips']} clips)"
-        draw_latency(lines, title, out / "latency.png")
-    shown = dict(list(task.models.items())[:4])
-    chosen = [c.clip(e) for c, e in pick(task.corpora, task.a.split, max(2, 4 // len(shown)))]
-    strips = [Strip(name, clip, p(clip)) for clip in chosen for name, p in shown.items()]
-    draw_overlay(strips, out / "overlay.png")
-    if task.a.video:
-        name, predict = next(iter(shown.items()))
-        middle = sorted(results[name].each, key=lambda s: s.scores.m_ld)
-        auto = task.a.video == "auto"
-        clip = task.find(middle[len(middle) // 2].name if auto else task.a.video)
+        draw_latency(latency, title, out / "latency.png")
+    models = dict(list(evaluation.models.items())[:4])
+    chosen = pick_clips(evaluation.corpora, options.split, max(2, 4 // len(models)))
+    clips = [corpus.clip(entry) for corpus, entry in chosen]
+    overlay = [OverlayRow(name, c, predict(c)) for c in clips for name, predict in models.items()]
+    draw_overlay(overlay, out / "overlay.png")
+    if options.video:
+        name, predict = next(iter(models.items()))
+        by_distance = sorted(results[name].clips, key=lambda c: c.metrics.m_ld)
+        median = by_distance[len(by_distance) // 2].name
+        clip = evaluation.find(median if options.video == "auto" else options.video)
         path = out / f"{clip.name.replace('/', '_')}.mp4"
-        side_by_side.write_side_by_side(path, clip, predict(clip), name)
+        write_side_by_side(path, clip, predict(clip), name)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -31,7 +31,7 @@ from training.corpus.clips import Clip, at_times
 from training.corpus.format import Corpus, open_corpora
 from training.models.losses import LossWeights, loss
 from training.phones import INDEX, PHONES, STEP_S, Track
-from training.scores.scoring import evaluate
+from training.scores.scoring import score_predictor
 
 UNIT_PX: Final = 4.0
 WEIGHTS: Final = LossWeights(mouth=4, velocity=4, gap=0.5)
@@ -227,7 +227,7 @@ def run(a: argparse.Namespace) -> None:
     if not clips:
         print(f"{a.out}: no clip with phones is held out to measure it on")
         return
-    row, _ = evaluate(clips, partial(frames_of, teacher))
+    row = score_predictor(clips, partial(frames_of, teacher)).row
     print(
         f"{a.out}: on {len(clips)} clips held out M-LD {row['m_ld']:.3f} px, M-LVD "
         f"{row['m_lvd']:.3f}, lip correlation {row['correlation']:.3f}, gain {row['gain']:.2f}"

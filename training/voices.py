@@ -113,7 +113,7 @@ _corpus = lru_cache(1)(Corpus)
 def _others(given: tuple[Path, int, list[int]]) -> list[Clip]:
     folder, number, voices = given
     corpus = _corpus(folder)
-    clip = corpus.clip(corpus.of("train")[number])
+    clip = corpus.clip(corpus.select("train")[number])
     speech = Speech(clip.audio)
     made: list[Clip] = []
     for k in voices:
@@ -133,7 +133,7 @@ def other_voices(
     them and the voice's; those ``done``, by their new names, are left out.
     """
     jobs: list[tuple[Path, int, list[int]]] = []
-    for number, entry in enumerate(corpus.of("train")):
+    for number, entry in enumerate(corpus.select("train")):
         voices = [k for k in range(each) if _named(entry.name, k) not in done]
         if voices:
             jobs.append((corpus.folder, number, voices))
@@ -149,9 +149,9 @@ def run(a: argparse.Namespace) -> None:
     )
     with CorpusWriter(a.out, header) as writer:
         done = writer.done
-        total = a.each * len(corpus.of("train"))
+        total = a.each * len(corpus.select("train"))
         made = other_voices(corpus, a.each, a.processes, done)
-        of = {_named(e.name, k): e for e in corpus.of("train") for k in range(a.each)}
+        of = {_named(e.name, k): e for e in corpus.select("train") for k in range(a.each)}
         for clip in tqdm(made, initial=len(done), total=total, unit="clip"):
             entry = of[clip.name]
             writer.add(clip, "train", fps=entry.fps, tracked=entry.tracked)

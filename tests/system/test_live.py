@@ -15,7 +15,12 @@ from kfusion.runtime import Animator
 from tests.conftest import RunningServer, folder_of, usual_p95
 from tests.system.raw_client import RawClient, client, pcm, stream_file
 from training.corpus.clips import Clip, read_folder
-from training.scores.scoring import evaluate, mean_displacement, predict_offline, still
+from training.scores.scoring import (
+    constant_face,
+    mean_displacement,
+    predict_offline,
+    score_predictor,
+)
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +101,9 @@ async def test_all_validation_clips_streamed_are_as_good_as_offline(
         np.testing.assert_allclose(streamed[clip.name], offline, atol=1e-4)
     constant = mean_displacement(read_folder(folder_of("grid_s1"), "train"))
     rows = {
-        "streamed": evaluate(clips, lambda c: streamed[c.name])[0],
-        "offline": evaluate(clips, lambda c: predict_offline(model, c, 3, 3))[0],
-        "best constant": evaluate(clips, lambda c: still(c, constant))[0],
+        "streamed": score_predictor(clips, lambda c: streamed[c.name]).row,
+        "offline": score_predictor(clips, lambda c: predict_offline(model, c, 3, 3)).row,
+        "best constant": score_predictor(clips, lambda c: constant_face(c, constant)).row,
     }
     for name in ("streamed", "offline"):
         row = rows[name]

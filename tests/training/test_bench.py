@@ -176,7 +176,7 @@ def test_the_chart_is_a_png(report: Report, tmp_path: Path) -> None:
 def test_calls_take_turns_and_are_measured_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "TURN", 0.002)
     order: list[str] = []
-    times = timing.in_turns([lambda: order.append("a"), lambda: order.append("b")], 0.0)
+    times = timing.interleaved([lambda: order.append("a"), lambda: order.append("b")], 0.0)
     assert all(len(t) >= 3 for t in times)
     assert order[:4] == ["a", "a", "b", "b"]  # each is warmed up
     turns = "".join(

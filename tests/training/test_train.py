@@ -178,7 +178,7 @@ def test_the_logs_the_plot_and_the_weights_are_there(corpus: Path, tmp_path: Pat
     model, provenance = load_model(checkpoint)
     assert model.config == SMALL
     assert provenance["steps"] == 6 and provenance["licence"] == "made here"
-    assert provenance["sha256"] == fingerprint(Corpus(corpus).of("train"))
+    assert provenance["sha256"] == fingerprint(Corpus(corpus).select("train"))
     assert (out / "loss.png").read_bytes().startswith(b"\x89PNG")
     assert list((out / "tensorboard").glob("events.*"))
     head, *rows = (out / "validation.csv").read_text().splitlines()

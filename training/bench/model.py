@@ -20,7 +20,7 @@ from kfusion.runtime import TorchEngine
 from training.bench.engine import ENGINES, open_engine, preload_transformers, windows
 from training.bench.flops import Flops, count_flops
 from training.bench.memory import peak_memory
-from training.bench.timing import YARDSTICK, BenchmarkError, in_turns, synchronised, yardstick
+from training.bench.timing import YARDSTICK, BenchmarkError, interleaved, synchronised, yardstick
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def measure_alone(preset: str, engine: TorchEngine, encoder: Wav2Vec2, seconds: 
         ):
             encoder(torch.from_numpy(audio).to(engine.device)).float().cpu()
 
-    whole, part = in_turns([lambda: engine.step(audio, identity, emotion), alone], seconds)
+    whole, part = interleaved([lambda: engine.step(audio, identity, emotion), alone], seconds)
     return Alone(preset, median(part), median(whole), median(whole) / median(part))
 
 
@@ -180,7 +180,7 @@ def measure(
             engine = open_engine(name, checkpoint, threads, device)
             for batch in batches:
                 rows = windows(batch)
-                step, beside = in_turns([lambda e=engine, r=rows: e.step(*r), product], seconds)
+                step, beside = interleaved([lambda e=engine, r=rows: e.step(*r), product], seconds)
                 rate = 1e3 * batch / median(step)
                 best = 2 * YARDSTICK**3 / median(beside) / 1e6
                 reached = rate * flops.total / 1e9

@@ -21,7 +21,7 @@ class BenchmarkError(KFusionError):
     """A benchmark that does not exist or cannot be run here."""
 
 
-def in_turns(calls: Sequence[Callable[[], object]], seconds: float) -> list[list[float]]:
+def interleaved(calls: Sequence[Callable[[], object]], seconds: float) -> list[list[float]]:
     """Milliseconds of each call, the calls taking turns until ``seconds`` are over.
 
     Each is warmed up first, and again as a turn begins where calls are shorter than a turn. Three

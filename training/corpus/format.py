@@ -35,7 +35,7 @@ from training.corpus.splits import LeakError, Split, check_no_leak
 
 FORMAT: Final = "kfusion-corpus-1"
 FRAME_BYTES: Final = 68 * 2 * 2
-Which = Literal["train", "validation", "all"]
+Subset = Literal["train", "validation", "all"]
 T = TypeVar("T")
 
 
@@ -291,9 +291,9 @@ class Corpus:
             raise DataError(f"{path}: cannot be read ({error}); wanted {size} bytes") from None
         return mapped.reshape(shape)
 
-    def of(self, split: Which) -> list[Entry]:
+    def select(self, split: Subset) -> list[Entry]:
         """The entries of one side; DataError where there is none."""
-        return [entry for _, entry in of_side([self], split)]
+        return [entry for _, entry in select_entries([self], split)]
 
     def sound(self, entry: Entry, first: int, count: int) -> NDArray[np.float32]:
         """``count`` samples from ``first`` of the clip on, zeros before it and after it."""
@@ -341,9 +341,9 @@ class Corpus:
         """The clip's own face at rest, (68, 2) in its pixels (:attr:`Clip.identity`)."""
         return self.points[entry.points[0] - 1] / 64.0
 
-    def clips(self, split: Which = "all") -> Iterator[Clip]:
+    def clips(self, split: Subset = "all") -> Iterator[Clip]:
         """The clips of one side, one at a time."""
-        for entry in self.of(split):
+        for entry in self.select(split):
             yield self.clip(entry)
 
     @cached_property
@@ -381,7 +381,7 @@ def check_splits(corpora: Sequence[Corpus]) -> None:
     check_no_leak(speakers, recordings)
 
 
-def of_side(corpora: Sequence[Corpus], split: Which) -> list[tuple[Corpus, Entry]]:
+def select_entries(corpora: Sequence[Corpus], split: Subset) -> list[tuple[Corpus, Entry]]:
     """The entries of one side of corpora that are used together, some of which may have none
     there. DataError where none of them has one.
     """

@@ -23,7 +23,7 @@ from kfusion.config import FPS, FRAMES, SAMPLE_RATE, WINDOW
 from kfusion.landmarks import MIRROR, align, mirrored, to_canonical
 from training import phones
 from training.corpus.clips import at_times
-from training.corpus.format import Corpus, Entry, Which, of_side
+from training.corpus.format import Corpus, Entry, Subset, select_entries
 from training.data.augment import (
     Augmentation,
     Sound,
@@ -94,7 +94,7 @@ class Windows(Dataset[tuple[Any, ...]]):
     def __init__(
         self,
         corpora: Sequence[Corpus],
-        split: Which,
+        split: Subset,
         augmentation: Augmentation,
         seed: int = 0,
         *,
@@ -104,7 +104,7 @@ class Windows(Dataset[tuple[Any, ...]]):
         self.augmentation, self.seed = augmentation, seed
         self.by_level, self.wider = by_level, wider
         self._sound = Sound(augmentation)
-        self.clips = [_known(corpus, entry) for corpus, entry in of_side(corpora, split)]
+        self.clips = [_known(corpus, entry) for corpus, entry in select_entries(corpora, split)]
         seconds = [max(1, round(k.entry.points[1] / FPS)) for k in self.clips]
         self._owner = np.repeat(np.arange(len(seconds)), seconds)
         self._part = np.concatenate([np.arange(s) for s in seconds])

@@ -12,8 +12,9 @@ from kfusion.config import SAMPLE_RATE
 from kfusion.runtime import Animator
 from kfusion.stream import latency_ms
 from training.corpus.clips import Clip
-from training.scores.scoring import Predict, score_all
-from training.scores.summary import Estimate, estimates, table
+from training.scores.scoring import Predict, score_predictors
+from training.scores.summary import Estimate, bootstrap_estimates
+from training.scores.tables import markdown_table
 
 SETTINGS: Final = (
     (3, 0),
@@ -28,10 +29,10 @@ SETTINGS: Final = (
     (30, 0),
 )
 """Hop and look-ahead in frames; hop 30 with look-ahead 0 is the paper's own mode."""
-SHOWN: Final = ("m_ld", "m_lvd", "f_ld", "f_lvd", "correlation", "gain")
+COLUMNS: Final = ("m_ld", "m_lvd", "f_ld", "f_lvd", "correlation", "gain")
 
 
-def sweep(
+def latency_sweep(
     animators: Mapping[str, Animator],
     clips: Callable[[], Iterable[Clip]],
     predictor: Callable[[Animator, int, int], Predict],
@@ -41,12 +42,12 @@ def sweep(
     lines: list[dict[str, Any]] = []
     for hop, lookahead in tqdm(settings, desc="latency", disable=None):
         rows = {name: predictor(a, hop, lookahead) for name, a in animators.items()}
-        for name, result in score_all(clips(), rows).items():
-            found = estimates(result.each)
+        for name, result in score_predictors(clips(), rows).items():
+            means = bootstrap_estimates(result.clips)
             line: dict[str, Any] = {"row": name, "hop": hop, "lookahead": lookahead}
             line["latency_ms"] = latency_ms(SAMPLE_RATE, hop, lookahead)
-            for k in SHOWN:
-                line |= {k: found[k].mean, f"{k}_low": found[k].low, f"{k}_high": found[k].high}
+            for k in COLUMNS:
+                line |= {k: means[k].mean, f"{k}_low": means[k].low, f"{k}_high": means[k].high}
             lines.append(line)
     return lines
 
@@ -62,7 +63,7 @@ def latency_table(lines: Sequence[Mapping[str, Any]]) -> str:
         ]
         whole = [str(line["hop"]), str(line["lookahead"]), f"{line['latency_ms']:.0f}"]
         out.append([line["row"], *whole, *cells])
-    return table(head, out)
+    return markdown_table(head, out)
 
 
 def draw_latency(lines: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
@@ -81,14 +82,13 @@ def draw_latency(lines: Sequence[Mapping[str, Any]], title: str, path: Path) -> 
     ):
         for r, row in enumerate(rows):
             for h, hop in enumerate(hops):
-                some = [x for x in lines if (x["row"], x["hop"]) == (row, hop)]
-                some.sort(key=lambda x: x["latency_ms"])
-                at = [x["latency_ms"] for x in some]
-                middle = [x[key] for x in some]
+                series = [x for x in lines if (x["row"], x["hop"]) == (row, hop)]
+                series.sort(key=lambda x: x["latency_ms"])
                 name = f"{row}, hop {hop}" if len(rows) > 1 else f"hop {hop}"
                 style = {"marker": "osD^v"[h % 5], "ls": ("-", "--", ":", "-.")[r % 4]}
-                panel.plot(at, middle, color=f"C{h}", label=name, ms=5, lw=1.4, **style)
-                for x in some:
+                at, values = [x["latency_ms"] for x in series], [x[key] for x in series]
+                panel.plot(at, values, color=f"C{h}", label=name, ms=5, lw=1.4, **style)
+                for x in series:
                     panel.annotate(
                         f"{x['lookahead']}", (x["latency_ms"], x[key]), fontsize=7.5,
                         xytext=(4, 4), textcoords="offset points", color=f"C{h}",

@@ -50,8 +50,8 @@ def distances(predicted: NDArray[Any], truth: NDArray[Any]) -> tuple[float, floa
 
 
 @dataclass(frozen=True)
-class Scores:
-    """One clip. Distances in pixels; ``iod`` is the inter-ocular distance they compare to.
+class ClipMetrics:
+    """Of one clip. Distances in pixels; ``iod`` is the inter-ocular distance they compare to.
 
     ``correlation``, ``gain`` (std predicted / std true) and ``lag`` (frames by which the
     prediction is late, best correlation within 10; nan where either does not move) are of the
@@ -74,8 +74,8 @@ class Scores:
     iod: float
 
     @property
-    def figures(self) -> dict[str, float]:
-        """Every figure by name; ``iod_*`` and ``raw_iod_*`` in % of the inter-ocular distance."""
+    def by_name(self) -> dict[str, float]:
+        """All metrics by name; ``iod_*`` and ``raw_iod_*`` in % of the inter-ocular distance."""
         plain: dict[str, float] = asdict(self)
         shares = {
             f"{kind}iod_{k}": 100 * plain[kind + k] / self.iod
@@ -85,12 +85,12 @@ class Scores:
         return {**plain, "abs_lag": abs(self.lag), **shares}
 
 
-def score(
+def clip_metrics(
     predicted: NDArray[Any],
     truth: NDArray[Any],
     identity: NDArray[Any],
     closures: Sequence[tuple[float, float]] = (),
-) -> Scores:
+) -> ClipMetrics:
     """A clip's frames (T, 68, 2) against the truth, over the frames that both have.
 
     ``identity`` (68, 2) is what both are aligned to; ``closures`` are the spans (s) of p, b, m.
@@ -101,7 +101,7 @@ def score(
     a, b = lip_gap(p), lip_gap(t)
     found, there = closure_recall(a, b, closures)
     moves = min(a.std(), b.std()) > STILL_PX
-    return Scores(
+    return ClipMetrics(
         *distances(p, t),
         *distances(predicted, truth),
         correlation=correlation(a, b),

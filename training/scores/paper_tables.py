@@ -5,12 +5,13 @@ The published numbers are facts copied from the paper; nothing here was run to o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from training.scores.metrics import DISTANCES
 from training.scores.scoring import Row
+from training.scores.tables import markdown_table
 
 
 @dataclass(frozen=True)
@@ -65,34 +66,25 @@ NOTE: Final = (
 
 
 def table_1(rows: Mapping[str, Row], measured_on: str) -> str:
-    """Markdown: both halves as published, then ours."""
-    lines = _head("data")
-    for data, published in TABLE_1.items():
-        lines += [_line(p.method, data, "published", p.year, p.figures) for p in published]
-    return "\n".join([*lines, *_ours(rows, measured_on), "", NOTE])
+    """Markdown: both halves as published, then the rows measured here."""
+    published = [
+        [p.method, data, "published", str(p.year or ""), *p.figures]
+        for data, of_data in TABLE_1.items()
+        for p in of_data
+    ]
+    return _with_measured(published, rows, measured_on)
 
 
 def table_2(rows: Mapping[str, Row], measured_on: str) -> str:
-    """Markdown: the ablations as published on MEAD, then ours."""
-    lines = _head("data")
-    lines += [_line(p.method, "MEAD", "published", None, p.figures) for p in TABLE_2]
-    return "\n".join([*lines, *_ours(rows, measured_on), "", NOTE])
+    """Markdown: the ablations as published on MEAD, then the rows measured here."""
+    published = [[p.method, "MEAD", "published", "", *p.figures] for p in TABLE_2]
+    return _with_measured(published, rows, measured_on)
 
 
-def _head(data: str) -> list[str]:
-    return [
-        f"| method | {data} | source | year | M-LD | M-LVD | F-LD | F-LVD |",
-        "|---|---|---|---|---:|---:|---:|---:|",
-    ]
-
-
-def _ours(rows: Mapping[str, Row], measured_on: str) -> list[str]:
-    return [
-        _line(name, measured_on, "measured here", None, [f"{row[k]:.3f}" for k in DISTANCES])
+def _with_measured(published: list[list[str]], rows: Mapping[str, Row], measured_on: str) -> str:
+    measured = [
+        [name, measured_on, "measured here", "", *(f"{row[k]:.3f}" for k in DISTANCES)]
         for name, row in rows.items()
     ]
-
-
-def _line(method: str, data: str, source: str, year: int | None, figures: Sequence[str]) -> str:
-    cells = [method, data, source, str(year or ""), *figures]
-    return "| " + " | ".join(cells) + " |"
+    head = ["method", "data", "source", "year", "M-LD", "M-LVD", "F-LD", "F-LVD"]
+    return markdown_table(head, [*published, *measured], text=4) + f"\n\n{NOTE}"

@@ -1,6 +1,6 @@
-"""Clip by clip: what a predictor says of a corpus, and the still faces that it is set beside.
+"""Scores predictors clip by clip: models, and reference faces that need no model.
 
-Clips come one at a time and only their figures are kept, so that a corpus need not fit in memory.
+Clips are read one at a time and only their metrics are kept, so a corpus need not fit in memory.
 """
 
 from __future__ import annotations
@@ -23,89 +23,86 @@ from kfusion.stream import Slider, Stitcher, Window
 from training.corpus.clips import Clip, Samples
 from training.phones import STEP_S, read_phones, spans
 from training.scores.legacy import AUTHORS_BATCH, Legacy
-from training.scores.metrics import Scores, score
+from training.scores.metrics import ClipMetrics, clip_metrics
 
 Row = dict[str, float]
-"""Means over clips by the names of :attr:`~training.scores.metrics.Scores.figures`; ``closure`` is
-the share of all closures that was found."""
+"""Means over clips by the names of :attr:`~training.scores.metrics.ClipMetrics.by_name`;
+``closure`` is the share of all closures that was found."""
 Predict = Callable[[Clip], NDArray[Any]]
 """A clip -> its frames (T, 68, 2) in pixels of the clip's crop."""
-Phones = Mapping[str, list[tuple[float, float]]]
+Closures = Mapping[str, list[tuple[float, float]]]
 """Spans (s) of p, b and m by clip."""
 
-CLOSED: Final = ("P", "B", "M")
+CLOSED_LIPS: Final = ("P", "B", "M")
 CHUNK: Final = SAMPLE_RATE // 50
 """Samples of 20 ms, what a microphone sends at once."""
 
 
 @dataclass(frozen=True)
-class Scored:
-    """One clip's line: who, in which emotion, how long (frames), and its figures."""
+class ClipScore:
+    """One clip: its labels, its length in frames, and its metrics."""
 
     name: str
     speaker: str
     emotion: str | None
     level: int | None
     frames: int
-    scores: Scores
+    metrics: ClipMetrics
 
 
 @dataclass
 class Result:
-    """What one predictor gave: a line a clip, and the batches of the ``legacy_*`` figures."""
+    """One predictor's scores: of each clip, and of the batches of the ``legacy_*`` metrics."""
 
     legacy: Legacy
-    each: list[Scored] = field(default_factory=list[Scored])
+    clips: list[ClipScore] = field(default_factory=list[ClipScore])
 
     @property
     def row(self) -> Row:
-        return {**means(self.each), **self.legacy.row}
+        return {**means(self.clips), **self.legacy.row}
 
 
-def score_all(
+def score_predictors(
     clips: Iterable[Clip],
     predictors: Mapping[str, Predict],
-    phones: Phones | None = None,
+    closures: Closures | None = None,
     legacy_batch: int = AUTHORS_BATCH,
 ) -> dict[str, Result]:
-    """Every predictor on every clip, in one pass over the clips. DataError where there is none."""
+    """Scores every predictor on every clip in one pass. Raises DataError without a clip."""
     results = {name: Result(Legacy(legacy_batch)) for name in predictors}
     count = 0
     for clip in clips:
         count += 1
-        spans = (phones or {}).get(clip.name, [])
+        spans = (closures or {}).get(clip.name, [])
         for name, predict in predictors.items():
-            said = predict(clip)
-            frames = min(len(said), len(clip.points))
-            scores = score(said, clip.points, clip.identity, spans)
-            results[name].legacy.add(said[:frames], clip.points[:frames])
-            line = Scored(clip.name, clip.speaker, clip.emotion, clip.level, frames, scores)
-            results[name].each.append(line)
+            predicted = predict(clip)
+            frames = min(len(predicted), len(clip.points))
+            metrics = clip_metrics(predicted, clip.points, clip.identity, spans)
+            results[name].legacy.add(predicted[:frames], clip.points[:frames])
+            score = ClipScore(clip.name, clip.speaker, clip.emotion, clip.level, frames, metrics)
+            results[name].clips.append(score)
     if not count:
         raise DataError("no clips to score; wanted at least one")
     return results
 
 
-def evaluate(
-    clips: Iterable[Clip], predict: Predict, phones: Phones | None = None
-) -> tuple[Row, list[Scored]]:
-    """Means over clips, and each clip's figures."""
-    result = score_all(clips, {"": predict}, phones)[""]
-    return result.row, result.each
+def score_predictor(
+    clips: Iterable[Clip], predict: Predict, closures: Closures | None = None
+) -> Result:
+    """Scores one predictor; see :func:`score_predictors`."""
+    return score_predictors(clips, {"": predict}, closures)[""]
 
 
-def means(each: Iterable[Scored]) -> Row:
-    """Over the clips in which a figure is defined; nan where it is in none."""
-    figures = [s.scores.figures for s in each]
+def means(clips: Iterable[ClipScore]) -> Row:
+    """Means over the clips in which a metric is defined; nan where it is defined in none."""
+    metrics = [c.metrics.by_name for c in clips]
     row: Row = {}
-    for name in figures[0]:
-        values = np.array([f[name] for f in figures])
+    for name in metrics[0]:
+        values = np.array([m[name] for m in metrics])
         defined = np.isfinite(values)
         row[name] = float(values[defined].mean()) if defined.any() else float("nan")
-    lags = [f["abs_lag"] for f in figures if np.isfinite(f["abs_lag"])]
-    row["max_abs_lag"] = max(lags, default=float("nan"))
-    there = sum(f["there"] for f in figures)
-    row["closure"] = sum(f["found"] for f in figures) / there if there else float("nan")
+    there = sum(m["there"] for m in metrics)
+    row["closure"] = sum(m["found"] for m in metrics) / there if there else float("nan")
     return row
 
 
@@ -117,9 +114,8 @@ def predict_offline(
 ) -> NDArray[np.float32]:
     """The clip's frames on the clip's own identity, windows in batches.
 
-    ``emotion``: the clip's label is given to the model at weight 1, with the speaker's neutral
-    face where it is known, as in training: the clip's own smiles already. Without it the emotion
-    is neutral.
+    ``emotion``: the model gets the clip's label at weight 1, and the speaker's neutral face where
+    it is known, as in training. Without it the emotion is neutral.
     """
     return animator.animate(
         clip.audio,
@@ -136,12 +132,12 @@ def predict_streamed(
 ) -> NDArray[np.float32]:
     """:func:`predict_offline` the way a live session runs: 20 ms at a time, each window alone."""
     face = Identity.from_points(identity_of(clip, emotion=emotion))
-    felt = emotions.vector(label_of(clip) if emotion else {})
+    weights = emotions.vector(label_of(clip) if emotion else {})
     stitcher = Stitcher(hop, lookahead)
     frames = [np.zeros((0, 68, 2), np.float32)]
     for window in live_windows(clip.audio, hop, lookahead):
-        said = animator.engine.step(window.audio[None], face.canonical[None], felt[None])
-        frames.append(face.place(stitcher.push(window, said[0])))
+        output = animator.engine.step(window.audio[None], face.canonical[None], weights[None])
+        frames.append(face.place(stitcher.push(window, output[0])))
     return np.concatenate(frames)
 
 
@@ -158,7 +154,7 @@ def live_windows(audio: Samples, hop: int, lookahead: int) -> Iterator[Window]:
 
 
 def identity_of(clip: Clip, *, emotion: bool) -> NDArray[np.float64]:
-    """The face that a model is given for a clip, beside its label or without it."""
+    """The identity that a model gets for a clip, with its label or without."""
     return clip.neutral if emotion and clip.neutral is not None else clip.identity
 
 
@@ -182,31 +178,33 @@ def mean_displacement(clips: Iterable[Clip]) -> NDArray[np.float64]:
     return total / count
 
 
-def still(clip: Clip, displacement: NDArray[np.float64] | float) -> NDArray[np.float64]:
-    """A face that holds one displacement (canonical) all clip long; 0: the identity, copied."""
-    back = to_canonical(clip.identity).inverse
-    held = np.broadcast_to(displacement, (68, 2))
-    return np.repeat((clip.identity + back.apply_vectors(held))[None], len(clip.points), axis=0)
+def constant_face(clip: Clip, displacement: NDArray[np.float64] | float) -> NDArray[np.float64]:
+    """A face with one displacement (canonical pixels) in all frames; 0: the identity, copied."""
+    from_canonical = to_canonical(clip.identity).inverse
+    moved = from_canonical.apply_vectors(np.broadcast_to(displacement, (68, 2)))
+    return np.repeat((clip.identity + moved)[None], len(clip.points), axis=0)
 
 
-def floor(clip: Clip) -> NDArray[np.float64]:
+def rounded_truth(clip: Clip) -> NDArray[np.float64]:
     """The truth rounded to whole pixels."""
     return np.round(clip.points)
 
 
 def references(constant: NDArray[np.float64] | None) -> dict[str, Predict]:
-    """The rows that stand beside every result; ``constant`` as of :func:`mean_displacement`."""
-    rows: dict[str, Predict] = {"copy identity": partial(still, displacement=0.0)}
+    """The rows beside every result; ``constant`` as of :func:`mean_displacement`."""
+    rows: dict[str, Predict] = {"copy identity": partial(constant_face, displacement=0.0)}
     if constant is not None:
-        rows["best constant"] = partial(still, displacement=constant)
-    return {**rows, "floor": floor}
+        rows["best constant"] = partial(constant_face, displacement=constant)
+    return {**rows, "floor": rounded_truth}
 
 
 def read_closures(path: Path) -> dict[str, list[tuple[float, float]]]:
     """Spans (s) of P, B and M by clip, from a table of phones."""
     return {
         clip: [
-            (start * STEP_S, end * STEP_S) for start, end, name in spans(track) if name in CLOSED
+            (start * STEP_S, end * STEP_S)
+            for start, end, name in spans(track)
+            if name in CLOSED_LIPS
         ]
         for clip, track in read_phones(path).items()
     }

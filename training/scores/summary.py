@@ -1,23 +1,21 @@
-"""From clips' figures to tables: means with bootstrap intervals, as Markdown, CSV and JSON."""
+"""From clips' metrics to tables: means with bootstrap intervals, as Markdown, CSV and JSON."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import isfinite
-from pathlib import Path
+from math import isfinite, nan
 from typing import Any, Final
 
 import numpy as np
 
 from training.scores.metrics import DISTANCES
-from training.scores.scoring import Result, Scored
+from training.scores.scoring import ClipScore, Result
+from training.scores.tables import json_value, markdown_table
 
 RESAMPLES: Final = 2000
 LIPS: Final = ("correlation", "gain", "abs_lag", "closure")
 ALIGNED: Final = (*DISTANCES, *LIPS)
-LEGACY: Final = tuple(f"legacy_{k}" for k in DISTANCES)
 TITLES: Final = {
     "m_ld": "M-LD",
     "m_lvd": "M-LVD",
@@ -35,8 +33,8 @@ class Estimate:
     """A mean over clips and the ends of its 95 % bootstrap interval; nan where undefined."""
 
     mean: float
-    low: float = float("nan")
-    high: float = float("nan")
+    low: float = nan
+    high: float = nan
 
     def text(self, *, interval: bool = True) -> str:
         """As a table's cell; empty for nan."""
@@ -47,21 +45,40 @@ class Estimate:
         return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-def estimates(each: Sequence[Scored], seed: int = 0) -> dict[str, Estimate]:
-    """Every figure's mean over clips, with the percentile bootstrap (Efron 1979) over clips.
+@dataclass(frozen=True)
+class SummaryRow:
+    """The estimates of a predictor over all its clips, or over those of one group."""
+
+    name: str
+    clips: int
+    estimates: Mapping[str, Estimate]
+    group: str = ""
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """{metric: {mean, low, high}}, null where undefined; a group's with its clips counted."""
+        count = {"clips": self.clips} if self.group else {}
+        return count | {
+            name: {k: json_value(v) for k, v in asdict(estimate).items()}
+            for name, estimate in self.estimates.items()
+        }
+
+
+def bootstrap_estimates(clips: Sequence[ClipScore], seed: int = 0) -> dict[str, Estimate]:
+    """Every metric's mean over clips, with the percentile bootstrap (Efron 1979) over clips.
 
     Each of 2000 resamples draws as many clips as there are, with replacement; the interval is
-    that of their means between 2.5 and 97.5 %. A clip in which a figure is undefined counts for
-    none of it; ``closure`` is found over there, both resampled. Rows of as many clips are
-    resampled alike. A single clip has no interval.
+    that of their means between 2.5 and 97.5 %. A clip in which a metric is undefined is left out
+    of its mean; ``closure`` is found over there, both resampled. Rows with the same number of
+    clips draw the same resamples. A single clip has no interval.
     """
-    names = list(each[0].scores.figures)
-    values = np.array([list(s.scores.figures.values()) for s in each], np.float64)
+    names = list(clips[0].metrics.by_name)
+    values = np.array([list(c.metrics.by_name.values()) for c in clips], np.float64)
     above, below = np.nan_to_num(values), np.isfinite(values).astype(np.float64)
     names.append("closure")
     found, there = (values[:, names.index(k)] for k in ("found", "there"))
     above, below = np.column_stack([above, found]), np.column_stack([below, there])
-    count = len(each)
+    count = len(clips)
     rng = np.random.default_rng(seed)
     drawn: list[Any] = []
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -73,57 +90,53 @@ def estimates(each: Sequence[Scored], seed: int = 0) -> dict[str, Estimate]:
     out: dict[str, Estimate] = {}
     for k, name in enumerate(names):
         column = resampled[np.isfinite(resampled[:, k]), k]
-        ends = (float("nan"), float("nan"))
         if count > 1 and len(column):
             low, high = np.percentile(column, [2.5, 97.5])
-            ends = float(low), float(high)
-        out[name] = Estimate(float(mean[k]), *ends)
+            out[name] = Estimate(float(mean[k]), float(low), float(high))
+        else:
+            out[name] = Estimate(float(mean[k]))
     return out
 
 
-def result_estimates(result: Result) -> dict[str, Estimate]:
-    """:func:`estimates` with the ``legacy_*`` figures, which are of batches: no interval."""
-    legacy = {name: Estimate(value) for name, value in result.legacy.row.items()}
-    return {**estimates(result.each), **legacy}
+def summary_rows(results: Mapping[str, Result]) -> list[SummaryRow]:
+    """A row a predictor. The ``legacy_*`` metrics are of batches and have no interval."""
+    return [
+        SummaryRow(
+            name,
+            len(result.clips),
+            bootstrap_estimates(result.clips)
+            | {k: Estimate(v) for k, v in result.legacy.row.items()},
+        )
+        for name, result in results.items()
+    ]
 
 
-def grouped(
-    results: Mapping[str, Result], key: Callable[[Scored], str]
-) -> dict[str, dict[str, tuple[int, dict[str, Estimate]]]]:
-    """{group: {row: (clips, estimates)}}, groups sorted."""
-    groups = sorted({key(s) for r in results.values() for s in r.each})
-    out: dict[str, dict[str, tuple[int, dict[str, Estimate]]]] = {}
-    for group in groups:
-        out[group] = {}
+def grouped_rows(
+    results: Mapping[str, Result], key: Callable[[ClipScore], str]
+) -> list[SummaryRow]:
+    """A row a group and predictor, groups sorted."""
+    rows: list[SummaryRow] = []
+    for group in sorted({key(c) for r in results.values() for c in r.clips}):
         for name, result in results.items():
-            each = [s for s in result.each if key(s) == group]
-            out[group][name] = len(each), estimates(each)
-    return out
+            clips = [c for c in result.clips if key(c) == group]
+            rows.append(SummaryRow(name, len(clips), bootstrap_estimates(clips), group))
+    return rows
 
 
-def emotion_of(scored: Scored) -> str:
-    return scored.emotion or "not labelled"
+GROUPS: Final[dict[str, Callable[[ClipScore], str]]] = {
+    "emotion": lambda clip: clip.emotion or "not labelled",
+    "speaker": lambda clip: clip.speaker or "not named",
+}
 
 
-def speaker_of(scored: Scored) -> str:
-    return scored.speaker or "not named"
-
-
-def table(head: Sequence[str], lines: Iterable[Sequence[str]], text: int = 1) -> str:
-    """Markdown; the first ``text`` columns are text, the others numbers."""
-    rule = "|" + "---|" * text + "---:|" * (len(head) - text)
-    rows = ["| " + " | ".join(cells) + " |" for cells in (head, *lines)]
-    return "\n".join([rows[0], rule, *rows[1:]])
-
-
-def figures_table(
-    rows: Mapping[str, Mapping[str, Estimate]], columns: Sequence[str], *, interval: bool = True
+def metrics_table(
+    rows: Iterable[SummaryRow], columns: Sequence[str], *, interval: bool = True
 ) -> str:
-    """Rows of figures; a column is titled by the last part of its name."""
-    head = ["", *(title_of(c) for c in columns)]
-    lines = [[name, *(row[c].text(interval=interval) for c in columns)]
-             for name, row in rows.items()]  # fmt: skip
-    return table(head, lines)
+    """Markdown; a column is titled by the last part of its name."""
+    lines = [
+        [row.name, *(row.estimates[c].text(interval=interval) for c in columns)] for row in rows
+    ]
+    return markdown_table(["", *(title_of(c) for c in columns)], lines)
 
 
 def title_of(column: str) -> str:
@@ -136,8 +149,7 @@ def markdown(
     results: Mapping[str, Result], about: Mapping[str, Any], latency: str | None = None
 ) -> str:
     """The whole summary. ``about`` says what was scored and how (see :func:`as_json`)."""
-    rows = {name: result_estimates(result) for name, result in results.items()}
-    batch = about["legacy_batch"]
+    rows = summary_rows(results)
     parts = [
         f"# {', '.join(about['data'])}: {about['split']}, {about['clips']} clips",
         f"`{about['command']}`",
@@ -147,29 +159,35 @@ def markdown(
         "resamples); clips of one speaker are alike, so between speakers the spread is wider.",
         *about["notes"],
         "## Aligned, in pixels of the 256 x 256 crop, and the lips",
-        figures_table(rows, ALIGNED),
-        "## Aligned, in % of the inter-ocular distance",
-        figures_table(rows, [f"iod_{k}" for k in DISTANCES]),
-        "## Raw, in pixels",
-        figures_table(rows, [f"raw_{k}" for k in DISTANCES]),
-        "## Raw, in % of the inter-ocular distance",
-        figures_table(rows, [f"raw_iod_{k}" for k in DISTANCES]),
-        f"## legacy_*: what the authors' script computes, batches of {batch}",
+        metrics_table(rows, ALIGNED),
+    ]
+    for title, prefix in (
+        ("Aligned, in % of the inter-ocular distance", "iod_"),
+        ("Raw, in pixels", "raw_"),
+        ("Raw, in % of the inter-ocular distance", "raw_iod_"),
+    ):
+        parts += [f"## {title}", metrics_table(rows, [prefix + k for k in DISTANCES])]
+    parts += [
+        f"## legacy_*: what the authors' script computes, batches of {about['legacy_batch']}",
         "Frobenius norms of whole batches of 1-s windows in units of the crop's side, so they "
         "grow with the root of the batch size; their velocity is taken along the landmark axis "
         "(training/scores/legacy.py has the formulas).",
-        figures_table(rows, LEGACY, interval=False),
+        metrics_table(rows, [f"legacy_{k}" for k in DISTANCES], interval=False),
     ]
-    for what, key in (("emotion", emotion_of), ("speaker", speaker_of)):
-        groups = grouped(results, key)
-        if len(groups) > 1:
+    for what, key in GROUPS.items():
+        groups = grouped_rows(results, key)
+        if len({row.group for row in groups}) > 1:
             head = [what, "row", "clips", *(TITLES[c] for c in ALIGNED)]
             lines = [
-                [group, name, str(count), *(row[c].text(interval=False) for c in ALIGNED)]
-                for group, rows_of in groups.items()
-                for name, (count, row) in rows_of.items()
+                [
+                    r.group,
+                    r.name,
+                    str(r.clips),
+                    *(r.estimates[c].text(interval=False) for c in ALIGNED),
+                ]
+                for r in groups
             ]
-            parts += [f"## By {what}, aligned, in pixels", table(head, lines, text=2)]
+            parts += [f"## By {what}, aligned, in pixels", markdown_table(head, lines, text=2)]
     if latency is not None:
         parts += ["## Accuracy against latency, aligned, in pixels", latency]
     return "\n\n".join(parts) + "\n"
@@ -180,57 +198,32 @@ def as_json(
     about: Mapping[str, Any],
     latency: Sequence[Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """{about, rows, by_emotion, by_speaker, latency}; a figure is {mean, low, high}, null where
-    undefined.
-    """
-
-    def row(given: Mapping[str, Estimate]) -> dict[str, Any]:
-        return {
-            name: {k: v if isfinite(v) else None for k, v in asdict(e).items()}
-            for name, e in given.items()
-        }
-
-    def groups(key: Callable[[Scored], str]) -> dict[str, Any]:
-        return {
-            group: {name: {"clips": n, **row(e)} for name, (n, e) in rows.items()}
-            for group, rows in grouped(results, key).items()
-        }
-
-    return {
+    """{about, rows, by_emotion, by_speaker, latency}, rows as of :attr:`SummaryRow.json`."""
+    whole: dict[str, Any] = {
         "about": dict(about),
-        "rows": {name: row(result_estimates(result)) for name, result in results.items()},
-        "by_emotion": groups(emotion_of),
-        "by_speaker": groups(speaker_of),
-        "latency": latency and [{k: _plain(v) for k, v in line.items()} for line in latency],
+        "rows": {row.name: row.json for row in summary_rows(results)},
     }
+    for what, key in GROUPS.items():
+        groups: dict[str, dict[str, Any]] = {}
+        for row in grouped_rows(results, key):
+            groups.setdefault(row.group, {})[row.name] = row.json
+        whole[f"by_{what}"] = groups
+    whole["latency"] = latency and [{k: json_value(v) for k, v in x.items()} for x in latency]
+    return whole
 
 
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and not isfinite(value) else value
-
-
-def write_csv(path: Path, results: Mapping[str, Result]) -> None:
-    """One line a clip and row."""
-    lines = [
+def csv_rows(results: Mapping[str, Result]) -> list[dict[str, Any]]:
+    """A row a clip and predictor."""
+    return [
         {
-            "name": s.name,
+            "name": clip.name,
             "row": name,
-            "speaker": s.speaker,
-            "emotion": s.emotion or "",
-            "level": "" if s.level is None else s.level,
-            "frames": s.frames,
-            **s.scores.figures,
+            "speaker": clip.speaker,
+            "emotion": clip.emotion,
+            "level": clip.level,
+            "frames": clip.frames,
+            **clip.metrics.by_name,
         }
         for name, result in results.items()
-        for s in result.each
+        for clip in result.clips
     ]
-    write_lines(path, lines)
-
-
-def write_lines(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
-    """CSV with the first line's keys as its head; nan is left empty."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(lines[0]))
-        writer.writeheader()
-        for line in lines:
-            writer.writerow({k: "" if _plain(v) is None else v for k, v in line.items()})

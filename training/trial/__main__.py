@@ -1,10 +1,10 @@
-"""Tries one checkpoint on everything that a bundled model must do::
+"""Measures one checkpoint on everything that a bundled model must do::
 
     python -m training.trial kfusion/weights/compact.safetensors --data DATA --out trial/
 
 DATA holds the sets grid_s1, grid_others, mead_speech, speakers, mead_expressions, voices,
-speechocean, librispeech and the table grid_s1_phones.tsv. It measures: each figure stands beside
-its bound and whether it holds, and the exit status says nothing of that. --out gets trial.md and
+speechocean, librispeech and the table grid_s1_phones.tsv. Each figure stands beside its bound and
+whether it holds. Bounds that do not hold do not change the exit status. --out gets trial.md and
 trial.json.
 """
 
@@ -24,41 +24,37 @@ import torch
 
 from kfusion.errors import DataError, run_command
 from kfusion.runtime import Animator
-from training.bench.timing import in_turns
+from training.bench.timing import interleaved
 from training.export import inputs
-from training.scores.video import write_side_by_side
-from training.trial.accuracy import accuracy
-from training.trial.emotion import dial
-from training.trial.model import Subject, open_engine
-from training.trial.report import Lines, Section
-from training.trial.robustness import changed
-from training.trial.silence import silence
-from training.trial.unseen_voices import voices
+from training.scores.side_by_side import write_side_by_side
+from training.trial import accuracy, emotion, robustness, silence, unseen_voices
+from training.trial.model import TrialModel, open_engine
+from training.trial.report import Section, Table
 
 SPEED_SECONDS: Final = 5.0
 
 
-def speed(subject: Subject) -> Section:
+def speed(model: TrialModel) -> Section:
     """Milliseconds per window at batch 1."""
-    engine = subject.animator.engine
+    engine = model.animator.engine
     window = [part.astype(np.float32) for part in inputs(1, 1)]
-    (times,) = in_turns([lambda: engine.step(*window)], SPEED_SECONDS)
+    (times,) = interleaved([lambda: engine.step(*window)], SPEED_SECONDS)
     row = [engine.name, len(times), float(np.median(times)), float(np.percentile(times, 95))]
     head = ["engine", "windows", "median, ms", "95 % within, ms"]
     return Section(
         "speed",
         "One window at a time, on as many threads as --threads says. No bound: it is the "
         "machine's as much as the model's.",
-        tables=[Lines("", head, [row])],
+        tables=[Table("", head, [row])],
     )
 
 
-SECTIONS: Final[dict[str, Callable[[Subject], Section]]] = {
-    "accuracy": accuracy,
-    "silence": silence,
-    "changed": changed,
-    "voices": voices,
-    "dial": dial,
+SECTIONS: Final[dict[str, Callable[[TrialModel], Section]]] = {
+    "accuracy": accuracy.measure,
+    "silence": silence.measure,
+    "robustness": robustness.measure,
+    "unseen_voices": unseen_voices.measure,
+    "emotion": emotion.measure,
     "speed": speed,
 }
 
@@ -89,7 +85,7 @@ def run(a: argparse.Namespace) -> None:
     engine = open_engine(a.model, a.threads)
     if not a.data.is_dir():
         raise DataError(f"{a.data}: is no folder; wanted one with the sets of tracked speech")
-    subject = Subject(Animator(engine), a.data)
+    model = TrialModel(Animator(engine), a.data)
     about = {"command": a.command, "model": a.model.name, "engine": engine.name,
              "sha256": engine.sha256}  # fmt: skip
     head = f"# Trial of {a.model.name}\n\n`{a.command}`\n\n{engine.name}, sha256 {engine.sha256}"
@@ -97,38 +93,36 @@ def run(a: argparse.Namespace) -> None:
     sections: list[Section] = []
     for name in a.only or SECTIONS:
         start = perf_counter()
-        section = SECTIONS[name](subject)
+        section = SECTIONS[name](model)
         section.seconds = perf_counter() - start
         sections.append(section)
         print(f"\n{section.markdown}", flush=True)
     total = f"\n{summary(sections)}"
     print(total)
     if a.videos:
-        write_videos(subject, a.videos)
+        write_videos(model, a.videos)
     if a.out:
-        told = "\n\n".join([head, *(s.markdown for s in sections)])
-        write(a.out, f"{told}\n{total}\n", {**about, "sections": [s.json for s in sections]})
+        text = "\n\n".join([head, *(s.markdown for s in sections)])
+        write(a.out, f"{text}\n{total}\n", {**about, "sections": [s.json for s in sections]})
 
 
-def write_videos(subject: Subject, folder: Path) -> None:
+def write_videos(model: TrialModel, folder: Path) -> None:
     """Five validation clips of grid_s1, every one of grid_others and three of speakers, with
     sound, at hop 3, look-ahead 3.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    name = subject.animator.engine.name
-    clips = [*subject.some(5), *subject.clips("grid_others"), *subject.clips("speakers")[:3]]
-    for clip in clips:
-        said = subject.said(clip.audio, clip.identity)
-        write_side_by_side(folder / f"{clip.name}.mp4", clip, said, name)
+    name = model.animator.engine.name
+    for clip in (*model.subset(5), *model.clips("grid_others"), *model.clips("speakers")[:3]):
+        write_side_by_side(folder / f"{clip.name}.mp4", clip, model.predict(clip), name)
 
 
 def summary(sections: Sequence[Section]) -> str:
-    """What holds and what does not, in a few lines."""
-    held, all_of = sum(s.held for s in sections), sum(len(s.checks) for s in sections)
-    took = sum(s.seconds for s in sections)
-    lines = ["## In short", "", f"{held} of {all_of} bounds hold; measured in {took:.0f} s."]
+    """How many bounds hold, and those that do not."""
+    holding, total = sum(s.holding for s in sections), sum(len(s.checks) for s in sections)
+    seconds = sum(s.seconds for s in sections)
+    lines = ["## In short", "", f"{holding} of {total} bounds hold; measured in {seconds:.0f} s."]
     lines += [
-        f"- {s.name}: {c.what}: {c.cells[1]}, wanted {c.bound}"
+        f"- {s.name}: {c.name}: {c.cells[1]}, wanted {c.bound}"
         for s in sections
         for c in s.checks
         if not c.holds
@@ -136,11 +130,11 @@ def summary(sections: Sequence[Section]) -> str:
     return "\n".join(lines)
 
 
-def write(out: Path, told: str, whole: dict[str, Any]) -> None:
+def write(out: Path, text: str, report: dict[str, Any]) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "trial.md").write_text(told, encoding="utf-8")
-        (out / "trial.json").write_text(json.dumps(whole, indent=1, allow_nan=False))
+        (out / "trial.md").write_text(text, encoding="utf-8")
+        (out / "trial.json").write_text(json.dumps(report, indent=1, allow_nan=False))
     except OSError as error:
         raise DataError(f"{out}: cannot be written ({error})") from None
 

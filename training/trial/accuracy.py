@@ -1,4 +1,4 @@
-"""How near a model is to real speech, beside faces that never move."""
+"""How near a model is to real speech, compared with faces that never move."""
 
 from __future__ import annotations
 
@@ -13,10 +13,18 @@ from numpy.typing import NDArray
 
 from training.corpus.clips import Clip, read_track
 from training.corpus.splits import split_of_clip
-from training.scores.scoring import Row, Scored, evaluate, mean_displacement, predict_offline, still
-from training.trial.emotion import FELT
-from training.trial.model import HOP, LOOKAHEAD, SETS, Subject
-from training.trial.report import Check, Lines, Section
+from training.scores.scoring import (
+    Result,
+    Row,
+    mean_displacement,
+    predict_offline,
+    references,
+    score_predictor,
+    score_predictors,
+)
+from training.trial.emotion import EXPRESSIONS
+from training.trial.model import HOP, LOOKAHEAD, SETS, TrialModel
+from training.trial.report import Check, Section, Table
 
 LOOKAHEADS: Final = (0, 2, 3, 6)
 
@@ -46,41 +54,10 @@ BOUNDS: Final[dict[str, Bounds]] = {
         "gain": (0.6, inf),
     },
 }
-"""At look-ahead 3. On grid_s1 M-LVD is also held under every still face's."""
+"""At look-ahead 3. On grid_s1 M-LVD is also held under every reference face's."""
 
 
-def accuracy(subject: Subject) -> Section:
-    section = Section(
-        "accuracy",
-        "Aligned, in pixels of the 256 crop, means over clips; hop 3, the emotion neutral, bounds "
-        "at look-ahead 3. Ratios are to the M-LD of copy-identity, a face that never moves; the "
-        "best constant is grid_s1's mean displacement in training. Least correlation is that of "
-        "the worst clip; lag is without its sign. MEAD clips are scored once more with their own "
-        "emotion given, a third for each level.",
-    )
-    constant = constant_of(subject)
-    rows: list[list[str | float]] = []
-    for name in SETS:
-        clips = subject.clips(name)
-        phones = subject.phones if name == "grid_s1" else None
-        copied, held = stills(clips, constant)
-        for lookahead in LOOKAHEADS:
-            predict = partial(predict_offline, subject.animator, hop=HOP, lookahead=lookahead)
-            figures = figures_of(*evaluate(clips, predict, phones), copied, held)
-            rows.append([name, len(clips), lookahead, *figures.values()])
-            if lookahead == LOOKAHEAD:
-                section.checks += checks_of(name, figures, copied, held)
-        felt = [clip for clip in clips if felt_in(clip)]
-        if felt:
-            told = evaluate(felt, partial(with_own_emotion, subject))
-            figures = figures_of(*told, *stills(felt, constant))
-            rows.append([f"{name}, its emotion given", len(felt), LOOKAHEAD, *figures.values()])
-    head = ["set", "clips", "look-ahead", *FIGURES]
-    section.tables.append(Lines("Every figure, by look-ahead (frames):", head, rows))
-    return section
-
-
-FIGURES: Final = (
+COLUMNS: Final = (
     "M-LD",
     "M-LD ratio",
     "best constant's ratio",
@@ -93,60 +70,88 @@ FIGURES: Final = (
     "lag, frames",
     "closure recall",
 )
-
-
 _MEAD: Final = re.compile(r"_level_([123])_([a-z]+)_")
 
 
-def felt_in(clip: Clip) -> dict[str, float]:
+def measure(model: TrialModel) -> Section:
+    section = Section(
+        "accuracy",
+        "Aligned, in pixels of the 256 crop, means over clips; hop 3, the emotion neutral, bounds "
+        "at look-ahead 3. Ratios are to the M-LD of copy-identity, a face that never moves; the "
+        "best constant is grid_s1's mean displacement in training. Least correlation is that of "
+        "the worst clip; lag is without its sign. MEAD clips are scored once more with their own "
+        "emotion given, a third for each level.",
+    )
+    constant = training_mean(model)
+    rows: list[list[str | float]] = []
+    for name in SETS:
+        clips = model.clips(name)
+        closures = model.closures if name == "grid_s1" else None
+        faces = reference_rows(clips, constant)
+        for lookahead in LOOKAHEADS:
+            predict = partial(predict_offline, model.animator, hop=HOP, lookahead=lookahead)
+            values = compared(score_predictor(clips, predict, closures), *faces)
+            rows.append([name, len(clips), lookahead, *values.values()])
+            if lookahead == LOOKAHEAD:
+                section.checks += checks_of(name, values, *faces)
+        labelled = [clip for clip in clips if mead_emotion(clip)]
+        if labelled:
+            result = score_predictor(
+                labelled, lambda c: model.animate(c.audio, c.identity, mead_emotion(c))
+            )
+            values = compared(result, *reference_rows(labelled, constant))
+            title = f"{name}, its emotion given"
+            rows.append([title, len(labelled), LOOKAHEAD, *values.values()])
+    head = ["set", "clips", "look-ahead", *COLUMNS]
+    section.tables.append(Table("Every figure, by look-ahead (frames):", head, rows))
+    return section
+
+
+def mead_emotion(clip: Clip) -> dict[str, float]:
     """The emotion in the name of a MEAD clip, a third for each level; none where there is none."""
-    found = _MEAD.search(clip.name)
-    if found is None or found[2] not in FELT:
+    match = _MEAD.search(clip.name)
+    if match is None or match[2] not in EXPRESSIONS:
         return {}
-    return {found[2]: int(found[1]) / 3}
+    return {match[2]: int(match[1]) / 3}
 
 
-def with_own_emotion(subject: Subject, clip: Clip) -> NDArray[np.float64]:
-    return subject.said(clip.audio, clip.identity, felt_in(clip))
-
-
-def stills(clips: Sequence[Clip], constant: NDArray[np.float64]) -> tuple[Row, Row]:
+def reference_rows(clips: Sequence[Clip], constant: NDArray[np.float64]) -> tuple[Row, Row]:
     """Of copy-identity and of the best constant."""
-    copied, _ = evaluate(clips, partial(still, displacement=0.0))
-    held, _ = evaluate(clips, partial(still, displacement=constant))
-    return copied, held
+    results = score_predictors(clips, references(constant))
+    return results["copy identity"].row, results["best constant"].row
 
 
-def figures_of(row: Row, each: Sequence[Scored], copied: Row, held: Row) -> dict[str, float]:
+def compared(result: Result, copied: Row, constant: Row) -> dict[str, float]:
+    """The table's columns for a model's result, by name."""
+    row = result.row
     values = (
         row["m_ld"],
         row["m_ld"] / copied["m_ld"],
-        held["m_ld"] / copied["m_ld"],
+        constant["m_ld"] / copied["m_ld"],
         row["m_lvd"],
         copied["m_lvd"],
         row["f_ld"],
         row["correlation"],
-        min(s.scores.correlation for s in each),
+        min(clip.metrics.correlation for clip in result.clips),
         row["gain"],
         row["abs_lag"],
         row["closure"],
     )
-    return dict(zip(FIGURES, values, strict=True))
+    return dict(zip(COLUMNS, values, strict=True))
 
 
-def checks_of(name: str, figures: dict[str, float], copied: Row, held: Row) -> list[Check]:
+def checks_of(name: str, values: dict[str, float], copied: Row, constant: Row) -> list[Check]:
     checks = [
-        Check(f"{name}: {what}", figures[what], low, high)
-        for what, (low, high) in BOUNDS[name].items()
+        Check(f"{name}: {column}", values[column], low, high)
+        for column, (low, high) in BOUNDS[name].items()
     ]
     if name == "grid_s1":
-        stillest = min(copied["m_lvd"], held["m_lvd"])
-        checks.append(Check(f"{name}: M-LVD", figures["M-LVD"], high=stillest, unit="px"))
+        least = min(copied["m_lvd"], constant["m_lvd"])
+        checks.append(Check(f"{name}: M-LVD", values["M-LVD"], high=least, unit="px"))
     return checks
 
 
-def constant_of(subject: Subject) -> NDArray[np.float64]:
+def training_mean(model: TrialModel) -> NDArray[np.float64]:
     """The mean displacement of grid_s1's training side, canonical pixels (68, 2)."""
-    tracks = sorted((subject.data / "grid_s1").glob("*.npz"))
-    taught = (read_track(t) for t in tracks if split_of_clip(t.stem) == "train")
-    return mean_displacement(taught)
+    tracks = sorted((model.data / "grid_s1").glob("*.npz"))
+    return mean_displacement(read_track(t) for t in tracks if split_of_clip(t.stem) == "train")

@@ -1,4 +1,4 @@
-"""The model that is tried, and the real speech that it is tried on."""
+"""The model on trial, and the real speech that it is tried on."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from kfusion.config import SAMPLE_RATE
 from kfusion.runtime import Animator, Engine, OnnxEngine
-from training.corpus.clips import Clip, read_folder
+from training.corpus.clips import Clip, Points, read_folder
 from training.models.networks import engine_of
-from training.scores.scoring import Phones, read_closures
+from training.scores.scoring import Closures, read_closures
 
 HOP: Final = 3
 LOOKAHEAD: Final = 3
@@ -29,36 +29,40 @@ def open_engine(path: Path, threads: int = 1) -> Engine:
 
 
 @dataclass
-class Subject:
-    """A model, and the folder that holds the sets; clips are read once."""
+class TrialModel:
+    """A model, and the folder that holds the sets. Each set is read once."""
 
     animator: Animator
     data: Path
-    read: dict[str, list[Clip]] = field(default_factory=dict[str, list[Clip]])
+    sets: dict[str, list[Clip]] = field(default_factory=dict[str, list[Clip]])
 
     def clips(self, name: str) -> list[Clip]:
-        if name not in self.read:
+        if name not in self.sets:
             split = "validation" if name == "grid_s1" else "all"
-            self.read[name] = read_folder(self.data / name, split)
-        return self.read[name]
+            self.sets[name] = read_folder(self.data / name, split)
+        return self.sets[name]
 
-    def some(self, count: int) -> list[Clip]:
-        """So many of grid_s1's validation clips, evenly over their names; the same every time."""
+    def subset(self, count: int) -> list[Clip]:
+        """``count`` of grid_s1's validation clips, evenly over their names, always the same."""
         clips = self.clips("grid_s1")
         count = min(count, len(clips))
         return [clips[i * len(clips) // count] for i in range(count)]
 
     @cached_property
-    def phones(self) -> Phones:
+    def closures(self) -> Closures:
         return read_closures(self.data / "grid_s1_phones.tsv")
 
-    def said(
+    def animate(
         self,
         audio: NDArray[Any],
         identity: NDArray[Any] | None = None,
         emotion: Mapping[str, float] | None = None,
-    ) -> NDArray[np.float64]:
+    ) -> Points:
         """The frames (T, 68, 2) for samples at 16 kHz at hop 3, look-ahead 3."""
         return self.animator.animate(
             audio, SAMPLE_RATE, emotion=emotion, identity=identity, hop=HOP, lookahead=LOOKAHEAD
         ).astype(np.float64)
+
+    def predict(self, clip: Clip) -> Points:
+        """:meth:`animate` of a clip, with the emotion neutral."""
+        return self.animate(clip.audio, clip.identity)

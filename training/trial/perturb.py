@@ -1,4 +1,4 @@
-"""Sound that is not as a model was taught: voices changed, other people's talk, noise, music.
+"""Sound unlike that of training: perturbed voices, other people's talk, noise, music.
 
 All at 16 kHz, float32 in -1..1. Levels are root mean squares over the whole of a sound, in dB
 under full scale. Everything random is drawn from a seed.
@@ -38,28 +38,28 @@ def at_level(audio: NDArray[Any], dbfs: float) -> Samples:
     return (scaled / max(1.0, float(np.abs(scaled).max()))).astype(np.float32)
 
 
-# A voice, changed
+# A perturbed voice
 
 
-def gained(audio: Samples, db: float) -> Samples:
+def with_gain(audio: Samples, db: float) -> Samples:
     return (audio * 10 ** (db / 20)).astype(np.float32)
 
 
-def shifted(audio: Samples, semitones: float) -> Samples:
+def pitch_shifted(audio: Samples, semitones: float) -> Samples:
     """Pitch and formants moved together, the length kept: a phase vocoder, then resampling."""
     with torch.inference_mode():
         return augment.pitched(torch.from_numpy(audio), 2 ** (semitones / 12)).numpy()
 
 
-def sped(audio: Samples, speed: float) -> Samples:
+def resampled(audio: Samples, speed: float) -> Samples:
     """Played ``speed`` times as fast, as a tape: the pitch goes with it."""
     return soxr.resample(audio, SAMPLE_RATE * speed, SAMPLE_RATE).astype(np.float32)
 
 
-def paced(audio: Samples, speed: float) -> Samples:
+def time_stretched(audio: Samples, speed: float) -> Samples:
     """Spoken ``speed`` times as fast at its own pitch (a phase vocoder)."""
     with torch.inference_mode():
-        return augment.pitched(torch.from_numpy(sped(audio, speed)), 1 / speed).numpy()
+        return augment.pitched(torch.from_numpy(resampled(audio, speed)), 1 / speed).numpy()
 
 
 def telephone(audio: Samples) -> Samples:
@@ -152,16 +152,16 @@ def music(seconds: float, dbfs: float, seed: int) -> Samples:
     for k in range(int(seconds / (beat / 2)) + 1):
         at, step = k * beat / 2, k % 8
         bass, *chord = (n + shift for n in CHORDS[(k // 8) % 4])
-        play(at, 0.5, plucked(rng, _hertz(chord[step % 3] + 12 * (step // 4)), 1.2))
+        play(at, 0.5, plucked_string(rng, _hertz(chord[step % 3] + 12 * (step // 4)), 1.2))
         if step == 0:
             for note in chord:
-                play(at, 0.4, struck(_hertz(note), 2.0))
+                play(at, 0.4, struck_bar(_hertz(note), 2.0))
         if step % 2 == 0:
-            play(at, 0.8, plucked(rng, _hertz(bass - 12), 0.6))
+            play(at, 0.8, plucked_string(rng, _hertz(bass - 12), 0.6))
             play(at, 0.9, kick() if step % 4 == 0 else snare(rng))
-        play(at, 0.25, hat(rng))
+        play(at, 0.25, hi_hat(rng))
         if step == 3:
-            play(at, 0.5, struck(_hertz(chord[2] + 12), 1.0))
+            play(at, 0.5, struck_bar(_hertz(chord[2] + 12), 1.0))
     return at_level(out, dbfs)
 
 
@@ -169,7 +169,7 @@ def _hertz(note: float) -> float:
     return 440 * 2 ** ((note - 69) / 12)
 
 
-def plucked(rng: np.random.Generator, pitch: float, seconds: float) -> NDArray[np.float64]:
+def plucked_string(rng: np.random.Generator, pitch: float, seconds: float) -> NDArray[np.float64]:
     """A string after Karplus and Strong (1983): noise round a loop that averages neighbours."""
     period = max(2, round(SAMPLE_RATE / pitch))
     loop = rng.uniform(-1, 1, period)
@@ -180,7 +180,7 @@ def plucked(rng: np.random.Generator, pitch: float, seconds: float) -> NDArray[n
     return np.concatenate(turns)
 
 
-def struck(pitch: float, seconds: float) -> NDArray[np.float64]:
+def struck_bar(pitch: float, seconds: float) -> NDArray[np.float64]:
     """A bar: partials at a free bar's ratios, the higher ones dying sooner."""
     t = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
     parts = ((1, 1.0, 3.0), (2, 0.4, 5.0), (2.756, 0.35, 8.0), (5.404, 0.2, 14.0))
@@ -199,6 +199,6 @@ def snare(rng: np.random.Generator) -> NDArray[np.float64]:
     return np.exp(-20 * t) * (0.5 * rng.standard_normal(len(t)) + np.sin(2 * np.pi * 190 * t))
 
 
-def hat(rng: np.random.Generator) -> NDArray[np.float64]:
+def hi_hat(rng: np.random.Generator) -> NDArray[np.float64]:
     t = np.arange(round(0.06 * SAMPLE_RATE)) / SAMPLE_RATE
     return np.exp(-60 * t) * np.diff(rng.standard_normal(len(t) + 1))

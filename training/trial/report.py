@@ -1,20 +1,20 @@
-"""What a trial finds: figures beside their bounds, as Markdown and JSON."""
+"""Results of a trial: values beside their bounds, as Markdown and JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from math import inf, isfinite
 from typing import Any
 
-from training.scores.summary import table
+from training.scores.tables import json_value, markdown_table
 
 
 @dataclass(frozen=True)
 class Check:
-    """A figure that holds where it lies within ``low`` .. ``high``; nan does not hold."""
+    """A value that holds where it lies within ``low`` .. ``high``; nan does not hold."""
 
-    what: str
+    name: str
     value: float
     low: float = -inf
     high: float = inf
@@ -33,16 +33,17 @@ class Check:
     @property
     def cells(self) -> list[str]:
         unit = f" {self.unit}" if self.unit else ""
-        held = "holds" if self.holds else "**does not hold**"
-        return [self.what, number(self.value) + unit, self.bound + unit, held]
+        verdict = "holds" if self.holds else "**does not hold**"
+        return [self.name, number(self.value) + unit, self.bound + unit, verdict]
+
+    @property
+    def json(self) -> dict[str, Any]:
+        return {k: json_value(v) for k, v in asdict(self).items()} | {"holds": self.holds}
 
 
 @dataclass(frozen=True)
-class Lines:
-    """Figures that have no bound of their own: a table whose first ``text`` columns are words.
-
-    The title may be empty.
-    """
+class Table:
+    """Values without bounds. The first ``text`` columns are words; the title may be empty."""
 
     title: str
     head: Sequence[str]
@@ -52,27 +53,28 @@ class Lines:
     @property
     def markdown(self) -> str:
         cells = [[c if isinstance(c, str) else number(c) for c in row] for row in self.rows]
-        told = table(self.head, cells, self.text)
-        return f"{self.title}\n\n{told}" if self.title else told
+        body = markdown_table(self.head, cells, self.text)
+        return f"{self.title}\n\n{body}" if self.title else body
 
     @property
     def json(self) -> dict[str, Any]:
-        rows = [dict(zip(self.head, map(_plain, row), strict=True)) for row in self.rows]
+        rows = [dict(zip(self.head, map(json_value, row), strict=True)) for row in self.rows]
         return {"title": self.title, "rows": rows}
 
 
 @dataclass
 class Section:
-    """One part of a trial; ``about`` says how its figures are measured."""
+    """One part of a trial; ``about`` says how its values are measured."""
 
     name: str
     about: str
     checks: list[Check] = field(default_factory=list[Check])
-    tables: list[Lines] = field(default_factory=list[Lines])
+    tables: list[Table] = field(default_factory=list[Table])
     seconds: float = 0.0
 
     @property
-    def held(self) -> int:
+    def holding(self) -> int:
+        """How many bounds hold."""
         return sum(c.holds for c in self.checks)
 
     @property
@@ -80,28 +82,17 @@ class Section:
         parts = [f"## {self.name}", self.about]
         if self.checks:
             head = ["figure", "measured", "bound", ""]
-            rows = table(head, [c.cells for c in self.checks], text=4)
-            parts += [f"{self.held} of {len(self.checks)} bounds hold.", rows]
+            rows = markdown_table(head, [c.cells for c in self.checks], text=4)
+            parts += [f"{self.holding} of {len(self.checks)} bounds hold.", rows]
         return "\n\n".join([*parts, *(t.markdown for t in self.tables)])
 
     @property
     def json(self) -> dict[str, Any]:
-        checks = [
-            {
-                "what": c.what,
-                "value": _plain(c.value),
-                "low": _plain(c.low),
-                "high": _plain(c.high),
-                "unit": c.unit,
-                "holds": c.holds,
-            }
-            for c in self.checks
-        ]
         return {
             "name": self.name,
             "about": self.about,
             "seconds": round(self.seconds, 1),
-            "checks": checks,
+            "checks": [c.json for c in self.checks],
             "tables": [t.json for t in self.tables],
         }
 
@@ -111,8 +102,3 @@ def number(value: float) -> str:
     if not isfinite(value):
         return ""
     return str(value) if isinstance(value, int) else f"{value:.3f}"
-
-
-def _plain(value: str | float) -> str | float | None:
-    """JSON has no nan and no infinity."""
-    return value if isinstance(value, str) or isfinite(value) else None

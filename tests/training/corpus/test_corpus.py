@@ -15,7 +15,14 @@ from kfusion.errors import DataError
 from kfusion.landmarks import NEUTRAL, lip_gap
 from tests.training.corpora import one_speaker, talking, write_corpus
 from training.corpus.clips import Clip, at_30fps, at_times
-from training.corpus.format import Corpus, CorpusWriter, Header, fingerprint, of_side, open_corpora
+from training.corpus.format import (
+    Corpus,
+    CorpusWriter,
+    Header,
+    fingerprint,
+    open_corpora,
+    select_entries,
+)
 from training.corpus.splits import LeakError
 
 HEADER = Header(source="made", layout="made", split_by="clip", seed=0, share=0.1, held_out=[])
@@ -188,8 +195,8 @@ def test_a_leak_is_an_error_within_a_corpus_and_between_corpora(tmp_path: Path) 
     people = [talking(f"{who}{k}", 10 * i + k, speaker=who)
               for i, who in enumerate("ab") for k in range(2)]  # fmt: skip
     folder = write_corpus(tmp_path / "good", people)
-    assert {e.speaker for e in Corpus(folder).of("train")}.isdisjoint(
-        e.speaker for e in Corpus(folder).of("validation")
+    assert {e.speaker for e in Corpus(folder).select("train")}.isdisjoint(
+        e.speaker for e in Corpus(folder).select("validation")
     )
     lines = (folder / "clips.jsonl").read_text()
     other = {"train": "validation", "validation": "train"}
@@ -208,7 +215,7 @@ def test_whom_a_corpus_split_by_clip_trains_on_is_no_stranger_to_another(tmp_pat
     people = [talking(f"{who}{k}", 10 * i + k, speaker=who)
               for i, who in enumerate("ab") for k in range(2)]  # fmt: skip
     several = write_corpus(tmp_path / "several", people)
-    (held_out,) = {e.speaker for e in Corpus(several).of("validation")}
+    (held_out,) = {e.speaker for e in Corpus(several).select("validation")}
     for who, leaks in (("a", held_out == "a"), ("b", held_out == "b")):
         one = write_corpus(tmp_path / who, [talking("x", 5, speaker=who)], {"x": "train"})
         if leaks:
@@ -221,10 +228,10 @@ def test_whom_a_corpus_split_by_clip_trains_on_is_no_stranger_to_another(tmp_pat
 def test_of_corpora_that_are_used_together_some_may_lack_a_side(tmp_path: Path) -> None:
     one = Corpus(write_corpus(tmp_path / "one", [talking("a", 0)], {"a": "train"}))
     two = Corpus(write_corpus(tmp_path / "two", [talking("b", 1)], {"b": "validation"}))
-    assert [e.name for _, e in of_side([one, two], "validation")] == ["b"]
-    assert [e.name for _, e in of_side([one, two], "all")] == ["a", "b"]
+    assert [e.name for _, e in select_entries([one, two], "validation")] == ["b"]
+    assert [e.name for _, e in select_entries([one, two], "all")] == ["a", "b"]
     with pytest.raises(DataError, match="one: no validation clips among 1"):
-        of_side([one], "validation")
+        select_entries([one], "validation")
 
 
 def test_an_emotional_clip_knows_its_speakers_neutral_face_in_its_own_crop(tmp_path: Path) -> None:

@@ -276,7 +276,7 @@ def test_real_tracks_are_prepared_as_their_readme_splits_them(tmp_path: Path) ->
     pattern = r"(?P<speaker>[MW]\d+)_level_(?P<level>\d)_(?P<emotion>[a-z]+)_.*"
     planned = plan(folder_of("mead_speech"), name=pattern, held_out=["W036"])
     corpus = prepare(planned, tmp_path / "out", None)
-    assert [(e.speaker, e.emotion, e.level) for e in corpus.of("validation")] == [
+    assert [(e.speaker, e.emotion, e.level) for e in corpus.select("validation")] == [
         ("W036", "happy", 3)
     ]
 

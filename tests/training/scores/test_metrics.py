@@ -12,11 +12,11 @@ from kfusion.landmarks import INNER_LOWER, NEUTRAL, RIGID, fit_similarity
 from training.scores.metrics import (
     DISTANCES,
     best_lag,
+    clip_metrics,
     closure_recall,
     correlation,
     landmark_distance,
     landmark_velocity_distance,
-    score,
 )
 
 
@@ -54,7 +54,7 @@ def test_all_figures_are_what_complex_numbers_give(seed: int) -> None:
     still = identity[:, 0] + 1j * identity[:, 1] + rng.normal(0, 1, (2, 7, 68))
     z = turns[..., None] * still + rng.normal(0, 9, (2, 7, 1))
     frames = np.stack([z.real, z.imag], axis=-1)
-    found = score(frames[0], frames[1], identity).figures
+    found = clip_metrics(frames[0], frames[1], identity).by_name
 
     straight = np.empty_like(z)
     for k in range(2):
@@ -82,13 +82,13 @@ def test_a_constant_offset_has_no_velocity_error() -> None:
 def test_alignment_forgives_the_head_and_not_the_mouth() -> None:
     truth = np.repeat(NEUTRAL[None], 6, axis=0)
     predicted = truth * 1.1 + np.arange(6)[:, None, None]
-    scores = score(predicted, truth, NEUTRAL)
-    assert scores.f_ld == pytest.approx(0, abs=1e-9)
-    assert scores.raw_f_ld > 10
+    metrics = clip_metrics(predicted, truth, NEUTRAL)
+    assert metrics.f_ld == pytest.approx(0, abs=1e-9)
+    assert metrics.raw_f_ld > 10
     predicted = truth.copy()
     predicted[:, 48:, 1] += 2
-    scores = score(predicted, truth, NEUTRAL)
-    assert scores.m_ld == pytest.approx(2) and scores.f_ld == pytest.approx(2 * 20 / 68)
+    metrics = clip_metrics(predicted, truth, NEUTRAL)
+    assert metrics.m_ld == pytest.approx(2) and metrics.f_ld == pytest.approx(2 * 20 / 68)
 
 
 def talking(frames: int = 40, size: float = 4.0) -> NDArray[np.float64]:
@@ -100,27 +100,27 @@ def talking(frames: int = 40, size: float = 4.0) -> NDArray[np.float64]:
 
 
 def test_half_the_opening_is_half_the_gain_and_full_correlation() -> None:
-    scores = score(talking(size=2), talking(size=4), NEUTRAL)
-    assert scores.gain == pytest.approx(0.5)
-    assert scores.correlation == pytest.approx(1)
-    assert scores.lag == 0
+    metrics = clip_metrics(talking(size=2), talking(size=4), NEUTRAL)
+    assert metrics.gain == pytest.approx(0.5)
+    assert metrics.correlation == pytest.approx(1)
+    assert metrics.lag == 0
 
 
 def test_a_still_face_has_no_lag_and_a_still_truth_no_gain() -> None:
     still = np.repeat(NEUTRAL[None], 40, axis=0)
-    scores = score(still, talking(), NEUTRAL)
-    assert (scores.correlation, scores.gain) == (0, 0) and isnan(scores.lag)
-    assert isnan(score(talking(), still, NEUTRAL).gain)
+    metrics = clip_metrics(still, talking(), NEUTRAL)
+    assert (metrics.correlation, metrics.gain) == (0, 0) and isnan(metrics.lag)
+    assert isnan(clip_metrics(talking(), still, NEUTRAL).gain)
 
 
 def test_the_longer_of_two_sequences_is_cut() -> None:
-    assert score(talking(50), talking(40), NEUTRAL).f_ld == pytest.approx(0, abs=1e-9)
-    assert score(talking(40), talking(50), NEUTRAL).f_ld == pytest.approx(0, abs=1e-9)
+    assert clip_metrics(talking(50), talking(40), NEUTRAL).f_ld == pytest.approx(0, abs=1e-9)
+    assert clip_metrics(talking(40), talking(50), NEUTRAL).f_ld == pytest.approx(0, abs=1e-9)
 
 
 def test_a_single_frame_has_a_distance_and_no_velocity() -> None:
-    scores = score(talking(1) + 1, talking(1), NEUTRAL)
-    assert scores.raw_f_ld == pytest.approx(np.sqrt(2)) and isnan(scores.raw_f_lvd)
+    metrics = clip_metrics(talking(1) + 1, talking(1), NEUTRAL)
+    assert metrics.raw_f_ld == pytest.approx(np.sqrt(2)) and isnan(metrics.raw_f_lvd)
 
 
 @given(st.integers(-6, 6))

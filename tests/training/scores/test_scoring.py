@@ -15,17 +15,17 @@ from kfusion.landmarks import NEUTRAL, Similarity
 from kfusion.runtime import Animator, SyntheticEngine
 from tests.conftest import voice
 from training.corpus.clips import Clip
-from training.scores.metrics import score
+from training.scores.metrics import clip_metrics
 from training.scores.scoring import (
-    evaluate,
-    floor,
+    constant_face,
     mean_displacement,
     predict_offline,
     predict_streamed,
     read_closures,
     references,
-    score_all,
-    still,
+    rounded_truth,
+    score_predictor,
+    score_predictors,
 )
 
 
@@ -63,10 +63,10 @@ def test_the_label_is_given_only_where_asked_for(animator: Animator) -> None:
     # The label is that of training: a way from the speaker's neutral face, where it is known.
     own = clip.identity + np.linspace(0, 3, 68)[:, None]
     known = replace(clip, neutral=own)
-    felt = animator.animate(clip.audio, 16_000, emotion={"happy": 1.0}, identity=own)
-    np.testing.assert_array_equal(predict_offline(animator, known, 3, 3, emotion=True), felt)
+    with_label = animator.animate(clip.audio, 16_000, emotion={"happy": 1.0}, identity=own)
+    np.testing.assert_array_equal(predict_offline(animator, known, 3, 3, emotion=True), with_label)
     streamed = predict_streamed(animator, known, 3, 3, emotion=True)
-    np.testing.assert_allclose(streamed, felt, atol=1e-4)
+    np.testing.assert_allclose(streamed, with_label, atol=1e-4)
     assert np.array_equal(predict_offline(animator, known, 3, 3), plain)
     for emotion in (None, "neutral"):
         clip = clip_of(2, emotion)
@@ -75,27 +75,27 @@ def test_the_label_is_given_only_where_asked_for(animator: Animator) -> None:
 
 def test_a_copied_identity_never_moves_and_the_floor_is_whole_pixels() -> None:
     clip = clip_of(3)
-    copied = still(clip, 0.0)
+    copied = constant_face(clip, 0.0)
     assert copied.shape == clip.points.shape
     assert np.abs(copied - clip.identity).max() < 1e-9
-    assert np.abs(floor(clip) - clip.points).max() <= 0.5
-    assert not (floor(clip) % 1).any()
+    assert np.abs(rounded_truth(clip) - clip.points).max() <= 0.5
+    assert not (rounded_truth(clip) % 1).any()
 
 
 def test_the_best_constant_is_the_mean_of_all_frames_in_canonical_pixels() -> None:
-    felt = displacement(vector({"happy": 1.0}))
+    smile = displacement(vector({"happy": 1.0}))
     clips: list[Clip] = []
     for scale, share, count in ((1.0, 0.0, 10), (2.0, 1.0, 30)):
         own = NEUTRAL * scale
         points = np.repeat(own[None], 20 + count, axis=0)
-        points[20:] += share * scale * felt  # open enough to be no frame at rest
+        points[20:] += share * scale * smile  # open enough to be no frame at rest
         points[20:, 65:68, 1] += 9 * scale * share
         clips.append(Clip(f"{scale}", voice(1.0), points))
     found = mean_displacement(clips)
-    wanted = felt + np.zeros((68, 2))
-    wanted[65:68, 1] += 9
-    np.testing.assert_allclose(found, wanted * 30 / 80, atol=0.02)
-    moved = still(clips[1], found)[0] - clips[1].identity
+    expected = smile + np.zeros((68, 2))
+    expected[65:68, 1] += 9
+    np.testing.assert_allclose(found, expected * 30 / 80, atol=0.02)
+    moved = constant_face(clips[1], found)[0] - clips[1].identity
     np.testing.assert_allclose(moved, 2 * found, atol=1e-9)
 
 
@@ -104,7 +104,7 @@ def test_no_constant_beats_the_best_one_in_squares() -> None:
     best = mean_displacement(clips)
 
     def squares(constant: NDArray[np.float64]) -> float:
-        return float(sum(np.square(c.points - still(c, constant)).sum() for c in clips))
+        return float(sum(np.square(c.points - constant_face(c, constant)).sum() for c in clips))
 
     rng = np.random.default_rng(0)
     for _ in range(20):
@@ -113,14 +113,15 @@ def test_no_constant_beats_the_best_one_in_squares() -> None:
 
 def test_means_are_over_clips_and_closures_over_all_of_them() -> None:
     clips = [clip_of(4), clip_of(5, seconds=2.2)]
-    phones = {"clip4": [(0.0, 0.1)], "clip5": [(0.0, 0.1), (0.1, 0.2)]}
-    row, each = evaluate(clips, lambda c: still(c, 0.0), phones)
+    closures = {"clip4": [(0.0, 0.1)], "clip5": [(0.0, 0.1), (0.1, 0.2)]}
+    result = score_predictor(clips, lambda c: constant_face(c, 0.0), closures)
+    row, each = result.row, result.clips
     assert [s.name for s in each] == ["clip4", "clip5"]
-    assert row["m_ld"] == pytest.approx(np.mean([s.scores.m_ld for s in each]))
-    alone = score(still(clips[1], 0.0), clips[1].points, clips[1].identity)
-    assert each[1].scores.f_lvd == pytest.approx(alone.f_lvd)
-    assert (row["closure"], sum(s.scores.there for s in each)) == (1, 3)
-    assert isnan(row["abs_lag"]) and isnan(row["max_abs_lag"])
+    assert row["m_ld"] == pytest.approx(np.mean([s.metrics.m_ld for s in each]))
+    alone = clip_metrics(constant_face(clips[1], 0.0), clips[1].points, clips[1].identity)
+    assert each[1].metrics.f_lvd == pytest.approx(alone.f_lvd)
+    assert (row["closure"], sum(s.metrics.there for s in each)) == (1, 3)
+    assert isnan(row["abs_lag"])
 
 
 def test_clips_are_read_once_for_all_rows() -> None:
@@ -131,7 +132,7 @@ def test_clips_are_read_once_for_all_rows() -> None:
             seen.append(f"clip{k}")
             yield clip_of(k)
 
-    results = score_all(clips(), references(np.ones((68, 2))), legacy_batch=1)
+    results = score_predictors(clips(), references(np.ones((68, 2))), legacy_batch=1)
     assert list(results) == ["copy identity", "best constant", "floor"]
     assert seen == ["clip0", "clip1", "clip2"]
     rows = {name: result.row for name, result in results.items()}
@@ -142,7 +143,7 @@ def test_clips_are_read_once_for_all_rows() -> None:
 
 def test_no_clips_are_an_error_that_says_so() -> None:
     with pytest.raises(DataError, match="no clips"):
-        score_all([], references(None))
+        score_predictors([], references(None))
     with pytest.raises(DataError, match="no clips"):
         mean_displacement([])
 

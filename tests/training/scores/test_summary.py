@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 
 from kfusion.landmarks import NEUTRAL
 from training.scores.legacy import Legacy
-from training.scores.metrics import Scores, score
-from training.scores.scoring import Result, Scored, means
-from training.scores.summary import as_json, emotion_of, estimates, grouped, markdown, write_csv
+from training.scores.metrics import ClipMetrics, clip_metrics
+from training.scores.scoring import ClipScore, Result, means
+from training.scores.summary import as_json, bootstrap_estimates, csv_rows, markdown
+from training.scores.tables import write_csv
 
-PLAIN = score(np.repeat(NEUTRAL[None], 4, axis=0), np.repeat(NEUTRAL[None], 4, axis=0), NEUTRAL)
+FACES = np.repeat(NEUTRAL[None], 4, axis=0)
+PLAIN = clip_metrics(FACES, FACES, NEUTRAL)
 ABOUT = {
     "command": "python -m training.evaluate",
     "data": ["here"],
@@ -32,10 +34,10 @@ ABOUT = {
 
 
 def clip(
-    name: str = "a", speaker: str = "s", emotion: str | None = None, **scores: float
-) -> Scored:
-    filled: Scores = replace(PLAIN, **scores)
-    return Scored(name, speaker, emotion, None, 4, filled)
+    name: str = "a", speaker: str = "s", emotion: str | None = None, **metrics: float
+) -> ClipScore:
+    filled: ClipMetrics = replace(PLAIN, **metrics)
+    return ClipScore(name, speaker, emotion, None, 4, filled)
 
 
 def three() -> dict[str, Result]:
@@ -51,16 +53,16 @@ def three() -> dict[str, Result]:
 def test_the_interval_holds_the_mean_and_lies_within_the_data(
     values: list[float], seed: int
 ) -> None:
-    found = estimates([clip(m_ld=v) for v in values], seed)["m_ld"]
+    found = bootstrap_estimates([clip(m_ld=v) for v in values], seed)["m_ld"]
     assert found.mean == pytest.approx(np.mean(values))
     assert min(values) - 1e-9 <= found.low <= found.high <= max(values) + 1e-9
-    assert found == estimates([clip(m_ld=v) for v in values], seed)["m_ld"]
+    assert found == bootstrap_estimates([clip(m_ld=v) for v in values], seed)["m_ld"]
 
 
 def test_the_interval_is_as_wide_as_the_spread_of_a_mean() -> None:
     """Of many clips the bootstrap's ends are 1.96 standard errors away."""
     values = np.random.default_rng(0).normal(5, 2, 400)
-    found = estimates([clip(m_ld=v) for v in values])["m_ld"]
+    found = bootstrap_estimates([clip(m_ld=v) for v in values])["m_ld"]
     error = values.std() / sqrt(400)
     assert found.low == pytest.approx(values.mean() - 1.96 * error, abs=0.15 * error)
     assert found.high == pytest.approx(values.mean() + 1.96 * error, abs=0.15 * error)
@@ -68,53 +70,46 @@ def test_the_interval_is_as_wide_as_the_spread_of_a_mean() -> None:
 
 def test_two_clips_by_hand() -> None:
     """Of two clips a quarter of the resamples are twice the one, a quarter twice the other."""
-    found = estimates([clip(m_ld=1.0), clip(m_ld=3.0)])["m_ld"]
+    found = bootstrap_estimates([clip(m_ld=1.0), clip(m_ld=3.0)])["m_ld"]
     assert (found.mean, found.low, found.high) == (2, 1, 3)
 
 
 def test_one_clip_has_a_mean_and_no_interval() -> None:
-    found = estimates([clip(m_ld=1.5)])["m_ld"]
+    found = bootstrap_estimates([clip(m_ld=1.5)])["m_ld"]
     assert found.mean == 1.5 and isnan(found.low) and isnan(found.high)
     assert found.text() == "1.500"
 
 
 def test_a_clip_without_a_figure_counts_for_none_of_it() -> None:
     each = [clip(gain=float("nan")), clip(gain=0.5), clip(gain=0.7)]
-    found = estimates(each)["gain"]
+    found = bootstrap_estimates(each)["gain"]
     assert found.mean == pytest.approx(0.6)
     assert (found.low, found.high) == pytest.approx((0.5, 0.7))
-    assert estimates([clip(gain=float("nan"))] * 2)["gain"].text() == ""
+    assert bootstrap_estimates([clip(gain=float("nan"))] * 2)["gain"].text() == ""
 
 
 def test_closure_recall_is_of_all_closures() -> None:
-    found = estimates([clip(found=1, there=1), clip(found=0, there=9)])["closure"]
+    found = bootstrap_estimates([clip(found=1, there=1), clip(found=0, there=9)])["closure"]
     assert found.mean == pytest.approx(0.1)
     assert (found.low, found.high) == (0, 1)
-    assert isnan(estimates([clip(), clip()])["closure"].mean)
+    assert isnan(bootstrap_estimates([clip(), clip()])["closure"].mean)
 
 
 def test_means_and_estimates_agree() -> None:
-    each = three()["model"].each
-    row, found = means(each), estimates(each)
+    each = three()["model"].clips
+    row, found = means(each), bootstrap_estimates(each)
     for name, estimate in found.items():
         assert estimate.mean == pytest.approx(row[name], nan_ok=True), name
 
 
-def test_groups_hold_the_clips_of_one_emotion() -> None:
-    groups = grouped(three(), emotion_of)
-    assert list(groups) == ["happy", "sad"]
-    count, row = groups["happy"]["model"]
-    assert (count, row["m_ld"].mean) == (2, 3.5)
-
-
 def test_the_markdown_has_each_kind_of_figure_and_each_group() -> None:
-    told = markdown(three(), ABOUT)
+    text = markdown(three(), ABOUT)
     for title in ("Aligned, in pixels", "Raw, in %", "batches of 4", "By emotion", "By speaker"):
-        assert title in told
-    assert "| happy | model | 2 | 3.500 |" in told
-    assert "| Bob | model | 1 | 6.000 |" in told
-    assert "A note." in told
-    widths = {line.count("|") for line in told.splitlines() if line.startswith("| model")}
+        assert title in text
+    assert "| happy | model | 2 | 3.500 |" in text
+    assert "| Bob | model | 1 | 6.000 |" in text
+    assert "A note." in text
+    widths = {line.count("|") for line in text.splitlines() if line.startswith("| model")}
     assert widths == {10, 6}
     alone = {"model": Result(Legacy(4), [clip("a"), clip("b")])}
     assert "By emotion" not in markdown(alone, ABOUT)
@@ -130,15 +125,12 @@ def test_the_json_has_null_for_what_is_undefined() -> None:
 
 
 def test_the_csv_has_a_line_a_clip_and_row(tmp_path: Path) -> None:
-    write_csv(tmp_path / "scores.csv", three())
+    write_csv(tmp_path / "scores.csv", csv_rows(three()))
     with (tmp_path / "scores.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
     assert [(x["name"], x["row"]) for x in lines] == [
         (name, row) for row in ("model", "floor") for name in "abc"
     ]
-    assert (lines[2]["speaker"], lines[2]["emotion"], float(lines[2]["m_ld"])) == (
-        "Bob",
-        "happy",
-        6,
-    )
+    labels = lines[2]["speaker"], lines[2]["emotion"], float(lines[2]["m_ld"])
+    assert labels == ("Bob", "happy", 6)
     assert lines[0]["gain"] == ""

@@ -13,26 +13,26 @@ from kfusion.runtime import Animator, SyntheticEngine
 from tests.conftest import folder_of
 from tests.training.tracks import small_data, write_points
 from training.trial.emotion import (
-    FELT,
-    FIGURES,
+    EXPRESSIONS,
+    MEASURES,
     agreed_sign,
-    beyond,
-    clip_figures,
-    dial,
-    figures,
+    clip_measures,
+    measure,
+    measures_of,
+    overshoot,
     real_changes,
     real_swings,
     table_changes,
 )
-from training.trial.model import Subject
+from training.trial.model import TrialModel
 
 
 def change(points: list[int], x: float, y: float) -> dict[str, float]:
     """What moving points of the canonical face does to the figures that change."""
     face = NEUTRAL.copy()
     face[points] += x, y
-    moved = figures(face) - figures(NEUTRAL)
-    return {n: float(v) for n, v in zip(FIGURES, moved, strict=True) if abs(v) > 1e-9}
+    moved = measures_of(face) - measures_of(NEUTRAL)
+    return {n: float(v) for n, v in zip(MEASURES, moved, strict=True) if abs(v) > 1e-9}
 
 
 def test_each_figure_is_of_its_own_points_and_up_is_positive() -> None:
@@ -49,32 +49,32 @@ def test_a_head_that_moves_changes_nothing() -> None:
     identity = moved.apply(NEUTRAL)
     turned = Similarity(np.array([[1.1, 0.1], [-0.1, 1.1]]), np.array([-5.0, 2.0]))
     frames = np.stack([identity, turned.apply(identity)])
-    np.testing.assert_allclose(clip_figures(frames, identity), figures(NEUTRAL), atol=1e-9)
+    np.testing.assert_allclose(clip_measures(frames, identity), measures_of(NEUTRAL), atol=1e-9)
 
 
 def test_faces_that_wear_the_table_measure_as_the_table(tmp_path: Path) -> None:
     data = small_data(tmp_path)
     real, table = real_changes(data / "mead_expressions"), table_changes()
-    for emotion in FELT:
+    for emotion in EXPRESSIONS:
         np.testing.assert_allclose(real[emotion]["W001"], table[emotion], atol=0.1)
 
 
-def test_the_synthetic_dial_does_what_the_table_says(tmp_path: Path) -> None:
-    section = dial(Subject(Animator(SyntheticEngine()), small_data(tmp_path)))
-    found = {c.what: c for c in section.checks}
+def test_the_synthetic_engine_does_what_the_table_says(tmp_path: Path) -> None:
+    section = measure(TrialModel(Animator(SyntheticEngine()), small_data(tmp_path)))
+    found = {c.name: c for c in section.checks}
     assert found["happy: mouth width"].low > 0
     assert found["angry: brow height"].high < 0
-    assert all(c.holds for what, c in found.items() if "fall" not in what)
+    assert all(c.holds for name, c in found.items() if "fall" not in name)
     assert found["angry: fall of lip correlation"].value == pytest.approx(0, abs=1e-6)
     assert found["half sad: share of its corner height"].value == pytest.approx(0.5, abs=0.02)
     rows = section.tables[0].json["rows"]
     happy = next(r for r in rows if (r["emotion"], r["figure"]) == ("happy", "mouth width"))
-    full = table_changes()["happy"][FIGURES.index("mouth width")]
+    full = table_changes()["happy"][MEASURES.index("mouth width")]
     assert happy["model at 1"] == pytest.approx(full, rel=0.02)
     assert happy["at 0.5"] == pytest.approx(full / 2, rel=0.02)
     mixed = next(r for r in rows if r["emotion"].startswith("mixture"))
-    both = figures(NEUTRAL + displacement(vector({"happy": 0.5, "surprised": 0.5})))
-    assert mixed["model at 1"] == pytest.approx((both - figures(NEUTRAL))[0], abs=0.05)
+    both = measures_of(NEUTRAL + displacement(vector({"happy": 0.5, "surprised": 0.5})))
+    assert mixed["model at 1"] == pytest.approx((both - measures_of(NEUTRAL))[0], abs=0.05)
 
 
 def test_speakers_agree_only_where_each_is_clear() -> None:
@@ -85,11 +85,11 @@ def test_speakers_agree_only_where_each_is_clear() -> None:
     assert agreed_sign([]) == 0
 
 
-def test_beyond_is_how_far_the_worst_figure_lies_outside() -> None:
+def test_overshoot_is_how_far_the_worst_measure_lies_outside() -> None:
     none, full = np.zeros(5), np.array([4.0, -2, 0, 1, 1])
-    assert beyond(full / 2, none, full) == 0
-    assert beyond(np.array([5.0, -2.5, 0, 0, 0]), none, full) == 1
-    assert beyond(np.array([2.0, 0.7, 0, 0, 0]), none, full) == pytest.approx(0.7)
+    assert overshoot(full / 2, none, full) == 0
+    assert overshoot(np.array([5.0, -2.5, 0, 0, 0]), none, full) == 1
+    assert overshoot(np.array([2.0, 0.7, 0, 0, 0]), none, full) == pytest.approx(0.7)
 
 
 def opening(size: float) -> NDArray[np.float64]:
@@ -108,7 +108,7 @@ def test_swings_are_measured_against_the_own_neutral_clip(tmp_path: Path) -> Non
     assert found["angry"] == pytest.approx(1.5, abs=0.02)
     assert found["sad"] == pytest.approx(0.5, abs=0.02)
     # The synthetic mouth swings alike in every emotion: what is clear in real faces, it lacks.
-    checks = {c.what: c for c in dial(Subject(Animator(SyntheticEngine()), data)).checks}
+    checks = {c.name: c for c in measure(TrialModel(Animator(SyntheticEngine()), data)).checks}
     assert "fear: swing of the lips" not in checks
     for emotion, low, high in (("angry", 1.02, np.inf), ("sad", -np.inf, 0.98)):
         check = checks[f"{emotion}: swing of the lips"]
@@ -131,7 +131,7 @@ def test_a_speaker_without_a_neutral_clip_is_named(tmp_path: Path) -> None:
 
 def test_real_faces_smile_and_frown_as_was_measured() -> None:
     real = real_changes(folder_of("mead_expressions"))
-    width, brows = FIGURES.index("mouth width"), FIGURES.index("brow height")
+    width, brows = MEASURES.index("mouth width"), MEASURES.index("brow height")
     assert agreed_sign([float(v[width]) for v in real["happy"].values()]) == 1
     assert agreed_sign([float(v[brows]) for v in real["angry"].values()]) == -1
     assert agreed_sign([float(v[brows]) for v in real["surprised"].values()]) == 1

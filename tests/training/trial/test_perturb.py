@@ -35,14 +35,14 @@ def share_of(audio: NDArray[np.float32], low: float, high: float) -> float:
 
 @pytest.mark.parametrize("semitones", [6, -6])
 def test_pitch_moves_and_the_length_stays(semitones: float) -> None:
-    sound = perturb.shifted(tone(440), semitones)
+    sound = perturb.pitch_shifted(tone(440), semitones)
     assert len(sound) == RATE
     assert loudest(sound) == pytest.approx(440 * 2 ** (semitones / 12), rel=0.01)
 
 
 @pytest.mark.parametrize("speed", [0.8, 1.25])
 def test_a_tape_takes_the_pitch_along_and_a_hurried_speaker_does_not(speed: float) -> None:
-    for change, pitch in ((perturb.sped, 440 * speed), (perturb.paced, 440.0)):
+    for change, pitch in ((perturb.resampled, 440 * speed), (perturb.time_stretched, 440.0)):
         sound = change(tone(440), speed)
         assert len(sound) == pytest.approx(RATE / speed, abs=2)
         assert loudest(sound) == pytest.approx(pitch, rel=0.01)
@@ -126,7 +126,7 @@ def test_nothing_clips_however_loud_it_is_asked_for() -> None:
 
 
 def test_a_plucked_string_has_its_pitch_and_dies_away() -> None:
-    note = perturb.plucked(np.random.default_rng(0), 200, 1.0).astype(np.float32)
+    note = perturb.plucked_string(np.random.default_rng(0), 200, 1.0).astype(np.float32)
     power = np.abs(np.fft.rfft(note, RATE))
     peaks = [power[round(200 * k) - 8 : round(200 * k) + 8].max() for k in (1, 2, 3)]
     between = [power[round(200 * k) + 60 : round(200 * k) + 140].max() for k in (1, 2, 3)]

@@ -14,12 +14,18 @@ from tests.training.tracks import small_data
 from training.corpus.clips import Clip
 from training.scores.metrics import correlation
 from training.trial import __main__ as trial
-from training.trial.accuracy import accuracy, felt_in
-from training.trial.model import Subject, open_engine
-from training.trial.report import Check, Lines, Section, number
-from training.trial.robustness import changed, in_time
-from training.trial.silence import off_rest, silence
-from training.trial.unseen_voices import follows, loudness, middle_of, pauses, voices
+from training.trial import accuracy, robustness, silence, unseen_voices
+from training.trial.accuracy import mead_emotion
+from training.trial.model import TrialModel, open_engine
+from training.trial.report import Check, Section, Table, number
+from training.trial.robustness import of_speed
+from training.trial.silence import gap_from_rest
+from training.trial.unseen_voices import (
+    loudness,
+    loudness_correlation,
+    pauses,
+    percentile_range,
+)
 
 
 @pytest.fixture(scope="module")
@@ -28,12 +34,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def subject(data: Path) -> Subject:
-    return Subject(Animator(SyntheticEngine()), data)
+def model(data: Path) -> TrialModel:
+    return TrialModel(Animator(SyntheticEngine()), data)
 
 
 def checks(section: Section) -> dict[str, Check]:
-    return {c.what: c for c in section.checks}
+    return {c.name: c for c in section.checks}
 
 
 def test_a_figure_holds_within_its_bounds_and_an_undefined_one_never() -> None:
@@ -51,13 +57,13 @@ def test_a_figure_holds_within_its_bounds_and_an_undefined_one_never() -> None:
 
 
 def test_a_section_is_the_same_in_markdown_and_json() -> None:
-    lines = Lines("all", ["clip", "gap"], [["one", 0.25], ["two", float("nan")]])
+    lines = Table("all", ["clip", "gap"], [["one", 0.25], ["two", float("nan")]])
     made = Section("lips", "how", [Check("gap", 0.25, high=1)], [lines])
     assert "1 of 1 bounds hold." in made.markdown
     assert "| gap | 0.250 | at most 1 | holds |" in made.markdown
     assert "all\n\n| clip | gap |" in made.markdown
     assert "| two |  |" in made.markdown
-    assert made.json["checks"][0] == {"what": "gap", "value": 0.25, "low": None, "high": 1,
+    assert made.json["checks"][0] == {"name": "gap", "value": 0.25, "low": None, "high": 1,
                                       "unit": "", "holds": True}  # fmt: skip
     assert made.json["tables"][0]["rows"][1] == {"clip": "two", "gap": None}
     json.dumps(made.json, allow_nan=False)
@@ -67,27 +73,27 @@ def test_counts_are_told_whole_and_measures_to_three_places() -> None:
     assert [number(v) for v in (3, 0, 3.25, 1.0, float("nan"))] == ["3", "0", "3.250", "1.000", ""]
 
 
-def test_clips_are_chosen_evenly_and_the_same_every_time(subject: Subject) -> None:
-    assert [c.name for c in subject.some(9)] == [c.name for c in subject.clips("grid_s1")]
-    assert subject.some(1) == [subject.clips("grid_s1")[0]]
+def test_clips_are_chosen_evenly_and_the_same_every_time(model: TrialModel) -> None:
+    assert [c.name for c in model.subset(9)] == [c.name for c in model.clips("grid_s1")]
+    assert model.subset(1) == [model.clips("grid_s1")[0]]
 
 
 def test_the_model_that_made_the_truth_is_exact(data: Path) -> None:
-    subject = Subject(Animator(SyntheticEngine()), data)
+    model = TrialModel(Animator(SyntheticEngine()), data)
     for name in ("grid_s1", "grid_others", "mead_speech", "speakers"):
-        subject.read[name] = [
-            Clip(c.name, c.audio, subject.said(c.audio, c.identity), rest=c.identity)
-            for c in subject.clips(name)
+        model.sets[name] = [
+            Clip(c.name, c.audio, model.animate(c.audio, c.identity), rest=c.identity)
+            for c in model.clips(name)
         ]
-    found = checks(accuracy(subject))
+    found = checks(accuracy.measure(model))
     assert found["grid_s1: M-LD ratio"].value < 1e-3
     assert found["speakers: least correlation"].value > 0.999
     assert found["mead_speech: gain"].value == pytest.approx(1, abs=1e-3)
-    assert all(c.holds for what, c in found.items() if "closure" not in what)
+    assert all(c.holds for name, c in found.items() if "closure" not in name)
 
 
-def test_accuracy_has_a_row_for_each_set_and_look_ahead(subject: Subject) -> None:
-    section = accuracy(subject)
+def test_accuracy_has_a_row_for_each_set_and_look_ahead(model: TrialModel) -> None:
+    section = accuracy.measure(model)
     (table,) = section.tables
     assert [(r[0], r[2]) for r in table.rows[:5]] == [
         *(("grid_s1", k) for k in (0, 2, 3, 6)),
@@ -100,23 +106,23 @@ def test_accuracy_has_a_row_for_each_set_and_look_ahead(subject: Subject) -> Non
     assert abs(figures["best constant's ratio"] - 1) > 0.01
 
 
-def test_clips_of_mead_are_scored_with_their_own_emotion_too(subject: Subject) -> None:
-    (clip,) = subject.clips("mead_speech")[:1]
-    assert felt_in(clip) == {}
+def test_clips_of_mead_are_scored_with_their_own_emotion_too(model: TrialModel) -> None:
+    (clip,) = model.clips("mead_speech")[:1]
+    assert mead_emotion(clip) == {}
     acted = replace(clip, name="M003_level_2_happy_007")
-    assert felt_in(acted) == {"happy": 2 / 3}
-    assert felt_in(replace(clip, name="M003_level_1_neutral_001")) == {}
-    # A face that smiles is nearer to the same smile where it is told of it.
-    frames = subject.said(clip.audio, clip.identity, felt_in(acted))
-    subject.read["mead_speech"] = [Clip(acted.name, clip.audio, frames, rest=clip.identity)]
-    rows = {(r["set"], r["look-ahead"]): r for r in accuracy(subject).tables[0].json["rows"]}
-    told = rows["mead_speech, its emotion given", 3]
-    assert told["M-LD"] < 1e-3 < rows["mead_speech", 3]["M-LD"]
+    assert mead_emotion(acted) == {"happy": 2 / 3}
+    assert mead_emotion(replace(clip, name="M003_level_1_neutral_001")) == {}
+    # A face that smiles is nearer to the same smile where the model gets the emotion.
+    frames = model.animate(clip.audio, clip.identity, mead_emotion(acted))
+    model.sets["mead_speech"] = [Clip(acted.name, clip.audio, frames, rest=clip.identity)]
+    rows = {(r["set"], r["look-ahead"]): r for r in accuracy.measure(model).tables[0].json["rows"]}
+    with_emotion = rows["mead_speech, its emotion given", 3]
+    assert with_emotion["M-LD"] < 1e-3 < rows["mead_speech", 3]["M-LD"]
     assert not [name for name, _ in rows if name.startswith("speakers, ")]
 
 
-def test_a_mouth_of_loudness_closes_in_silence_and_opens_to_noise(subject: Subject) -> None:
-    found = checks(silence(subject))
+def test_a_mouth_of_loudness_closes_in_silence_and_opens_to_noise(model: TrialModel) -> None:
+    found = checks(silence.measure(model))
     assert found["after a cut in mid-word, max"].holds
     assert found["digital silence, max"].value == 0
     assert not found["white noise, max"].holds
@@ -126,15 +132,15 @@ def test_a_mouth_of_loudness_closes_in_silence_and_opens_to_noise(subject: Subje
 def test_how_far_lips_are_from_rest_is_in_pixels_of_their_own_face() -> None:
     frames = np.repeat(NEUTRAL[None], 2, axis=0)
     frames[1, [65, 66, 67], 1] += 2
-    np.testing.assert_allclose(off_rest(frames, NEUTRAL), [0, 2])
+    np.testing.assert_allclose(gap_from_rest(frames, NEUTRAL), [0, 2])
 
 
-def test_changed_voices_are_scored_against_the_same_truth(subject: Subject) -> None:
-    section = changed(subject)
+def test_perturbed_voices_are_scored_against_the_same_truth(model: TrialModel) -> None:
+    section = robustness.measure(model)
     rows = {r["voice"]: r for r in section.tables[0].json["rows"]}
     plain = rows["as it is"]["lip correlation"]
     for check in section.checks:
-        row = rows[check.what.removesuffix(": fall")]
+        row = rows[check.name.removesuffix(": fall")]
         assert check.value == row["fall"] == pytest.approx(plain - row["lip correlation"])
     # Loudness alone opens this mouth: speed moves it in time with the truth, babble opens it.
     assert abs(rows["speed 0.8"]["fall"]) < 0.05
@@ -147,7 +153,7 @@ def test_the_truth_goes_with_the_speed() -> None:
     points = np.repeat(NEUTRAL[None], 61, axis=0)
     points[:, 66, 1] += np.arange(61)
     clip = Clip("slow", np.zeros(32_000, np.float32), points)
-    slow = in_time(lambda audio, _: audio, 0.5)(0, clip)
+    slow = of_speed(lambda audio, _: audio, 0.5)(0, clip)
     assert len(slow.points) == 121
     np.testing.assert_allclose(slow.points[:, 66, 1] - NEUTRAL[66, 1], np.arange(121) / 2, atol=0.1)
     np.testing.assert_allclose(slow.identity, clip.identity)
@@ -156,8 +162,8 @@ def test_the_truth_goes_with_the_speed() -> None:
 def test_a_mouth_that_is_loudness_follows_the_voice_and_a_shifted_one_does_not() -> None:
     sound = voice(4.0, seed=3)
     loud = loudness(sound, 120)
-    assert follows(np.maximum(loud, -40), sound) > 0.9
-    assert follows(np.roll(np.maximum(loud, -40), 4), sound) < 0.5
+    assert loudness_correlation(np.maximum(loud, -40), sound) > 0.9
+    assert loudness_correlation(np.roll(np.maximum(loud, -40), 4), sound) < 0.5
     assert loud.max() == 0
 
 
@@ -170,20 +176,22 @@ def test_pauses_begin_200_ms_into_what_stays_quiet_for_300() -> None:
 
 
 def test_each_set_weighs_the_same_in_the_range() -> None:
-    low, high = middle_of([[0.0], [1.0] * 1000])
+    low, high = percentile_range([[0.0], [1.0] * 1000])
     assert low == pytest.approx(0.0)
     assert high == pytest.approx(1.0)
-    assert middle_of([[k / 1000 for k in range(1001)]]) == pytest.approx((0.05, 0.95), abs=2e-3)
+    assert percentile_range([[k / 1000 for k in range(1001)]]) == pytest.approx(
+        (0.05, 0.95), abs=2e-3
+    )
 
 
-def test_voices_are_judged_by_their_loudness_and_their_pauses(subject: Subject) -> None:
-    section = voices(subject)
+def test_voices_are_judged_by_their_loudness_and_their_pauses(model: TrialModel) -> None:
+    section = unseen_voices.measure(model)
     found = checks(section)
     # It opens with the first sound, and the last frame of a pause sees some of that.
     assert found["the same but for a pause's last 100 ms"].value == 0
     assert found["gap in pauses, max"].value > 0
     row = section.tables[1].json["rows"][0]
-    frames = subject.said(voice(2.0, seed=5))
+    frames = model.animate(voice(2.0, seed=5))
     assert row["clip"] == "someone"
     assert row["pauses"] >= 2
     loud = np.maximum(loudness(voice(2.0, seed=5), 60), -40)
@@ -202,13 +210,13 @@ def test_a_trial_prints_its_sections_and_writes_them(
              "--only", "accuracy", "speed"]  # fmt: skip
     assert trial.main(given) == 0  # though hardly a bound holds here
     printed = capsys.readouterr().out
-    told = (tmp_path / "trial" / "trial.md").read_text()
+    text = (tmp_path / "trial" / "trial.md").read_text()
     whole = json.loads((tmp_path / "trial" / "trial.json").read_text())
     assert [s["name"] for s in whole["sections"]] == ["accuracy", "speed"]
-    held = [c["holds"] for s in whole["sections"] for c in s["checks"]]
-    assert f"{sum(held)} of {len(held)} bounds hold; " in told
-    assert told.rstrip() == printed.replace("\n\n\n", "\n\n").rstrip()
-    assert whole["sha256"] in told
+    holding = [c["holds"] for s in whole["sections"] for c in s["checks"]]
+    assert f"{sum(holding)} of {len(holding)} bounds hold; " in text
+    assert text.rstrip() == printed.replace("\n\n\n", "\n\n").rstrip()
+    assert whole["sha256"] in text
     assert whole["sections"][1]["tables"][0]["rows"][0]["median, ms"] > 0
 
 
@@ -230,16 +238,16 @@ def test_what_is_missing_is_named(
     (tmp_path / "empty").mkdir()
     assert trial.main([str(WEIGHTS), "--data", str(tmp_path / "nowhere")]) == 2
     assert "nowhere" in capsys.readouterr().err
-    assert trial.main([str(WEIGHTS), "--data", str(tmp_path / "empty"), "--only", "dial"]) == 2
+    assert trial.main([str(WEIGHTS), "--data", str(tmp_path / "empty"), "--only", "emotion"]) == 2
     assert "kfusion-trial:" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         trial.main([str(WEIGHTS), "--data", str(data), "--only", "taste"])
 
 
-def test_videos_are_of_the_same_clips_every_time(subject: Subject, tmp_path: Path) -> None:
-    trial.write_videos(subject, tmp_path / "v")
-    wanted = [c.name for c in (*subject.some(5), *subject.clips("grid_others"),
-                               *subject.clips("speakers")[:3])]  # fmt: skip
+def test_videos_are_of_the_same_clips_every_time(model: TrialModel, tmp_path: Path) -> None:
+    trial.write_videos(model, tmp_path / "v")
+    wanted = [c.name for c in (*model.subset(5), *model.clips("grid_others"),
+                               *model.clips("speakers")[:3])]  # fmt: skip
     assert {f.name for f in (tmp_path / "v").iterdir()} == {f"{name}.mp4" for name in wanted}
     for file in (tmp_path / "v").iterdir():
         assert b"ftyp" in file.read_bytes()[:16]

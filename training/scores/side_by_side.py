@@ -14,7 +14,7 @@ from kfusion.errors import DataError
 from kfusion.landmarks import to_canonical
 from kfusion.mp4 import check, video_codec
 from training.corpus.clips import Clip
-from training.scores.figures import PREDICTION, TRUTH, lines_of
+from training.scores.overlay import PREDICTION, TRUTH, face_lines
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -26,7 +26,7 @@ VIEW: Final = (8.0, 4.0, 240.0)
 SUPERSAMPLING: Final = 2
 
 
-def draw_pair(truth: NDArray[Any], predicted: NDArray[Any], names: tuple[str, str]) -> Image.Image:
+def draw_faces(truth: NDArray[Any], predicted: NDArray[Any], names: tuple[str, str]) -> Image.Image:
     """Two faces (68, 2) in canonical coordinates, side by side; (2 SIZE, SIZE) pixels."""
     from PIL import Image, ImageDraw, ImageFont
 
@@ -38,7 +38,7 @@ def draw_pair(truth: NDArray[Any], predicted: NDArray[Any], names: tuple[str, st
     for k, (face, colour, name) in enumerate(zip(faces, (TRUTH, PREDICTION), names, strict=True)):
         left = k * SIZE * SUPERSAMPLING
         at = (face - VIEW[:2]) * scale + (left, 0)
-        for line in lines_of(at):
+        for line in face_lines(at):
             pixels = [(float(x), float(y)) for x, y in line]
             draw.line(pixels, fill=colour, width=2 * SUPERSAMPLING, joint="curve")
         for x, y in at:
@@ -61,7 +61,7 @@ def write_side_by_side(path: Path, clip: Clip, predicted: NDArray[Any], method: 
 
     forward = to_canonical(clip.identity)
     count = min(len(predicted), len(clip.points))
-    truth, said = forward.apply(clip.points[:count]), forward.apply(predicted[:count])
+    truth, drawn = forward.apply(clip.points[:count]), forward.apply(predicted[:count])
     names = (f"truth: {clip.name}", method)
     partial = path.with_name(f".{path.name}.part")
     codec, options = video_codec()
@@ -74,7 +74,7 @@ def write_side_by_side(path: Path, clip: Clip, predicted: NDArray[Any], method: 
             assert isinstance(sound, av.AudioStream)
             sound.bit_rate = 64_000
             for n in range(count):
-                image = av.VideoFrame.from_image(draw_pair(truth[n], said[n], names))
+                image = av.VideoFrame.from_image(draw_faces(truth[n], drawn[n], names))
                 image.pts, image.time_base = n, Fraction(1, FPS)
                 out.mux(picture.encode(image))
                 begin = n * SAMPLE_RATE // FPS

@@ -1,4 +1,4 @@
-"""Predicted over true landmarks, like the paper's Fig. 4: methods by clip down, times across."""
+"""A figure of predicted over true landmarks, like the paper's Fig. 4: a row a method and clip."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kfusion.config import FPS
 from kfusion.landmarks import MOUTH, align, lip_gap
 from training.corpus.clips import Clip
-from training.corpus.format import Corpus, Entry, Which, of_side
+from training.corpus.format import Corpus, Entry, Subset, select_entries
 from training.scores.metrics import landmark_distance
 
 PARTS: Final = (
@@ -33,28 +33,28 @@ TRUTH, PREDICTION = "#1f4fd8", "#d81f2a"
 
 
 @dataclass(frozen=True)
-class Strip:
-    """One row of the figure: a method's frames of a clip (T, 68, 2)."""
+class OverlayRow:
+    """A method's frames of a clip, (T, 68, 2)."""
 
     method: str
     clip: Clip
     predicted: NDArray[Any]
 
 
-def pick(corpora: Sequence[Corpus], split: Which, count: int) -> list[tuple[Corpus, Entry]]:
+def pick_clips(corpora: Sequence[Corpus], split: Subset, count: int) -> list[tuple[Corpus, Entry]]:
     """``count`` clips for figures: of different speakers and emotions where there are several,
     evenly over them.
     """
-    every = of_side(corpora, split)
+    every = select_entries(corpora, split)
     firsts: dict[tuple[str, str | None], tuple[Corpus, Entry]] = {}
     for corpus, entry in every:
         firsts.setdefault((entry.speaker, entry.emotion), (corpus, entry))
-    some = list(firsts.values()) if len(firsts) >= count else every
-    places = np.linspace(0, len(some) - 1, min(count, len(some)))
-    return [some[round(float(p))] for p in places]
+    candidates = list(firsts.values()) if len(firsts) >= count else every
+    places = np.linspace(0, len(candidates) - 1, min(count, len(candidates)))
+    return [candidates[round(float(p))] for p in places]
 
 
-def times_of(clip: Clip, count: int = COLUMNS) -> list[int]:
+def overlay_frames(clip: Clip, count: int = COLUMNS) -> list[int]:
     """Frames evenly over the time in which the mouth moves: from the first to the last in which
     its gap is over a fifth of its range; of the whole clip where it does not move.
     """
@@ -64,35 +64,35 @@ def times_of(clip: Clip, count: int = COLUMNS) -> list[int]:
     return [round(float(n)) for n in np.linspace(first, last, count)]
 
 
-def lines_of(points: NDArray[Any]) -> list[NDArray[Any]]:
+def face_lines(points: NDArray[Any]) -> list[NDArray[Any]]:
     """The face's lines (K, 2) of (68, 2) points."""
     return [points[[*part, part[0]] if closed else list(part)] for part, closed in PARTS]
 
 
-def draw_overlay(strips: Sequence[Strip], path: Path) -> None:
+def draw_overlay(rows: Sequence[OverlayRow], path: Path) -> None:
     """Blue truth under red prediction, both aligned to the clip's identity; PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    figure = Figure(figsize=(1.55 * COLUMNS + 1.2, 1.95 * len(strips) + 0.7), layout="constrained")
+    figure = Figure(figsize=(1.55 * COLUMNS + 1.2, 1.95 * len(rows) + 0.7), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(len(strips), COLUMNS, squeeze=False)
-    for strip, row in zip(strips, panels, strict=True):
-        count = min(len(strip.predicted), len(strip.clip.points))
-        truth = align(strip.clip.points[:count], strip.clip.identity)
-        predicted = align(strip.predicted[:count], strip.clip.identity)
+    panels = figure.subplots(len(rows), COLUMNS, squeeze=False)
+    for row, axes in zip(rows, panels, strict=True):
+        count = min(len(row.predicted), len(row.clip.points))
+        truth = align(row.clip.points[:count], row.clip.identity)
+        predicted = align(row.predicted[:count], row.clip.identity)
         low, high = truth.min(axis=(0, 1)) - 8, truth.max(axis=(0, 1)) + 8
-        frames = [min(n, count - 1) for n in times_of(strip.clip)]
-        for panel, n in zip(row, frames, strict=True):
+        frames = [min(n, count - 1) for n in overlay_frames(row.clip)]
+        for panel, n in zip(axes, frames, strict=True):
             _draw_pair(panel, truth[n], predicted[n])
             panel.set_xlim(low[0], high[0])
             panel.set_ylim(high[1], low[1])
             off = landmark_distance(predicted[n, MOUTH], truth[n, MOUTH])
             panel.set_xlabel(f"{n / FPS:.2f} s, M-LD {off:.1f}", fontsize=7.5, labelpad=2)
-        emotion = f"\n{strip.clip.emotion}" if strip.clip.emotion else ""
-        label = f"{strip.method}\n{strip.clip.name}{emotion}"
-        row[0].set_ylabel(label, fontsize=8.5, rotation=0, ha="right", va="center")
+        emotion = f"\n{row.clip.emotion}" if row.clip.emotion else ""
+        label = f"{row.method}\n{row.clip.name}{emotion}"
+        axes[0].set_ylabel(label, fontsize=8.5, rotation=0, ha="right", va="center")
     handles = [Line2D([], [], color=TRUTH, label="truth"),
                Line2D([], [], color=PREDICTION, label="prediction")]  # fmt: skip
     figure.legend(handles=handles, loc="outside upper right", ncols=2, frameon=False, fontsize=9)
@@ -101,7 +101,7 @@ def draw_overlay(strips: Sequence[Strip], path: Path) -> None:
 
 def _draw_pair(panel: Any, truth: NDArray[Any], predicted: NDArray[Any]) -> None:
     for face, colour in ((truth, TRUTH), (predicted, PREDICTION)):
-        for line in lines_of(face):
+        for line in face_lines(face):
             panel.plot(line[:, 0], line[:, 1], color=colour, lw=0.9)
         panel.scatter(face[:, 0], face[:, 1], s=1.6, color=colour, zorder=3, linewidths=0)
     panel.set_aspect("equal")
