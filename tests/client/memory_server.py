@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from client.stream.memory import Answer
+from client.stream.memory import Answer, MemoryTransport
 from client.stream.transports import Closed
 from kfusion import wire
 from kfusion.errors import UnknownSession, WireError
@@ -74,3 +74,18 @@ class MemoryServer:
         if session.live and session.has_work:
             self.time = max(self.time, session.wake_at())
         return session.take_window(self.now())
+
+
+def memory_transport(server: MemoryServer | None = None, capacity: int = 1024) -> MemoryTransport:
+    return MemoryTransport(server or MemoryServer(), capacity)
+
+
+def sent_silences(transport: MemoryTransport) -> list[int]:
+    """The samples of every silence that was sent."""
+    messages = [wire.parse_client(m) for m in transport.sent if isinstance(m, str)]
+    return [m.samples for m in messages if isinstance(m, wire.Silence)]
+
+
+def sent_samples(transport: MemoryTransport) -> int:
+    """Samples of audio that were sent, s16le mono."""
+    return sum(len(m) // 2 for m in transport.sent if isinstance(m, bytes))

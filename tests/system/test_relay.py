@@ -22,8 +22,7 @@ from kfusion.errors import UnknownSession
 from kfusion.runtime import Animator, SyntheticEngine
 from server.app import App
 from server.config import ServerConfig
-from tests.client.stream.test_reconnect import numbers, of
-from tests.client.stream.test_sdk import all_of, points_of
+from tests.client.events import all_events, frame_numbers, of_type, stacked_points
 from tests.conftest import voice
 
 RATE = 16_000
@@ -134,14 +133,14 @@ async def test_a_file_through_cut_sockets_is_the_offline_call(encoding: Any, see
         saying = asyncio.create_task(say(face))
         events = await read(face, {int(n): relay.cut for n in places})
         await saying
-        resumed = len(of(Resumed, events))
+        resumed = len(of_type(Resumed, events))
         assert resumed > 1
         assert f"kfusion_sessions_resumed_total {resumed}.0".encode() in app.metrics.text()
-    np.testing.assert_allclose(points_of(events), offline(sound), atol=1e-4)
-    assert numbers(events) == list(range(600))
-    marks = [(e.id, e.n) for e in of(wire.MarkReached, events)]
+    np.testing.assert_allclose(stacked_points(events), offline(sound), atol=1e-4)
+    assert frame_numbers(events) == list(range(600))
+    marks = [(e.id, e.n) for e in of_type(wire.MarkReached, events)]
     assert marks == [(name, 15 * (k + 1)) for k, name in enumerate(names)]
-    assert not of(wire.Error, events)
+    assert not of_type(wire.Error, events)
 
 
 @pytest.mark.asyncio
@@ -172,9 +171,9 @@ async def test_a_half_open_connection_is_left_and_the_old_one_closed() -> None:
             while b"\x11\x39" not in relay.lost:  # noqa: ASYNC110 - 4409, as a close says it
                 await asyncio.sleep(0.01)
         assert relay.lost.endswith(b"\x11\x39resumed by another connection")
-    np.testing.assert_allclose(points_of(events), offline(sound), atol=1e-4)
-    assert [(e.id, e.n) for e in of(wire.MarkReached, events)] == [("half way", 150)]
-    assert "nothing came for 0.2 s" in of(Reconnecting, events)[0].why
+    np.testing.assert_allclose(stacked_points(events), offline(sound), atol=1e-4)
+    assert [(e.id, e.n) for e in of_type(wire.MarkReached, events)] == [("half way", 150)]
+    assert "nothing came for 0.2 s" in of_type(Reconnecting, events)[0].why
 
 
 @pytest.mark.live
@@ -203,16 +202,16 @@ async def test_a_live_source_behind_a_relay_that_is_down_for_a_while_loses_only_
             await face.end()
 
         speaking = asyncio.create_task(speak())
-        events = await all_of(face)
+        events = await all_events(face)
         await speaking
-        resumed = of(Resumed, events)
+        resumed = of_type(Resumed, events)
         assert len(resumed) == 1 and 0.9 < resumed[0].away_s < 2.0
         assert resumed[0].silence / RATE == pytest.approx(resumed[0].away_s, abs=0.2)
-        assert len(of(Reconnecting, events)) > 3
-        assert len(numbers(events)) == ceil(face.stream.samples * 30 / RATE)
-        assert numbers(events) == list(range(len(numbers(events))))
-        assert [e.weights["happy"] for e in of(wire.EmotionSet, events)] == [1.0]
-        marks, emotions = of(wire.MarkReached, events), of(wire.EmotionSet, events)
+        assert len(of_type(Reconnecting, events)) > 3
+        assert len(frame_numbers(events)) == ceil(face.stream.samples * 30 / RATE)
+        assert frame_numbers(events) == list(range(len(frame_numbers(events))))
+        assert [e.weights["happy"] for e in of_type(wire.EmotionSet, events)] == [1.0]
+        marks, emotions = of_type(wire.MarkReached, events), of_type(wire.EmotionSet, events)
         assert [(e.id, e.n) for e in marks] == [("away", emotions[0].n)]
         assert events[-1].seconds == face.stream.samples / RATE
 
@@ -229,7 +228,7 @@ async def test_a_server_that_was_started_anew_knows_nothing_of_the_session() -> 
         relay.port = other.port
         relay.cut()
         with pytest.raises(UnknownSession, match="of no session that is kept"):
-            await all_of(face)
+            await all_events(face)
 
 
 @pytest.mark.asyncio

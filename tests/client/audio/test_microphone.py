@@ -9,7 +9,6 @@ import signal
 import sys
 from functools import partial
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,67 +25,18 @@ from client.cli.status import LatencyMeter, connection_line, level_bar, status_l
 from client.stream.memory import MemoryTransport
 from kfusion import wire
 from kfusion.errors import ConnectionLost, MicrophoneError, MissingExtra
+from tests.client.cut_connections import CutConnections
+from tests.client.fake_sounddevice import FakeSounddevice
 from tests.client.memory_server import MemoryServer
-from tests.client.stream.test_reconnect import Cables
 
 BLOCK = b"\x01\x00" * 960
 LOUD = b"\x00\x20" * 960
 
 
-class PortAudioError(Exception):
-    pass
-
-
-class PlayedDevice:
-    """A RawInputStream whose sound comes when a test says so."""
-
-    opened: list[PlayedDevice]
-    refuses = False
-
-    def __init__(self, **options: Any) -> None:
-        if self.refuses:
-            raise PortAudioError("Invalid sample rate [PaErrorCode -9997]")
-        self.options = options
-        self.running = False
-        self.heard = 0
-        self.opened.append(self)
-
-    def start(self) -> None:
-        self.running = True
-
-    def close(self) -> None:
-        self.running = False
-        self.options["finished_callback"]()
-
-    def hear(self, pcm: bytes = BLOCK, *, overflow: bool = False, at: float | None = None) -> None:
-        """What PortAudio's thread does for a block."""
-        samples = len(pcm) // 2
-        when = 5.0 + self.heard / self.options["samplerate"] if at is None else at
-        self.heard += samples
-        times = SimpleNamespace(inputBufferAdcTime=when)
-        self.options["callback"](pcm, samples, times, SimpleNamespace(input_overflow=overflow))
-
-
-@pytest.fixture
-def device(monkeypatch: pytest.MonkeyPatch) -> type[PlayedDevice]:
-    sd: Any = ModuleType("sounddevice")
-    kind = type("Device", (PlayedDevice,), {"opened": [], "refuses": False})
-    sd.PortAudioError = PortAudioError
-    sd.RawInputStream = kind
-    sd.default = SimpleNamespace(device=(2, 0))
-    sd.query_devices = lambda: [
-        {"name": "Loudspeaker", "max_input_channels": 0, "default_samplerate": 48000.0},
-        {"name": "USB Microphone", "max_input_channels": 1, "default_samplerate": 44100.0},
-        {"name": "Built-in Audio", "max_input_channels": 2, "default_samplerate": 48000.0},
-    ]
-    monkeypatch.setitem(sys.modules, "sounddevice", sd)
-    return kind
-
-
 # Devices
 
 
-def test_only_inputs_are_listed_and_the_default_is_known(device: type[PlayedDevice]) -> None:
+def test_only_inputs_are_listed_and_the_default_is_known(sounddevice: FakeSounddevice) -> None:
     assert devices() == [
         Device(1, "USB Microphone", 1, 44_100, default=False),
         Device(2, "Built-in Audio", 2, 48_000, default=True),
@@ -98,7 +48,7 @@ def test_only_inputs_are_listed_and_the_default_is_known(device: type[PlayedDevi
     [(None, 2), (1, 1), ("1", 1), ("USB Microphone", 1), ("usb", 1), ("built", 2)],
 )
 def test_a_device_is_chosen_by_number_or_by_name(
-    device: type[PlayedDevice], wanted: str | int | None, index: int
+    sounddevice: FakeSounddevice, wanted: str | int | None, index: int
 ) -> None:
     assert choose(devices(), wanted).index == index
 
@@ -107,7 +57,7 @@ def test_a_device_is_chosen_by_number_or_by_name(
     ("wanted", "says"), [("0", "is no input"), ("tape", "is no input"), ("i", "fits several")]
 )
 def test_a_device_that_is_not_meant_is_refused_with_those_there_are(
-    device: type[PlayedDevice], wanted: str, says: str
+    sounddevice: FakeSounddevice, wanted: str, says: str
 ) -> None:
     with pytest.raises(MicrophoneError, match=rf"{says}.*1 USB Microphone; 2 Built-in Audio"):
         choose(devices(), wanted)
@@ -143,8 +93,8 @@ def test_without_portaudio_the_error_says_what_to_install(
 
 
 @pytest.mark.asyncio
-async def test_a_device_that_does_not_open_is_named(device: type[PlayedDevice]) -> None:
-    device.refuses = True
+async def test_a_device_that_does_not_open_is_named(sounddevice: FakeSounddevice) -> None:
+    sounddevice.rates.clear()
     with pytest.raises(MicrophoneError, match=r"Built-in Audio: cannot be opened.*sample rate"):
         async with Microphone():
             pass
@@ -196,7 +146,7 @@ def test_what_a_device_dropped_is_told_by_its_own_times() -> None:
 
 @pytest.mark.asyncio
 async def test_what_is_heard_is_streamed_at_the_rate_of_the_device(
-    device: type[PlayedDevice],
+    sounddevice: FakeSounddevice,
 ) -> None:
     transport = MemoryTransport(MemoryServer())
     mic = Microphone("usb")
@@ -204,35 +154,35 @@ async def test_what_is_heard_is_streamed_at_the_rate_of_the_device(
         connect("memory", transport=transport, rate=mic.rate, fill_silence=False) as face,
         mic,
     ):
-        played = device.opened[0]
-        assert played.running
-        assert played.options["samplerate"] == 44_100
+        stream = sounddevice.streams[0]
+        assert stream.running
+        assert stream.options["samplerate"] == 44_100
         pumping = asyncio.create_task(mic.pump(face))
         for _ in range(50):
-            played.hear()
+            stream.record(BLOCK)
             await asyncio.sleep(0)
         mic.stop()
         await pumping
         await face.end()
         frames = [f async for f in face.frames()]
-    assert not device.opened[0].running
+    assert not sounddevice.streams[0].running
     assert b"".join(m for m in transport.sent if isinstance(m, bytes)) == BLOCK * 50
     assert len(frames) == -(-50 * 960 * 30 // 44_100)
     assert mic.level == pytest.approx(1 / 32768)
 
 
 @pytest.mark.asyncio
-async def test_what_did_not_fit_becomes_silence_of_its_length(device: type[PlayedDevice]) -> None:
+async def test_what_did_not_fit_becomes_silence_of_its_length(sounddevice: FakeSounddevice) -> None:
     transport = MemoryTransport(MemoryServer())
     async with (
         Microphone() as mic,
         connect("memory", transport=transport, rate=48_000, fill_silence=False) as face,
     ):
         for _ in range(130):  # 2.6 s while the loop stands still; 2 s fit
-            device.opened[0].hear()
+            sounddevice.streams[0].record(BLOCK)
         pumping = asyncio.create_task(mic.pump(face))
         await asyncio.sleep(0)
-        device.opened[0].hear()
+        sounddevice.streams[0].record(BLOCK)
         mic.stop()
         await pumping
         await face.end()
@@ -244,20 +194,20 @@ async def test_what_did_not_fit_becomes_silence_of_its_length(device: type[Playe
 
 
 @pytest.mark.asyncio
-async def test_a_device_that_is_unplugged_ends_the_blocks(device: type[PlayedDevice]) -> None:
+async def test_a_device_that_is_unplugged_ends_the_blocks(sounddevice: FakeSounddevice) -> None:
     async with Microphone() as mic:
-        device.opened[0].hear()
-        device.opened[0].options["finished_callback"]()
+        sounddevice.streams[0].record(BLOCK)
+        sounddevice.streams[0].options["finished_callback"]()
         blocks = [b async for b in mic.blocks()]
     assert [type(b) for b in blocks] == [Block]
 
 
-def test_the_callback_outlives_the_loop_without_a_word(device: type[PlayedDevice]) -> None:
+def test_the_callback_outlives_the_loop_without_a_word(sounddevice: FakeSounddevice) -> None:
     async def open_only() -> None:
         await Microphone().__aenter__()
 
     asyncio.run(open_only())
-    device.opened[0].hear()  # PortAudio's thread does not know yet
+    sounddevice.streams[0].record(BLOCK)  # PortAudio's thread does not know yet
 
 
 # The status line
@@ -318,7 +268,7 @@ def test_the_line_tells_only_what_went_wrong() -> None:
 
 
 def test_the_devices_are_listed_with_a_star_at_the_default(
-    device: type[PlayedDevice], capsys: pytest.CaptureFixture[str]
+    sounddevice: FakeSounddevice, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["mic", "--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -327,7 +277,7 @@ def test_the_devices_are_listed_with_a_star_at_the_default(
 
 
 def test_an_unknown_device_ends_the_command_with_a_plain_line(
-    device: type[PlayedDevice], capsys: pytest.CaptureFixture[str]
+    sounddevice: FakeSounddevice, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["mic", "--device", "tape"]) == 2
     assert capsys.readouterr().err.startswith("kfusion-client: 'tape' is no input device")
@@ -335,7 +285,7 @@ def test_an_unknown_device_ends_the_command_with_a_plain_line(
 
 @pytest.mark.asyncio
 async def test_the_command_streams_until_it_is_interrupted_and_keeps_every_frame(
-    device: type[PlayedDevice],
+    sounddevice: FakeSounddevice,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -345,10 +295,10 @@ async def test_the_command_streams_until_it_is_interrupted_and_keeps_every_frame
     out = tmp_path / "frames.jsonl"
     talking = asyncio.create_task(stream_microphone(arguments(["mic", "--out", str(out)])))
     async with asyncio.timeout(20):
-        while not (device.opened and device.opened[0].running):  # noqa: ASYNC110
+        while not (sounddevice.streams and sounddevice.streams[0].running):  # noqa: ASYNC110
             await asyncio.sleep(0)
         for _ in range(100):
-            device.opened[0].hear(LOUD)
+            sounddevice.streams[0].record(LOUD)
             await asyncio.sleep(0)
         assert not out.exists()
         signal.raise_signal(signal.SIGINT)
@@ -363,18 +313,18 @@ async def test_the_command_streams_until_it_is_interrupted_and_keeps_every_frame
 
 
 async def heard_by_the_command(
-    device: type[PlayedDevice], cables: Cables, out: Path, cut_for_good: bool = False
+    sounddevice: FakeSounddevice, cables: CutConnections, out: Path, cut_for_good: bool = False
 ) -> None:
     """A second of sound through ``mic``, whose connection is cut in the middle."""
     talking = asyncio.create_task(stream_microphone(arguments(["mic", "--out", str(out)])))
     async with asyncio.timeout(20):
-        while not (device.opened and device.opened[0].running):  # noqa: ASYNC110
+        while not (sounddevice.streams and sounddevice.streams[0].running):  # noqa: ASYNC110
             await asyncio.sleep(0)
         for k in range(50):
             if k == 25:
                 cables.cuts = [(0, 0)] * 99 if cut_for_good else []
                 cables.cut()
-            device.opened[0].hear(LOUD)
+            sounddevice.streams[0].record(LOUD)
             for _ in range(20):
                 await asyncio.sleep(0)
         if not cut_for_good:
@@ -384,16 +334,16 @@ async def heard_by_the_command(
 
 @pytest.mark.asyncio
 async def test_the_command_goes_on_after_a_lost_connection_and_says_so(
-    device: type[PlayedDevice],
+    sounddevice: FakeSounddevice,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    cables = Cables(MemoryServer(resume_s=30), [])
+    cables = CutConnections(MemoryServer(resume_s=30), [])
     again = partial(connect, transport=cables, reconnect=Backoff(first_s=0.0))
     monkeypatch.setattr("client.cli.options.connect", again)
     out = tmp_path / "frames.jsonl"
-    await heard_by_the_command(device, cables, out)
+    await heard_by_the_command(sounddevice, cables, out)
     assert len(cables.opened) == 2
     frames = [json.loads(line) for line in out.read_text().splitlines()]
     assert [frame["n"] for frame in frames] == list(range(30))
@@ -405,16 +355,16 @@ async def test_the_command_goes_on_after_a_lost_connection_and_says_so(
 
 @pytest.mark.asyncio
 async def test_of_a_stream_that_is_lost_for_good_the_frames_that_came_are_kept(
-    device: type[PlayedDevice],
+    sounddevice: FakeSounddevice,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    cables = Cables(MemoryServer(resume_s=0.05), [])
+    cables = CutConnections(MemoryServer(resume_s=0.05), [])
     monkeypatch.setattr("client.cli.options.connect", partial(connect, transport=cables))
     out = tmp_path / "frames.jsonl"
     with pytest.raises(ConnectionLost, match=r"no other one went on within 0\.05 s"):
-        await heard_by_the_command(device, cables, out, cut_for_good=True)
+        await heard_by_the_command(sounddevice, cables, out, cut_for_good=True)
     frames = [json.loads(line) for line in out.read_text().splitlines()]
     assert [frame["n"] for frame in frames] == list(range(len(frames)))
     assert 6 <= len(frames) <= 15

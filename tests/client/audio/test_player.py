@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,8 +23,9 @@ from client.stream.memory import Answer, MemoryTransport
 from client.stream.transports import Closed
 from kfusion import wire
 from kfusion.errors import ConnectionLost, MissingExtra, SpeakerError
+from tests.client.fake_sounddevice import FakeSounddevice
+from tests.client.manual_clock import ManualClock, settle
 from tests.client.memory_server import MemoryServer
-from tests.client.stream.test_sdk import Hand, settle
 from tests.conftest import voice
 
 RATE = 24_000
@@ -41,7 +41,7 @@ class HandSpeaker:
     name = "Test loudspeaker"
     underruns = 0
 
-    def __init__(self, clock: Hand, held_s: float = 0.25, runs: bool = True) -> None:
+    def __init__(self, clock: ManualClock, held_s: float = 0.25, runs: bool = True) -> None:
         self.clock, self.held_s, self.runs = clock, held_s, runs
         self.rate = RATE * 1.0003
         self.played = bytearray()
@@ -76,7 +76,7 @@ class HandSpeaker:
 class Stage:
     """A player on a stream within the process, and time as the test turns it."""
 
-    def __init__(self, player: Player, speaker: HandSpeaker, clock: Hand) -> None:
+    def __init__(self, player: Player, speaker: HandSpeaker, clock: ManualClock) -> None:
         self.player, self.speaker, self.clock = player, speaker, clock
         self.shown: list[tuple[float, Any]] = []
 
@@ -87,7 +87,7 @@ class Stage:
     async def turn(self, seconds: float) -> None:
         for _ in range(round(seconds / 0.005)):
             self.speaker.run()
-            await self.clock.turn(0.005, 0.005)
+            await self.clock.advance(0.005, 0.005)
 
     def frames(self) -> list[int]:
         return [e.n for _, e in self.shown if isinstance(e, Frame)]
@@ -97,7 +97,7 @@ class Stage:
 async def stage(
     transport: MemoryTransport | None = None, options: Any = None, **more: Any
 ) -> AsyncGenerator[Stage, None]:
-    clock = Hand()
+    clock = ManualClock()
     speaker = HandSpeaker(clock, **(options or {}))
     transport = transport or MemoryTransport(MemoryServer())
     async with connect("memory", transport=transport, rate=RATE, clock=clock) as face:
@@ -211,7 +211,7 @@ class Slow:
 
     def __init__(self, late_s: float) -> None:
         self.server, self.late_s = MemoryServer(), late_s
-        self.clock: Hand | None = None
+        self.clock: ManualClock | None = None
         self.waiting: list[tuple[float, Answer]] = []
 
     def __call__(self, message: str | bytes) -> Iterator[Answer]:
@@ -300,12 +300,12 @@ async def test_a_device_that_is_unplugged_ends_the_frames_and_the_speech() -> No
 
 @pytest.mark.asyncio
 async def test_a_device_that_plays_nothing_is_named() -> None:
-    clock = Hand()
+    clock = ManualClock()
     speaker = HandSpeaker(clock, runs=False)
     transport = MemoryTransport(MemoryServer())
     async with connect("memory", transport=transport, rate=RATE, clock=clock) as face:
         entering = asyncio.create_task(Player(face, speaker).__aenter__())
-        await clock.turn(6.0, 0.1)
+        await clock.advance(6.0, 0.1)
         with pytest.raises(SpeakerError, match="Test loudspeaker plays nothing: within 5 s"):
             await entering
     assert speaker.stopped
@@ -314,70 +314,11 @@ async def test_a_device_that_plays_nothing_is_named() -> None:
 # The device's shell
 
 
-class PortAudioError(Exception):
-    pass
-
-
-class PlayedStream:
-    """A RawOutputStream that asks for sound when a test says so."""
-
-    opened: list[PlayedStream]
-    takes: tuple[int, ...] = (44_100, 48_000)
-
-    def __init__(self, **options: Any) -> None:
-        if options["samplerate"] not in self.takes:
-            raise PortAudioError("Invalid sample rate [PaErrorCode -9997]")
-        self.options = options
-        self.time = 500.0
-        self.latency = 0.07
-        self.running = False
-        self.opened.append(self)
-
-    def start(self) -> None:
-        self.running = True
-
-    def abort(self) -> None:
-        self.running = False
-        self.options["finished_callback"]()
-
-    def close(self) -> None:
-        assert not self.running
-
-    def ask(self, heard_at: float, underflow: bool = False) -> bytes:
-        out = bytearray(2 * self.options["blocksize"])
-        times = SimpleNamespace(outputBufferDacTime=heard_at)
-        status = SimpleNamespace(output_underflow=underflow)
-        self.options["callback"](memoryview(out), self.options["blocksize"], times, status)
-        return bytes(out)
-
-
-@pytest.fixture
-def device(monkeypatch: pytest.MonkeyPatch) -> type[PlayedStream]:
-    sd: Any = ModuleType("sounddevice")
-    kind = type("Stream", (PlayedStream,), {"opened": []})
-
-    def check(**options: Any) -> None:
-        if options["samplerate"] not in kind.takes:
-            raise PortAudioError("Invalid sample rate [PaErrorCode -9997]")
-
-    sd.PortAudioError = PortAudioError
-    sd.RawOutputStream = kind
-    sd.check_output_settings = check
-    sd.default = SimpleNamespace(device=(0, 2))
-    sd.query_devices = lambda: [
-        {"name": "USB Mic", "max_output_channels": 0, "default_samplerate": 48000.0},
-        {"name": "Headphones", "max_output_channels": 2, "default_samplerate": 44100.0},
-        {"name": "Built-in Audio", "max_output_channels": 2, "default_samplerate": 48000.0},
-    ]
-    monkeypatch.setitem(sys.modules, "sounddevice", sd)
-    return kind
-
-
 AUDIO = wire.AudioFormat(48_000)
 
 
 def test_the_default_output_is_opened_and_asked_when_its_block_is_heard(
-    device: type[PlayedStream],
+    sounddevice: FakeSounddevice,
 ) -> None:
     asked: list[tuple[int, float]] = []
 
@@ -387,12 +328,12 @@ def test_the_default_output_is_opened_and_asked_when_its_block_is_heard(
 
     speaker = Speaker()
     speaker.start(AUDIO, fill, lambda: pytest.fail("it was stopped, not gone"))
-    (stream,) = device.opened
+    (stream,) = sounddevice.streams
     assert stream.running
     assert (stream.options["device"], stream.options["channels"]) == (2, 1)
     assert (stream.options["samplerate"], stream.options["dtype"]) == (48_000, "int16")
-    assert stream.ask(500.03) == b"\x07" * 1920
-    stream.ask(0.0, underflow=True)  # a device that does not know its times
+    assert stream.play(500.03) == b"\x07" * 1920
+    stream.play(0.0, underflow=True)  # a device that does not know its times
     speaker.stop()
     assert [samples for samples, _ in asked] == [960, 960]
     assert [ahead for _, ahead in asked] == pytest.approx([0.03, 0.07], abs=0.01)
@@ -400,15 +341,15 @@ def test_the_default_output_is_opened_and_asked_when_its_block_is_heard(
     assert not stream.running
 
 
-def test_a_device_that_stops_by_itself_is_told(device: type[PlayedStream]) -> None:
+def test_a_device_that_stops_by_itself_is_told(sounddevice: FakeSounddevice) -> None:
     gone: list[str] = []
     Speaker("head").start(AUDIO, lambda n, at: bytes(2 * n), lambda: gone.append("gone"))
-    device.opened[0].options["finished_callback"]()
+    sounddevice.streams[0].options["finished_callback"]()
     assert gone == ["gone"]
 
 
 def test_a_rate_that_the_device_does_not_take_is_told_with_its_own(
-    device: type[PlayedStream],
+    sounddevice: FakeSounddevice,
 ) -> None:
     speaker = Speaker("Headphones")
     slow = wire.AudioFormat(16_000)
@@ -418,11 +359,11 @@ def test_a_rate_that_the_device_does_not_take_is_told_with_its_own(
     speaker.stop()
 
 
-@pytest.mark.parametrize("wanted", ["USB Mic", "0", "tape"])
+@pytest.mark.parametrize("wanted", ["USB Microphone", "1", "tape"])
 def test_what_is_no_output_is_refused_with_those_there_are(
-    device: type[PlayedStream], wanted: str
+    sounddevice: FakeSounddevice, wanted: str
 ) -> None:
-    with pytest.raises(SpeakerError, match=r"no output device.*1 Headphones; 2 Built-in Audio"):
+    with pytest.raises(SpeakerError, match=r"no output device.*0 Headphones; 2 Built-in Audio"):
         Speaker(wanted)
 
 
@@ -437,7 +378,7 @@ def test_without_the_package_the_error_says_what_to_install(
 # The command
 
 
-def test_sound_is_said_at_its_own_rate_or_else_at_the_devices(device: type[PlayedStream]) -> None:
+def test_sound_is_said_at_its_own_rate_or_else_at_the_devices(sounddevice: FakeSounddevice) -> None:
     speaker = Speaker("Headphones")
     sound = voice(1.0, 16_000)
     assert playable(voice(1.0, 48_000), 48_000, speaker)[1] == 48_000
@@ -446,11 +387,11 @@ def test_sound_is_said_at_its_own_rate_or_else_at_the_devices(device: type[Playe
 
 
 def test_the_command_says_which_outputs_there_are(
-    device: type[PlayedStream], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    sounddevice: FakeSounddevice, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     soundfile.write(tmp_path / "speech.wav", voice(0.2), 16_000)
     assert main(["say", str(tmp_path / "speech.wav"), "--device", "tape"]) == 2
     assert capsys.readouterr().err == (
         "kfusion-client: 'tape' is no output device; wanted one of: "
-        "1 Headphones; 2 Built-in Audio\n"
+        "0 Headphones; 2 Built-in Audio\n"
     )

@@ -22,8 +22,8 @@ from client.sinks.jsonl import JsonlSink
 from client.stream.state import Frame
 from kfusion.landmarks import NEUTRAL, lip_gap
 from kfusion.runtime import Animator, SyntheticEngine
+from tests.client.cut_connections import CutConnections
 from tests.client.memory_server import MemoryServer
-from tests.client.stream.test_reconnect import Cables
 from tests.conftest import RunningServer, folder_of, voice
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -295,7 +295,7 @@ def test_an_interrupted_run_leaves_no_file(
 def test_a_stream_that_is_lost_for_good_leaves_no_file(
     speech: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cables = Cables(MemoryServer(resume_s=0.05), [(3, 9), *[(0, 0)] * 99])
+    cables = CutConnections(MemoryServer(resume_s=0.05), [(3, 9), *[(0, 0)] * 99])
     monkeypatch.setattr("client.cli.options.connect", partial(connect, transport=cables))
     assert main(["file", str(speech), "--out", str(speech.parent / "frames.jsonl")]) == 1
     told = capsys.readouterr().err.splitlines()

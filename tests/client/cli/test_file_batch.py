@@ -25,8 +25,8 @@ from kfusion.emotion_timeline import Score
 from kfusion.errors import BadOptions
 from kfusion.landmarks import lip_gap
 from kfusion.runtime import Animator, SyntheticEngine
+from tests.client.cut_connections import CutConnections
 from tests.client.memory_server import MemoryServer
-from tests.client.stream.test_reconnect import Cables
 from tests.client.video.faces import decode, photo
 from tests.conftest import RunningServer, voice
 
@@ -231,8 +231,8 @@ def test_a_stream_that_is_lost_for_good_costs_one_file(
     def open_stream(*options: Any, **named: Any) -> Any:
         opened.append(1)
         cuts = [(3, 9), *[(0, 0)] * 99] if len(opened) == 2 else []
-        cables = Cables(MemoryServer(resume_s=0.05), cuts)
-        return connect(*options, **named, transport=cables)
+        connections = CutConnections(MemoryServer(resume_s=0.05), cuts)
+        return connect(*options, **named, transport=connections)
 
     monkeypatch.setattr("client.cli.options.connect", partial(open_stream))
     out = str(tmp_path / "{name}.jsonl")

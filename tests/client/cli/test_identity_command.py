@@ -19,7 +19,7 @@ from kfusion import wire
 from kfusion.errors import BadMessage, TooBig
 from kfusion.faces.pictures import MOST_BYTES, MOST_PIXELS, ORIENTATION, upright
 from kfusion.landmarks import lip_gap
-from tests.client.stream.test_sdk import memory
+from tests.client.memory_server import memory_transport
 from tests.drawn_photo import SIDE, bytes_of, photo, points_in
 from tests.kfusion.bad_pictures import BAD
 from tests.server.test_identity_pictures import finding
@@ -178,7 +178,7 @@ async def test_an_image_is_an_identity_of_the_sdk_too() -> None:
 
 @pytest.mark.asyncio
 async def test_an_image_that_no_server_takes_is_told_before_it_is_sent() -> None:
-    async with connect("memory", transport=memory()) as face:
+    async with connect("memory", transport=memory_transport()) as face:
         with pytest.raises(TooBig, match="700001 bytes"):
             await face.set_identity("me", image=bytes(MOST_BYTES + 1))
         with pytest.raises(BadMessage, match="wanted one of them"):

@@ -17,9 +17,10 @@ from client.stream.memory import MemoryTransport
 from client.stream.transports import Closed, Transport
 from kfusion import wire
 from kfusion.errors import BadMessage, ConnectionFailed
+from tests.client.cut_connections import NO_WAIT, CutConnections
+from tests.client.events import all_events
+from tests.client.manual_clock import ManualClock
 from tests.client.memory_server import MemoryServer
-from tests.client.stream.test_reconnect import AT_ONCE, Cables
-from tests.client.stream.test_sdk import Hand, all_of
 from tests.conftest import voice
 
 FULL = Path("/dev/full")
@@ -28,14 +29,14 @@ SECRET = "wq8Zr-very-secret"
 
 @pytest.mark.asyncio
 async def test_every_message_is_there_in_order_with_its_time(tmp_path: Path) -> None:
-    clock, transport = Hand(), MemoryTransport(MemoryServer())
+    clock, transport = ManualClock(), MemoryTransport(MemoryServer())
     with Recorder(tmp_path / "a.kfr", now=clock.now) as recorder:
         async with connect(
             "memory", transport=recorder.transport(transport), mode="file", clock=clock
         ) as face:
-            await clock.turn(1.5)
+            await clock.advance(1.5)
             await face.send(voice(0.5))
-            await clock.turn(0.25)
+            await clock.advance(0.25)
             await face.end()
             frames = [frame async for frame in face.frames()]
     recording = Recording(tmp_path / "a.kfr")
@@ -54,12 +55,12 @@ async def test_every_message_is_there_in_order_with_its_time(tmp_path: Path) -> 
 
 @pytest.mark.asyncio
 async def test_lost_connections_and_those_that_follow_are_there(tmp_path: Path) -> None:
-    cables = Cables(MemoryServer(resume_s=30), [(3, 9), (0, 0)])
+    cables = CutConnections(MemoryServer(resume_s=30), [(3, 9), (0, 0)])
     path = tmp_path / "a.kfr"
     async with connect(
-        "memory", transport=cables, mode="file", reconnect=AT_ONCE, record=path
+        "memory", transport=cables, mode="file", reconnect=NO_WAIT, record=path
     ) as face:
-        reading = asyncio.create_task(all_of(face))
+        reading = asyncio.create_task(all_events(face))
         await face.send(voice(3.0))
         await face.end()
         await reading
@@ -71,13 +72,13 @@ async def test_lost_connections_and_those_that_follow_are_there(tmp_path: Path) 
 @pytest.mark.asyncio
 async def test_no_token_is_in_the_file(tmp_path: Path) -> None:
     server = MemoryServer(resume_s=30)
-    cables = Cables(server, [(3, 9), (4, 3)])
+    cables = CutConnections(server, [(3, 9), (4, 3)])
     path = tmp_path / "a.kfr"
     url = f"ws://me:{SECRET}-pass@host:1/v1/stream?token={SECRET}-query"
     async with connect(
-        url, transport=cables, mode="file", reconnect=AT_ONCE, record=path, token=f"{SECRET}-own"
+        url, transport=cables, mode="file", reconnect=NO_WAIT, record=path, token=f"{SECRET}-own"
     ) as face:
-        reading = asyncio.create_task(all_of(face))
+        reading = asyncio.create_task(all_events(face))
         await face.mark(f"who echoes {SECRET}-own")
         await face.send(voice(3.0))
         await face.end()
@@ -132,7 +133,7 @@ def test_a_bad_option_writes_no_file(tmp_path: Path) -> None:
 async def test_a_file_that_cannot_be_written_is_named_before_anyone_is_asked(
     tmp_path: Path,
 ) -> None:
-    cables = Cables(MemoryServer(), [])
+    cables = CutConnections(MemoryServer(), [])
     with pytest.raises(OutputError, match=r"a\.kfr: cannot be written \(No such file"):
         async with connect("memory", transport=cables, record=tmp_path / "no" / "a.kfr"):
             pass
@@ -162,7 +163,7 @@ async def test_what_went_wrong_is_told_before_the_recording(tmp_path: Path) -> N
 
 @pytest.mark.asyncio
 async def test_what_was_recorded_is_in_the_file_at_once(tmp_path: Path) -> None:
-    cables = Cables(MemoryServer(resume_s=30), [])
+    cables = CutConnections(MemoryServer(resume_s=30), [])
     path = tmp_path / "a.kfr"
     async with connect(
         "memory", transport=cables, mode="file", reconnect=Backoff(), record=path

@@ -18,16 +18,17 @@ from client import Frame, Reconnecting, Resumed, connect
 from client.__main__ import main
 from client.errors import RecordingError
 from client.recording.format import MAGIC, Header, Opened, Recording, packed
-from client.recording.replay import AT_ONCE as NO_WAIT
-from client.recording.replay import events, play
+from client.recording.replay import AT_ONCE, events, play
 from client.stream.memory import MemoryTransport
 from client.stream.transports import Closed
 from kfusion import wire
 from kfusion.errors import ConnectionLost, UnknownSession
 from kfusion.landmarks import NEUTRAL
+from tests.client.cut_connections import NO_WAIT, CutConnections, RefusingServer
+from tests.client.events import all_events
+from tests.client.manual_clock import ManualClock
 from tests.client.memory_server import MemoryServer
-from tests.client.stream.test_reconnect import ACTIONS, AT_ONCE, CUTS, Cables, Refuses, Script, run
-from tests.client.stream.test_sdk import Hand, all_of
+from tests.client.scripts import ACTIONS, CUTS, Script, run_script
 from tests.conftest import RunningServer, voice
 
 
@@ -60,25 +61,25 @@ def test_what_a_recording_tells_is_what_was_told_whatever_was_cut(
     path: Path, script: Script, first: int, cuts: list[tuple[int, int]], capacity: int,
     encoding: str, mode: str,
 ) -> None:  # fmt: skip
-    cables = Cables(MemoryServer(resume_s=30), [(first, first), *cuts], capacity)
+    cables = CutConnections(MemoryServer(resume_s=30), [(first, first), *cuts], capacity)
     options: dict[str, Any] = {"mode": mode, "encoding": encoding, "fill_silence": False}
-    told = asyncio.run(run(script, cables, record=path, **options))
+    told = asyncio.run(run_script(script, cables, record=path, **options))
     assert comparable(replayed(path)) == comparable(told)
 
 
 @pytest.mark.asyncio
 async def test_sound_that_counted_as_silence_after_a_loss_changes_no_event(tmp_path: Path) -> None:
-    clock, cables = Hand(), Cables(MemoryServer(resume_s=30), [])
+    clock, cables = ManualClock(), CutConnections(MemoryServer(resume_s=30), [])
     path = tmp_path / "a.kfr"
     async with connect(
-        "memory", transport=cables, reconnect=AT_ONCE, record=path, clock=clock, fill_silence=False
+        "memory", transport=cables, reconnect=NO_WAIT, record=path, clock=clock, fill_silence=False
     ) as face:
-        reading = asyncio.create_task(all_of(face))
+        reading = asyncio.create_task(all_events(face))
         for k in range(20):
             if k == 10:
                 cables.cut()
             await face.send(np.full(1600, 0.5))
-            await clock.turn(0.1)
+            await clock.advance(0.1)
         await face.end()
         told = await reading
     (resumed,) = [e for e in told if isinstance(e, Resumed)]
@@ -90,11 +91,11 @@ async def test_sound_that_counted_as_silence_after_a_loss_changes_no_event(tmp_p
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize(("speed", "takes"), [(1.0, 3.0), (2.0, 1.5), (0.0, 0.0), (NO_WAIT, 0.0)])
+@pytest.mark.parametrize(("speed", "takes"), [(1.0, 3.0), (2.0, 1.5), (0.0, 0.0), (AT_ONCE, 0.0)])
 async def test_events_come_when_they_came_or_as_much_faster(
     tmp_path: Path, speed: float, takes: float
 ) -> None:
-    clock, transport = Hand(), MemoryTransport(MemoryServer())
+    clock, transport = ManualClock(), MemoryTransport(MemoryServer())
     path = tmp_path / "a.kfr"
     recorded: list[tuple[float, int]] = []
     again: list[tuple[float, int]] = []
@@ -109,13 +110,13 @@ async def test_events_come_when_they_came_or_as_much_faster(
     ) as face:
         reading = asyncio.create_task(watch(face.events(), recorded))
         for _ in range(30):
-            await clock.turn(0.1)
+            await clock.advance(0.1)
             await face.send(np.full(1600, 0.5))
         await face.end()
         await reading
-    clock = Hand()
+    clock = ManualClock()
     watching = asyncio.create_task(watch(play(Recording(path), speed, clock), again))
-    await clock.turn(takes + 0.1)
+    await clock.advance(takes + 0.1)
     await watching
     pace = takes / 3.0
     assert [n for _, n in again] == [n for _, n in recorded] == list(range(90))
@@ -157,12 +158,12 @@ def test_a_stream_that_was_lost_for_good_ends_as_it_did(tmp_path: Path, torn: bo
 @pytest.mark.asyncio
 async def test_a_refusal_of_the_server_is_raised_again(tmp_path: Path) -> None:
     path = tmp_path / "a.kfr"
-    cables = Cables(Refuses(UnknownSession("forgotten"), 4400), [])
+    cables = CutConnections(RefusingServer(UnknownSession("forgotten"), 4400), [])
     with pytest.raises(UnknownSession):
-        async with connect("memory", transport=cables, reconnect=AT_ONCE, record=path) as face:
+        async with connect("memory", transport=cables, reconnect=NO_WAIT, record=path) as face:
             await face.send(voice(0.5))
             cables.cut()
-            await all_of(face)
+            await all_events(face)
     with pytest.raises(UnknownSession, match="forgotten"):
         list(events(Recording(path)))
 
@@ -186,7 +187,7 @@ def real(synthetic_server: RunningServer, tmp_path: Path) -> Callable[[], Any]:
             asyncio.timeout(30),
             connect(
                 synthetic_server.url, mode="file", identity=2 * NEUTRAL, record=path,
-                reconnect=AT_ONCE,
+                reconnect=NO_WAIT,
             ) as face,
         ):  # fmt: skip
             told: list[Any] = []
@@ -265,8 +266,8 @@ def test_the_documented_lines_give_the_frames(
     names: dict[str, Any] = {}
     exec(compile(block, str(page), "exec"), names)
     path = tmp_path / "a.kfr"
-    cables = Cables(MemoryServer(resume_s=30), [(4, 4)])
-    asyncio.run(run([("sound", 16_000)], cables, record=path, mode="file"))
+    cables = CutConnections(MemoryServer(resume_s=30), [(4, 4)])
+    asyncio.run(run_script([("sound", 16_000)], cables, record=path, mode="file"))
     assert [frame.n for _, frame in names["frames_of"](path)] == list(range(30))
     assert "cut off" not in capsys.readouterr().out
     path.write_bytes(path.read_bytes()[:-1])

@@ -37,14 +37,12 @@ from kfusion import wire
 from kfusion.coefficients.vrm import VRM
 from kfusion.errors import ConnectionLost
 from kfusion.landmarks import INNER_LOWER, NEUTRAL, lip_gap
-from tests.client.audio.test_microphone import LOUD, PlayedDevice, device
 from tests.client.cli.test_client_cli import ROOT, rows
+from tests.client.fake_sounddevice import FakeSounddevice
+from tests.client.manual_clock import ManualClock, settle
 from tests.client.memory_server import MemoryServer
 from tests.client.sinks.packets import read_live_link, read_openseeface
-from tests.client.stream.test_sdk import Hand, settle
 from tests.conftest import RunningServer, voice
-
-__all__ = ["device"]  # a fixture
 
 
 class Eyes:
@@ -87,16 +85,16 @@ def talking(n: int) -> Frame:
 
 @pytest.mark.asyncio
 async def test_files_have_a_frame_as_it_comes_and_live_sinks_in_its_time() -> None:
-    hand = Hand()
+    hand = ManualClock()
     file, live = Eyes(hand.now, live=False), Eyes(hand.now)
     async with Bridge([live, file], clock=hand) as bridge:
         for n in range(9):
             await bridge.put(talking(n))
         await settle()
         assert (len(file.seen), len(live.seen)) == (9, 1)
-        await hand.turn(0.25)
+        await hand.advance(0.25)
         assert live.numbers == list(range(8))
-        finishing = asyncio.create_task(hand.turn(1.0))
+        finishing = asyncio.create_task(hand.advance(1.0))
     await finishing
     assert live.numbers == list(range(9 + EASE)) and live.gaps[-1] < 1e-3
     assert file.numbers == list(range(9))
@@ -106,7 +104,7 @@ async def test_files_have_a_frame_as_it_comes_and_live_sinks_in_its_time() -> No
 
 @pytest.mark.asyncio
 async def test_whoever_puts_a_file_waits_and_a_microphone_never_does() -> None:
-    hand = Hand()
+    hand = ManualClock()
     for skips, waits in ((False, True), (True, False)):
         live = Eyes(hand.now)
         async with Bridge([live], skips=skips, clock=hand) as bridge:
@@ -118,7 +116,7 @@ async def test_whoever_puts_a_file_waits_and_a_microphone_never_does() -> None:
             putting = asyncio.create_task(put(bridge))
             await settle()
             assert putting.done() != waits
-            finishing = asyncio.create_task(hand.turn(4.0))
+            finishing = asyncio.create_task(hand.advance(4.0))
             await putting
         await finishing
         assert bool(bridge.showing.skipped) == skips
@@ -141,14 +139,14 @@ async def test_what_a_bridge_asks_for_is_what_its_sinks_need() -> None:
 
 @pytest.mark.asyncio
 async def test_a_stream_that_fails_leaves_a_closed_mouth() -> None:
-    hand = Hand()
+    hand = ManualClock()
     live = Eyes(hand.now)
     turning = None
     with pytest.raises(ConnectionLost):
         async with Bridge([live], clock=hand) as bridge:
             await bridge.put(talking(0))
             await settle()
-            turning = asyncio.create_task(hand.turn(1.0))
+            turning = asyncio.create_task(hand.advance(1.0))
             raise ConnectionLost("the cable")
     assert turning is not None
     await turning
@@ -157,7 +155,7 @@ async def test_a_stream_that_fails_leaves_a_closed_mouth() -> None:
 
 @pytest.mark.asyncio
 async def test_being_cancelled_waits_for_nothing() -> None:
-    hand = Hand()
+    hand = ManualClock()
     live = Eyes(hand.now)
     with pytest.raises(asyncio.CancelledError):
         async with Bridge([live], clock=hand) as bridge:
@@ -170,7 +168,7 @@ async def test_being_cancelled_waits_for_nothing() -> None:
 @pytest.mark.asyncio
 @pytest.mark.parametrize("ended_by", [asyncio.CancelledError, KeyboardInterrupt, OSError])
 async def test_whatever_ends_it_leaves_a_closed_mouth(ended_by: type[BaseException]) -> None:
-    hand = Hand()
+    hand = ManualClock()
     live, file = Eyes(hand.now), Eyes(hand.now, live=False)
     with pytest.raises(ended_by):
         async with Bridge([live, file], clock=hand) as bridge:
@@ -186,7 +184,7 @@ async def test_whatever_ends_it_leaves_a_closed_mouth(ended_by: type[BaseExcepti
 
 @pytest.mark.asyncio
 async def test_being_cancelled_on_the_way_to_rest_is_at_rest_at_once() -> None:
-    hand = Hand()
+    hand = ManualClock()
     live = Eyes(hand.now)
 
     async def stream() -> None:
@@ -195,7 +193,7 @@ async def test_being_cancelled_on_the_way_to_rest_is_at_rest_at_once() -> None:
             await settle()
 
     streaming = asyncio.create_task(stream())
-    await hand.turn(0.08)
+    await hand.advance(0.08)
     assert not streaming.done() and live.gaps[-1] > 1
     streaming.cancel()
     await asyncio.gather(streaming, return_exceptions=True)
@@ -230,7 +228,7 @@ class Flaky:
 
 @pytest.mark.asyncio
 async def test_while_a_lost_connection_is_replaced_the_mouth_is_closed() -> None:
-    hand = Hand()
+    hand = ManualClock()
     live = Eyes(hand.now)
     cables = Flaky(MemoryServer(resume_s=30))
     loud = np.full(1600, 0.3, np.float32) * np.resize([1, -1], 1600)
@@ -251,7 +249,7 @@ async def test_while_a_lost_connection_is_replaced_the_mouth_is_closed() -> None
             before = len(live.seen)
             for _ in range(round(10 * seconds)):
                 await face.send(loud)
-                await hand.turn(0.1)
+                await hand.advance(0.1)
             return before, len(live.seen)
 
         listening = asyncio.create_task(listen())
@@ -271,7 +269,7 @@ async def test_while_a_lost_connection_is_replaced_the_mouth_is_closed() -> None
         assert live.gaps[end - 1] > 2
         await face.end()
         await listening
-        finishing = asyncio.create_task(hand.turn(1.0))
+        finishing = asyncio.create_task(hand.advance(1.0))
     await finishing
     assert abs(live.gaps[-1]) < 1e-3
     assert (np.diff(live.numbers) > 0).all()
@@ -285,13 +283,13 @@ async def test_a_program_that_does_not_listen_costs_no_frame_elsewhere(tmp_path:
         gone.bind(("127.0.0.1", 0))
         port = gone.getsockname()[1]
     out = tmp_path / "frames.jsonl"
-    hand = Hand()
+    hand = ManualClock()
     live = Eyes(hand.now)
     sinks = [open_sink(f"osf://127.0.0.1:{port}"), live, open_sink(f"jsonl:{out}")]
     async with Bridge(sinks, clock=hand) as bridge:
         for n in range(20):
             await bridge.put(talking(n))
-        finishing = asyncio.create_task(hand.turn(2.0))
+        finishing = asyncio.create_task(hand.advance(2.0))
     await finishing
     bridge.close()
     assert [row["n"] for row in rows(out)] == list(range(20))
@@ -455,7 +453,7 @@ def test_life_is_on_with_a_program_that_draws_and_off_in_a_file(
 
 @pytest.mark.asyncio
 async def test_a_microphone_drives_a_program_and_a_file_loses_nothing(
-    device: type[PlayedDevice],
+    sounddevice: FakeSounddevice,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -469,10 +467,10 @@ async def test_a_microphone_drives_a_program_and_a_file_loses_nothing(
         stream_microphone(arguments(["mic", "--out", str(out), *to, "--seed", "3"]))
     )
     async with asyncio.timeout(20):
-        while not (device.opened and device.opened[0].running):  # noqa: ASYNC110
+        while not (sounddevice.streams and sounddevice.streams[0].running):  # noqa: ASYNC110
             await asyncio.sleep(0)
         for _ in range(100):  # two seconds' worth at once: what piles up is passed over
-            device.opened[0].hear(LOUD)
+            sounddevice.streams[0].record(b"\x00\x20" * 960)
             await asyncio.sleep(0)
         signal.raise_signal(signal.SIGINT)
         await talking

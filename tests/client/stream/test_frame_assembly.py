@@ -17,9 +17,10 @@ from kfusion import wire
 from kfusion.coefficients import ARKIT52, VRM, Rig
 from kfusion.errors import BadMessage
 from kfusion.landmarks import NEUTRAL, NEUTRAL_IDENTITY, Identity
+from tests.client.cut_connections import CutConnections
+from tests.client.events import all_events, frame_numbers, of_type, without_connections
 from tests.client.memory_server import MemoryServer
-from tests.client.stream.test_reconnect import Cables, numbers, of, plain, run
-from tests.client.stream.test_sdk import all_of
+from tests.client.scripts import run_script
 from tests.conftest import RunningServer, voice
 
 OUTPUTS: tuple[wire.Output, ...] = ("points", "arkit52", "vrm")
@@ -135,14 +136,16 @@ def test_through_cut_connections_every_output_comes_once(
         ("sound", 3_000), ("mark", "b"),
     ]  # fmt: skip
     options: dict[str, Any] = {"mode": "file", "encoding": encoding, "outputs": OUTPUTS, "life": 1}
-    cut = Cables(MemoryServer(resume_s=30), [(first, first), *cuts], capacity)
-    whole = asyncio.run(run(script, Cables(MemoryServer(resume_s=30), []), **options))
-    told = asyncio.run(run(script, cut, **options))
-    assert plain(told) == plain(whole)
-    assert numbers(told) == list(range(numbers(told)[-1] + 1))
+    cut = CutConnections(MemoryServer(resume_s=30), [(first, first), *cuts], capacity)
+    whole = asyncio.run(
+        run_script(script, CutConnections(MemoryServer(resume_s=30), []), **options)
+    )
+    told = asyncio.run(run_script(script, cut, **options))
+    assert without_connections(told) == without_connections(whole)
+    assert frame_numbers(told) == list(range(frame_numbers(told)[-1] + 1))
     for name in OUTPUTS:
         np.testing.assert_array_equal(
-            stacked(of(Frame, told), name), stacked(of(Frame, whole), name)
+            stacked(of_type(Frame, told), name), stacked(of_type(Frame, whole), name)
         )
 
 
@@ -222,7 +225,7 @@ async def test_a_partial_frame_is_not_told_and_not_counted() -> None:
     async with connect("memory", transport=MemoryTransport(Halting()), **asked) as face:
         await face.send(voice(1.0))
         with pytest.raises(BadMessage, match="from frame 6, where 3 from 3 are unfinished"):
-            await all_of(face)
+            await all_events(face)
         assert face.stream.frames == 3
 
 

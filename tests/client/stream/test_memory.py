@@ -18,8 +18,9 @@ from client.stream.transports import Closed
 from kfusion import wire
 from kfusion.errors import Busy
 from kfusion.landmarks import NEUTRAL
-from tests.client.memory_server import MemoryServer
-from tests.client.stream.test_sdk import Hand, all_of, points_of, silences
+from tests.client.events import all_events, stacked_points
+from tests.client.manual_clock import ManualClock
+from tests.client.memory_server import MemoryServer, sent_silences
 from tests.conftest import voice
 
 
@@ -46,23 +47,25 @@ async def test_the_documented_servers_answer_as_the_documentation_says() -> None
         for _ in range(3):
             await face.send(voice(0.1))
         await face.end()
-        events = await all_of(face)
-    np.testing.assert_allclose(points_of(events), np.broadcast_to(NEUTRAL, (3, 68, 2)), atol=1e-4)
+        events = await all_events(face)
+    np.testing.assert_allclose(
+        stacked_points(events), np.broadcast_to(NEUTRAL, (3, 68, 2)), atol=1e-4
+    )
     assert events[-1] == wire.End(3, 0, 0.0)
 
 
 @pytest.mark.asyncio
 async def test_by_the_time_of_a_clock_frames_come_at_most_two_seconds_before_they_are_due() -> None:
-    clock = Hand()
+    clock = ManualClock()
     server = MemoryServer(clock=clock.now)
     transport = MemoryTransport(server)
     async with connect("memory", transport=transport, clock=clock, fill_silence=False) as face:
         await face.send(voice(10.0))
         assert 57 <= server.session.next_frame <= 60
-        await clock.turn(3.0)
+        await clock.advance(3.0)
         await face.mark("now")
         assert 147 <= server.session.next_frame <= 150
-        assert silences(transport) == []
+        assert sent_silences(transport) == []
 
 
 def answers(server: MemoryServer, message: str) -> list[Any]:

@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from client import Backoff, Face, Frame, Reconnecting, Resumed, connect
-from client.stream.memory import Answer, MemoryTransport, Server
+from client.stream.memory import Answer, MemoryTransport
 from client.stream.resend_queue import Journal
-from client.stream.transports import Closed, Opener, Transport
+from client.stream.transports import Closed, Transport
 from kfusion import wire
 from kfusion.errors import (
     BadMessage,
@@ -29,33 +28,21 @@ from kfusion.errors import (
     UnknownSession,
     WireError,
 )
-from kfusion.landmarks import NEUTRAL
-from kfusion.runtime import Animator, SyntheticEngine
+from tests.client.cut_connections import NO_WAIT, CutConnections, RefusingServer
+from tests.client.events import (
+    all_events,
+    frame_numbers,
+    of_type,
+    offline,
+    stacked_points,
+    without_connections,
+)
+from tests.client.manual_clock import ManualClock, settle
 from tests.client.memory_server import MemoryServer
-from tests.client.stream.test_sdk import Hand, all_of, points_of, settle
+from tests.client.scripts import ACTIONS, CUTS, IDENTITIES, Script, run_script
 from tests.conftest import voice
 
-AT_ONCE = Backoff(first_s=0.0)
 RATE = 16_000
-
-
-def offline(sound: NDArray[np.float32], rate: int = RATE) -> NDArray[np.float32]:
-    return Animator(SyntheticEngine()).animate(sound, rate)
-
-
-def numbers(events: list[Any]) -> list[int]:
-    """The frames that came or were dropped, in the order in which that was told."""
-    told: list[int] = []
-    for e in events:
-        if isinstance(e, Frame):
-            told.append(e.n)
-        elif isinstance(e, wire.Dropped):
-            told += range(e.first, e.first + e.count)
-    return told
-
-
-def of(kind: type[Any], events: list[Any]) -> list[Any]:
-    return [e for e in events if isinstance(e, kind)]
 
 
 # The waits
@@ -71,112 +58,6 @@ def test_waits_double_up_to_the_longest_and_chance_only_shortens_them() -> None:
 # Within the process
 
 
-class Cable(MemoryTransport):
-    """A connection that carries ``up`` messages to the server and ``down`` back, and is cut.
-
-    What is sent beyond that seems sent and is lost.
-    """
-
-    def __init__(self, server: Server, up: int, down: int, capacity: int = 1024) -> None:
-        super().__init__(server, capacity)
-        self.up, self.down = up, down
-
-    async def send(self, message: str | bytes) -> None:
-        if self.closed is None and len(self.sent) >= self.up:
-            self.sent.append(message)
-            self.feed(Closed(1006, "cut"))
-            await asyncio.sleep(0)
-            return
-        await super().send(message)
-
-    async def receive(self) -> str | bytes:
-        if self.down == 0:
-            self.abort()
-        self.down -= 1
-        return await super().receive()
-
-
-class Cables:
-    """Opens one connection after the other to a server, each cut in its place but the last."""
-
-    def __init__(self, server: Server, cuts: list[tuple[int, int]], capacity: int = 1024) -> None:
-        self.server, self.cuts, self.capacity = server, cuts, capacity
-        self.opened: list[MemoryTransport] = []
-
-    async def __call__(self) -> Transport:
-        k = len(self.opened)
-        if k < len(self.cuts):
-            up, down = self.cuts[k]
-            self.opened.append(Cable(self.server, up, down, self.capacity))
-        else:
-            self.opened.append(MemoryTransport(self.server, self.capacity))
-        return self.opened[-1]
-
-    def cut(self) -> None:
-        """The present connection, with all that is under way on it."""
-        self.opened[-1].abort()
-
-
-Script = list[tuple[Any, ...]]
-OWN = {"me": 2 * NEUTRAL, "you": 3 * NEUTRAL + 100}
-
-
-async def perform(face: Face, script: Script) -> None:
-    for what, *given_ in script:
-        match what:
-            case "sound":
-                await face.send(voice(given_[0] / RATE, seed=given_[0]))
-            case "silence":
-                await face.silence(*given_)
-            case "mark":
-                await face.mark(*given_)
-            case "emotion":
-                name, ramp = given_
-                await face.set_emotion({name: 1.0}, ramp)
-            case "identity":
-                await face.set_identity(given_[0], OWN.get(given_[0]))
-            case _:
-                await face.reset()
-    await face.end()
-
-
-async def run(script: Script, opener: Opener, **options: Any) -> list[Any]:
-    """Performs a script while reading, and gives all that was told."""
-    async with (
-        asyncio.timeout(20),
-        connect("memory", transport=opener, reconnect=AT_ONCE, **options) as face,
-    ):
-        performing = asyncio.create_task(perform(face, script))
-        events = [event async for event in face.events()]
-        await performing
-    assert len(asyncio.all_tasks()) == 1
-    return events
-
-
-def plain(events: list[Any]) -> list[Any]:
-    """What was told, comparable, without the connections and the errors."""
-    told: list[Any] = []
-    for e in events:
-        if isinstance(e, Frame):
-            told.append(e.n)
-        elif not isinstance(e, (Reconnecting, Resumed, wire.Error)):
-            told.append(e)
-    return told
-
-
-ACTIONS = st.one_of(
-    st.tuples(st.just("sound"), st.integers(1, 12_000)),
-    st.tuples(st.just("sound"), st.integers(1, 900)),
-    st.tuples(st.just("silence"), st.integers(1, 6_000)),
-    st.tuples(st.just("mark"), st.sampled_from("ab")),
-    st.tuples(st.just("emotion"), st.sampled_from(["happy", "sad"]), st.sampled_from([0.0, 0.3])),
-    st.tuples(st.just("identity"), st.sampled_from(["me", "you", "nobody"])),
-    st.tuples(st.just("reset")),
-)
-# The answer to a resumption always arrives: its token serves once.
-CUTS = st.lists(st.tuples(st.integers(0, 12), st.integers(1, 12)), min_size=1, max_size=5)
-
-
 @given(
     st.lists(ACTIONS, max_size=14), st.integers(2, 12), CUTS, st.integers(1, 6),
     st.sampled_from(["json", "binary"]),
@@ -185,14 +66,16 @@ def test_through_cut_connections_comes_what_comes_through_a_whole_one(
     script: Script, first: int, cuts: list[tuple[int, int]], capacity: int, encoding: str
 ) -> None:
     options: dict[str, Any] = {"mode": "file", "encoding": encoding}
-    cut = Cables(MemoryServer(resume_s=30), [(first, first), *cuts], capacity)
-    whole = asyncio.run(run(script, Cables(MemoryServer(resume_s=30), []), **options))
-    told = asyncio.run(run(script, cut, **options))
-    assert plain(told) == plain(whole)
-    if of(Frame, whole):
-        np.testing.assert_allclose(points_of(told), points_of(whole), atol=1e-4)
+    cut = CutConnections(MemoryServer(resume_s=30), [(first, first), *cuts], capacity)
+    whole = asyncio.run(
+        run_script(script, CutConnections(MemoryServer(resume_s=30), []), **options)
+    )
+    told = asyncio.run(run_script(script, cut, **options))
+    assert without_connections(told) == without_connections(whole)
+    if of_type(Frame, whole):
+        np.testing.assert_allclose(stacked_points(told), stacked_points(whole), atol=1e-4)
     # An error is the one thing that a server does not tell again.
-    assert len(of(wire.Error, told)) <= len(of(wire.Error, whole))
+    assert len(of_type(wire.Error, told)) <= len(of_type(wire.Error, whole))
 
 
 @pytest.mark.asyncio
@@ -201,9 +84,12 @@ async def test_marks_that_a_reset_passed_over_are_not_lost_with_the_connection()
     script: Script = [("sound", 9_000), ("mark", "a"), ("mark", "b"), ("reset",)]
     server = MemoryServer(resume_s=30)
     frames = 4  # blocks before them
-    told = await run(script, Cables(server, [(100, 1 + frames + 2)]), mode="file")
+    told = await run_script(script, CutConnections(server, [(100, 1 + frames + 2)]), mode="file")
     assert [type(e) for e in told if isinstance(e, Resumed)] == [Resumed]
-    marks = [type(e) if not isinstance(e, wire.MarkReached) else e.id for e in plain(told)[12:]]
+    marks = [
+        type(e) if not isinstance(e, wire.MarkReached) else e.id
+        for e in without_connections(told)[12:]
+    ]
     assert marks == [wire.Dropped, "a", "b", wire.ResetDone, wire.End]
 
 
@@ -211,9 +97,11 @@ async def test_marks_that_a_reset_passed_over_are_not_lost_with_the_connection()
 @pytest.mark.parametrize("answers", [1, 2, 3])  # of: dropped, mark, reset
 async def test_a_mark_that_a_reset_passed_over_is_told_once(answers: int) -> None:
     script: Script = [("sound", 301), ("mark", "a"), ("sound", 233), ("reset",)]
-    told = await run(script, Cables(MemoryServer(resume_s=30), [(100, 1 + answers)]), mode="file")
-    assert len(of(Resumed, told)) == 1
-    assert plain(told) == [
+    told = await run_script(
+        script, CutConnections(MemoryServer(resume_s=30), [(100, 1 + answers)]), mode="file"
+    )
+    assert len(of_type(Resumed, told)) == 1
+    assert without_connections(told) == [
         wire.Dropped(0, 2, "reset"), wire.MarkReached("a", 1), wire.ResetDone(2, 534),
         wire.End(0, 2, 534 / RATE),
     ]  # fmt: skip
@@ -222,7 +110,9 @@ async def test_a_mark_that_a_reset_passed_over_is_told_once(answers: int) -> Non
 @pytest.mark.asyncio
 async def test_what_is_told_of_a_lost_connection() -> None:
     script: Script = [("sound", 16_000)]
-    told = await run(script, Cables(MemoryServer(resume_s=30), [(2, 3), (0, 0)]), mode="file")
+    told = await run_script(
+        script, CutConnections(MemoryServer(resume_s=30), [(2, 3), (0, 0)]), mode="file"
+    )
     links: list[Any] = [e for e in told if isinstance(e, (Reconnecting, Resumed))]
     assert [type(e) for e in links] == [Reconnecting, Reconnecting, Resumed]
     assert [e.attempt for e in links[:2]] == [1, 2]
@@ -257,18 +147,18 @@ async def test_a_file_goes_no_further_ahead_of_its_frames_than_it_can_send_again
 
 
 @asynccontextmanager
-async def live(**options: Any) -> AsyncGenerator[tuple[Hand, Face, Cables]]:
-    clock, cables = Hand(), Cables(MemoryServer(resume_s=30), [])
+async def live(**options: Any) -> AsyncGenerator[tuple[ManualClock, Face, CutConnections]]:
+    clock, cables = ManualClock(), CutConnections(MemoryServer(resume_s=30), [])
     async with connect(
         "memory", transport=cables, clock=clock, reconnect=Backoff(jitter=0.0), **options
     ) as face:
         yield clock, face, cables
 
 
-async def speak(clock: Hand, face: Face, seconds: float) -> None:
+async def speak(clock: ManualClock, face: Face, seconds: float) -> None:
     """As a microphone: 20 ms at a time, when they are over."""
     for _ in range(round(seconds / 0.02)):
-        await clock.turn(0.02)
+        await clock.advance(0.02)
         await face.send(voice(0.02))
 
 
@@ -281,16 +171,16 @@ async def test_a_microphone_sends_silence_for_what_was_missed_and_nothing_again(
         assert len(cables.opened) == 1
         await speak(clock, face, 0.9)
         await face.end()
-        events = await all_of(face)
+        events = await all_events(face)
         first, second = cables.opened
         assert sum(len(m) // 2 for m in first.sent if isinstance(m, bytes)) == RATE
-        (resumed,) = of(Resumed, events)
+        (resumed,) = of_type(Resumed, events)
         heard = sum(len(m) // 2 for m in second.sent if isinstance(m, bytes))
         assert resumed.silence + heard == RATE == face.stream.samples - RATE
         assert resumed.silence / RATE == pytest.approx(resumed.away_s, abs=0.021) == 0.2
         silences = [wire.parse_client(m) for m in second.sent if isinstance(m, str)][1:-1]
         assert silences == [wire.Silence(resumed.silence)]
-    assert numbers(events) == list(range(60))
+    assert frame_numbers(events) == list(range(60))
     assert (face.stream.frames, events[-1]) == (60, wire.End(60, 0, 2.0))
 
 
@@ -303,14 +193,14 @@ async def test_words_said_meanwhile_come_in_their_place_in_time() -> None:
         await face.set_emotion({"happy": 1.0})
         await face.mark("here")
         await speak(clock, face, 0.06)
-        await face.set_identity("me", OWN["me"])
+        await face.set_identity("me", IDENTITIES["me"])
         await speak(clock, face, 0.5)
         await face.end()
-        events = await all_of(face)
-    assert [(e.weights["happy"], e.n) for e in of(wire.EmotionSet, events)] == [(1.0, 32)]
-    assert of(wire.MarkReached, events) == [wire.MarkReached("here", 32)]
-    assert [e.id for e in of(wire.IdentitySet, events)] == ["me"]
-    assert numbers(events) == list(range(ceil(1.62 * 30)))
+        events = await all_events(face)
+    assert [(e.weights["happy"], e.n) for e in of_type(wire.EmotionSet, events)] == [(1.0, 32)]
+    assert of_type(wire.MarkReached, events) == [wire.MarkReached("here", 32)]
+    assert [e.id for e in of_type(wire.IdentitySet, events)] == ["me"]
+    assert frame_numbers(events) == list(range(ceil(1.62 * 30)))
 
 
 @pytest.mark.asyncio
@@ -318,14 +208,14 @@ async def test_of_ready_made_speech_what_is_still_to_be_spoken_is_sent_again() -
     async with live(format="f32le") as (clock, face, cables):
         cables.opened[0].abort()  # before any of it has arrived
         await face.send(voice(3.0))
-        await clock.turn(1.0)
+        await clock.advance(1.0)
         await face.end()
-        events = await all_of(face)
-    (resumed,) = of(Resumed, events)
+        events = await all_events(face)
+    (resumed,) = of_type(Resumed, events)
     assert resumed.silence == pytest.approx(0.2 * RATE, abs=0.011 * RATE)
     wanted = voice(3.0)
     wanted[: resumed.silence] = 0
-    np.testing.assert_allclose(points_of(events), offline(wanted), atol=1e-4)
+    np.testing.assert_allclose(stacked_points(events), offline(wanted), atol=1e-4)
 
 
 @pytest.mark.asyncio
@@ -334,24 +224,24 @@ async def test_all_of_it_is_sent_again_where_that_is_asked_for() -> None:
         await face.send(voice(1.0))
         cables.cut()
         sending = asyncio.create_task(face.send(voice(1.0)))
-        await clock.turn(0.1)
+        await clock.advance(0.1)
         assert not sending.done()  # it waits
-        await clock.turn(0.2)
+        await clock.advance(0.2)
         await sending
-        await clock.turn(5.0)
+        await clock.advance(5.0)
         silent = face.stream.samples - 2 * RATE
         assert silent == round((6 / 30 + 0.4) * RATE)  # owed since it has been spoken
         await face.end()
-        events = await all_of(face)
-    assert [e.silence for e in of(Resumed, events)] == [0]
+        events = await all_events(face)
+    assert [e.silence for e in of_type(Resumed, events)] == [0]
     wanted = np.concatenate([voice(1.0), voice(1.0), np.zeros(silent, np.float32)])
-    np.testing.assert_allclose(points_of(events), offline(wanted), atol=1e-4)
+    np.testing.assert_allclose(stacked_points(events), offline(wanted), atol=1e-4)
 
 
 @pytest.mark.asyncio
 async def test_a_crowd_of_words_waits_for_the_connection() -> None:
     async with live(fill_silence=False) as (clock, face, cables):
-        reading = asyncio.create_task(all_of(face))
+        reading = asyncio.create_task(all_events(face))
         cables.cut()
         await settle()
         for k in range(Journal.WORDS):
@@ -359,12 +249,12 @@ async def test_a_crowd_of_words_waits_for_the_connection() -> None:
         one_more = asyncio.create_task(face.mark("more"))
         await settle()
         assert not one_more.done()
-        await clock.turn(1.0)
+        await clock.advance(1.0)
         await one_more
         await face.silence(RATE)
         await face.end()
         events = await reading
-    marks = [e.id for e in of(wire.MarkReached, events)]
+    marks = [e.id for e in of_type(wire.MarkReached, events)]
     assert marks == [*(f"{k}" for k in range(Journal.WORDS)), "more"]
 
 
@@ -381,12 +271,12 @@ async def test_a_server_that_owes_frames_and_says_nothing_counts_as_lost() -> No
         await face.send(voice(1.0))
         async with asyncio.timeout(20):
             while len(cables.opened) < 2:
-                await clock.turn(0.1)
+                await clock.advance(0.1)
         await speak(clock, face, 1.0)
         await face.end()
-        events = await all_of(face)
-    assert "nothing came for 0.05 s" in of(Reconnecting, events)[0].why
-    assert numbers(events) == list(range(ceil(face.stream.samples * 30 / RATE)))
+        events = await all_events(face)
+    assert "nothing came for 0.05 s" in of_type(Reconnecting, events)[0].why
+    assert frame_numbers(events) == list(range(ceil(face.stream.samples * 30 / RATE)))
 
 
 # What ends a stream
@@ -413,36 +303,15 @@ async def test_who_waits_to_send_is_told_when_the_stream_is_lost_for_good() -> N
         cables.cuts = [(0, 0)] * 99
         await settle()
         sending = asyncio.create_task(face.send(voice(1.0)))
-        await clock.turn(29.0, step=0.1)
+        await clock.advance(29.0, step=0.1)
         assert not sending.done()
-        await clock.turn(2.0, step=0.1)
+        await clock.advance(2.0, step=0.1)
         with pytest.raises(ConnectionLost, match="no other one went on within 30 s"):
             await sending
         with pytest.raises(ConnectionLost, match=r"before the end \(code 1006\)"):
             async for _ in face.frames():
                 pass
         assert len(cables.opened) == 1 + 5 + 4 + 1  # 0.2 ... 3.2 s, every 5 s, and a last one
-
-
-class Refuses:
-    """Answers a start as a server; everything on later connections with an error."""
-
-    def __init__(self, error: WireError | None, code: int, reason: str = "") -> None:
-        self.server = MemoryServer(resume_s=30)
-        self.error, self.code, self.reason = error, code, reason
-        self.asked: list[float] = []
-        self.times = 10**6
-
-    def __call__(self, message: str | bytes) -> Iterator[Answer]:
-        resumes = isinstance(message, str) and "resume" in message
-        if not resumes or len(self.asked) >= self.times:
-            yield from self.server(message)
-            return
-        self.asked.append(asyncio.get_running_loop().time())
-        if self.error is not None:
-            retry = self.error.retry_after_s if isinstance(self.error, Busy) else wire.UNSET
-            yield wire.encode(wire.Error(self.error.code, str(self.error), True, retry))
-        yield Closed(self.code, self.reason)
 
 
 @pytest.mark.asyncio
@@ -459,9 +328,9 @@ class Refuses:
 async def test_a_refusal_ends_the_stream_with_its_name(
     error: WireError | None, code: int, kind: type[KFusionError]
 ) -> None:
-    server = Refuses(error, code)
-    cables = Cables(server, [])
-    async with connect("memory", transport=cables, reconnect=AT_ONCE, mode="file") as face:
+    server = RefusingServer(error, code)
+    cables = CutConnections(server, [])
+    async with connect("memory", transport=cables, reconnect=NO_WAIT, mode="file") as face:
         await face.send(voice(0.5))
         cables.cut()
         with pytest.raises(kind, match=str(error) if error else f"code {code}"):
@@ -469,34 +338,33 @@ async def test_a_refusal_ends_the_stream_with_its_name(
                 pass
         with pytest.raises(kind):
             await face.mark("m")
-    assert len(server.asked) == 1
+    assert server.refused == 1
 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("said", [True, False])
 async def test_a_busy_server_is_asked_again_when_it_says(said: bool) -> None:
-    server = Refuses(Busy("all taken", 7) if said else None, 1013, "7")
-    server.times = 2
-    clock, cables = Hand(), Cables(server, [])
+    server = RefusingServer(Busy("all taken", 7) if said else None, 1013, "7", refusals=2)
+    clock, cables = ManualClock(), CutConnections(server, [])
     async with connect("memory", transport=cables, clock=clock, mode="file") as face:
         await face.send(voice(0.5))
         cables.cut()
-        await clock.turn(16.0, step=0.05)
+        await clock.advance(16.0, step=0.05)
         await face.end()
-        events = await all_of(face)
-    waits = [e.wait_s for e in of(Reconnecting, events)]
+        events = await all_events(face)
+    waits = [e.wait_s for e in of_type(Reconnecting, events)]
     assert waits[1:] == [7.0, 7.0]
-    assert numbers(events) == list(range(15))
+    assert frame_numbers(events) == list(range(15))
 
 
 @pytest.mark.asyncio
 async def test_a_server_that_is_busy_for_too_long_is_named() -> None:
-    clock, cables = Hand(), Cables(Refuses(Busy("all taken", 20), 1013), [])
+    clock, cables = ManualClock(), CutConnections(RefusingServer(Busy("all taken", 20), 1013), [])
     async with connect("memory", transport=cables, clock=clock, mode="file") as face:
         cables.cut()
-        await clock.turn(25.0, step=0.05)
+        await clock.advance(25.0, step=0.05)
         with pytest.raises(Busy, match="all taken") as busy:
-            await all_of(face)
+            await all_events(face)
     assert busy.value.retry_after_s == 20
     assert clock.now() < 130
 
@@ -504,7 +372,7 @@ async def test_a_server_that_is_busy_for_too_long_is_named() -> None:
 @pytest.mark.asyncio
 @pytest.mark.parametrize("code", [1000, 1001, 1009, 4400, 4409])
 async def test_after_a_close_that_is_meant_nobody_comes_back(code: int) -> None:
-    cables = Cables(MemoryServer(resume_s=30), [])
+    cables = CutConnections(MemoryServer(resume_s=30), [])
     async with connect("memory", transport=cables) as face:
         cables.opened[0].feed(Closed(code, "said so"))
         with pytest.raises(ConnectionLost, match=f"code {code}, said so"):
@@ -518,7 +386,7 @@ async def test_after_a_close_that_is_meant_nobody_comes_back(code: int) -> None:
 async def test_where_nothing_is_kept_or_wanted_a_lost_connection_is_the_end(
     resume_s: float, reconnect: bool
 ) -> None:
-    cables = Cables(MemoryServer(resume_s), [])
+    cables = CutConnections(MemoryServer(resume_s), [])
     async with connect("memory", transport=cables, reconnect=reconnect) as face:
         await face.send(voice(1.0))
         cables.cut()

@@ -35,57 +35,10 @@ from kfusion.errors import (
 )
 from kfusion.landmarks import NEUTRAL, lip_gap
 from kfusion.runtime import Animator, SyntheticEngine
-from tests.client.memory_server import MemoryServer
+from tests.client.events import all_events, stacked_points
+from tests.client.manual_clock import ManualClock, settle
+from tests.client.memory_server import MemoryServer, memory_transport, sent_samples, sent_silences
 from tests.conftest import RunningServer, start_server, stop_server, voice
-
-
-class Hand:
-    """A clock that a test turns. Waiting tasks look at it whenever they get their turn."""
-
-    def __init__(self) -> None:
-        self.time = 100.0
-
-    def now(self) -> float:
-        return self.time
-
-    async def wait(self, event: asyncio.Event, until: float) -> None:
-        while not event.is_set() and self.time < until:  # noqa: ASYNC110 - time is the test's
-            await asyncio.sleep(0)
-
-    async def turn(self, seconds: float, step: float = 0.01) -> None:
-        """Time passes, in steps within which every task has its turn."""
-        for _ in range(round(seconds / step)):
-            self.time += step
-            await settle()
-
-
-async def settle() -> None:
-    for _ in range(20):
-        await asyncio.sleep(0)
-
-
-def memory(server: MemoryServer | None = None, capacity: int = 1024) -> MemoryTransport:
-    return MemoryTransport(server or MemoryServer(), capacity)
-
-
-def silences(transport: MemoryTransport) -> list[int]:
-    """The samples of every silence that was sent."""
-    said = [wire.parse_client(m) for m in transport.sent if isinstance(m, str)]
-    return [m.samples for m in said if isinstance(m, wire.Silence)]
-
-
-def sent_samples(transport: MemoryTransport) -> int:
-    """Samples of sound that were sent, s16le mono."""
-    return sum(len(m) // 2 for m in transport.sent if isinstance(m, bytes))
-
-
-async def all_of(face: Face) -> list[Any]:
-    return [event async for event in face.events()]
-
-
-def points_of(events: list[Any]) -> NDArray[np.float32]:
-    return np.stack([e.points for e in events if isinstance(e, Frame)])
-
 
 # Connect, send, frames
 
@@ -93,7 +46,7 @@ def points_of(events: list[Any]) -> NDArray[np.float32]:
 @pytest.mark.asyncio
 async def test_a_sent_sound_comes_back_as_the_frames_of_the_offline_call() -> None:
     sound = voice(1.7)
-    async with connect("memory", transport=memory(), mode="file", format="f32le") as face:
+    async with connect("memory", transport=memory_transport(), mode="file", format="f32le") as face:
         await face.send(sound)
         await face.end()
         frames = [frame async for frame in face.frames()]
@@ -107,17 +60,19 @@ async def test_a_sent_sound_comes_back_as_the_frames_of_the_offline_call() -> No
 @pytest.mark.asyncio
 @pytest.mark.parametrize("encoding", ["json", "binary"])
 async def test_both_encodings_carry_the_same_numbers(encoding: Any) -> None:
-    async with connect("memory", transport=memory(), mode="file", encoding=encoding) as face:
+    async with connect(
+        "memory", transport=memory_transport(), mode="file", encoding=encoding
+    ) as face:
         await face.send(voice(0.5))
         await face.end()
-        faces = points_of(await all_of(face))
+        faces = stacked_points(await all_events(face))
     sound = decode_pcm(encode_pcm(voice(0.5), wire.AudioFormat()), "s16le", 1)
     np.testing.assert_array_equal(faces, Animator(SyntheticEngine()).animate(sound, 16_000))
 
 
 @pytest.mark.asyncio
 async def test_what_was_asked_for_is_what_the_start_says() -> None:
-    transport = memory()
+    transport = memory_transport()
     async with connect(
         "memory", transport=transport, rate=48_000, channels=2, format="f32le", hop=5,
         lookahead=0, mode="file", identity=2 * NEUTRAL + 7, emotion={"sad": 0.5},
@@ -135,16 +90,16 @@ async def test_what_was_asked_for_is_what_the_start_says() -> None:
 @pytest.mark.asyncio
 async def test_frames_are_in_the_coordinates_of_the_identity() -> None:
     own = 3 * NEUTRAL + 1000
-    async with connect("memory", transport=memory(), mode="file", identity=own) as face:
+    async with connect("memory", transport=memory_transport(), mode="file", identity=own) as face:
         await face.silence(1600)
         await face.end()
-        faces = points_of(await all_of(face))
+        faces = stacked_points(await all_events(face))
     np.testing.assert_allclose(faces, np.broadcast_to(own, (3, 68, 2)), atol=1e-3)
 
 
 @pytest.mark.asyncio
 async def test_marks_emotions_identities_and_resets_come_in_their_place() -> None:
-    async with connect("memory", transport=memory(), fill_silence=False) as face:
+    async with connect("memory", transport=memory_transport(), fill_silence=False) as face:
         await face.send(voice(1.0))
         await face.mark("one second")
         await face.set_emotion({"happy": 1.0}, ramp=0.0)
@@ -152,7 +107,7 @@ async def test_marks_emotions_identities_and_resets_come_in_their_place() -> Non
         await face.send(voice(1.0))
         await face.reset()
         await face.end()
-        events = await all_of(face)
+        events = await all_events(face)
     at = {type(e): i for i, e in enumerate(events)}
     frames_before = [e.n for e in events[: at[wire.MarkReached]] if isinstance(e, Frame)]
     mark = events[at[wire.MarkReached]]
@@ -170,7 +125,7 @@ async def test_marks_emotions_identities_and_resets_come_in_their_place() -> Non
 
 @pytest.mark.asyncio
 async def test_frames_passes_over_what_is_no_frame() -> None:
-    async with connect("memory", transport=memory(), mode="file") as face:
+    async with connect("memory", transport=memory_transport(), mode="file") as face:
         await face.mark("a")
         await face.send(voice(0.2))
         await face.end()
@@ -179,7 +134,7 @@ async def test_frames_passes_over_what_is_no_frame() -> None:
 
 @pytest.mark.asyncio
 async def test_reading_may_stop_and_go_on() -> None:
-    async with connect("memory", transport=memory(), mode="file") as face:
+    async with connect("memory", transport=memory_transport(), mode="file") as face:
         await face.send(voice(0.5))
         await face.end()
         seen: list[int] = []
@@ -195,7 +150,7 @@ async def test_reading_may_stop_and_go_on() -> None:
 async def test_a_long_file_is_sent_and_read_at_once_without_a_deadlock() -> None:
     async with (
         asyncio.timeout(60),
-        connect("memory", transport=memory(capacity=2), mode="file") as face,
+        connect("memory", transport=memory_transport(capacity=2), mode="file") as face,
         asyncio.TaskGroup() as tasks,
     ):
         tasks.create_task(say_all(face, voice(30.0)))
@@ -206,7 +161,7 @@ async def test_a_long_file_is_sent_and_read_at_once_without_a_deadlock() -> None
 async def test_a_file_may_be_sent_whole_before_it_is_read() -> None:
     async with (
         asyncio.timeout(60),
-        connect("memory", transport=memory(capacity=2), mode="file") as face,
+        connect("memory", transport=memory_transport(capacity=2), mode="file") as face,
     ):
         await say_all(face, voice(30.0))
         assert len([f async for f in face.frames()]) == 900
@@ -219,7 +174,7 @@ async def say_all(face: Face, sound: NDArray[np.float32]) -> None:
 
 @pytest.mark.asyncio
 async def test_sending_without_end_while_nobody_reads_fails_with_what_to_do() -> None:
-    transport = memory(capacity=2)
+    transport = memory_transport(capacity=2)
     async with asyncio.timeout(60), connect("memory", transport=transport, mode="file") as face:
         face.inbox.most = 100
         with pytest.raises(KFusionError, match=r"read face\.frames\(\) or face\.events\(\)"):
@@ -229,12 +184,12 @@ async def test_sending_without_end_while_nobody_reads_fails_with_what_to_do() ->
 
 @pytest.mark.asyncio
 async def test_a_live_reader_that_is_slow_loses_its_oldest_frames_and_is_told() -> None:
-    async with connect("memory", transport=memory(), fill_silence=False) as face:
+    async with connect("memory", transport=memory_transport(), fill_silence=False) as face:
         face.inbox.most = 20
         await face.send(voice(2.0))
         await face.end()
         await settle()
-        events = await all_of(face)
+        events = await all_events(face)
     assert events[0] == wire.Dropped(0, 40, "slow_reader")
     assert [e.n for e in events if isinstance(e, Frame)] == list(range(40, 60))
 
@@ -338,7 +293,7 @@ async def test_a_refusal_is_raised_by_its_name() -> None:
 
 @pytest.mark.asyncio
 async def test_a_refusal_that_came_before_the_start_was_sent_is_read() -> None:
-    transport = memory()
+    transport = memory_transport()
     transport.feed(fails("unauthorized", fatal=True))
     transport.closed = Closed(1008, "unauthorized")
     with pytest.raises(Unauthorized, match="said the server"):
@@ -356,21 +311,21 @@ async def test_an_error_of_a_later_version_keeps_its_name() -> None:
 
 @pytest.mark.asyncio
 async def test_an_error_that_is_not_fatal_is_an_event_and_the_stream_goes_on() -> None:
-    transport = memory()
+    transport = memory_transport()
     async with connect("memory", transport=transport, fill_silence=False) as face:
         await face.set_identity("never put")
         await face.send(voice(0.5))
         await face.end()
-        events = await all_of(face)
+        events = await all_events(face)
     assert [(e.code, e.fatal) for e in events if isinstance(e, wire.Error)] == [
         ("bad_identity", False)
     ]
-    assert len(points_of(events)) == 15
+    assert len(stacked_points(events)) == 15
 
 
 @pytest.mark.asyncio
 async def test_a_fatal_error_ends_reading_and_sending_with_its_name() -> None:
-    transport = memory()
+    transport = memory_transport()
     async with connect("memory", transport=transport, fill_silence=False) as face:
         await face.send(voice(0.5))
         transport.feed(fails("idle", fatal=True), Closed(4400))
@@ -387,7 +342,7 @@ async def test_a_fatal_error_ends_reading_and_sending_with_its_name() -> None:
 
 @pytest.mark.asyncio
 async def test_a_lost_connection_has_a_name_and_the_frames_before_it_are_given() -> None:
-    transport = memory()
+    transport = memory_transport()
     async with connect("memory", transport=transport, fill_silence=False) as face:
         await face.send(voice(0.5))
         transport.feed(Closed(1006, "gone"))
@@ -425,7 +380,7 @@ async def test_a_server_that_never_answers_is_given_up() -> None:
 async def test_a_bad_option_is_told_before_a_server_is_asked(
     options: dict[str, Any], error: type[Exception], says: str
 ) -> None:
-    transport = memory()
+    transport = memory_transport()
     with pytest.raises(error, match=says):
         async with connect("memory", transport=transport, **options):
             pass
@@ -434,7 +389,7 @@ async def test_a_bad_option_is_told_before_a_server_is_asked(
 
 @pytest.mark.asyncio
 async def test_what_cannot_be_asked_is_told_at_once_and_never_sent() -> None:
-    transport = memory()
+    transport = memory_transport()
     async with connect("memory", transport=transport, fill_silence=False) as face:
         sent = len(transport.sent)
         with pytest.raises(BadEmotion, match="sum"):
@@ -500,87 +455,87 @@ def test_a_server_of_another_version_is_refused() -> None:
 
 @pytest.mark.asyncio
 async def test_a_push_source_that_stops_gets_all_its_frames_and_marks() -> None:
-    clock, transport = Hand(), memory()
+    clock, transport = ManualClock(), memory_transport()
     async with connect("memory", transport=transport, clock=clock) as face:
         await face.send(voice(1.0))  # all at once, spoken until 101.0
         await face.mark("said")
-        await clock.turn(1.09)
-        assert silences(transport) == []
-        await clock.turn(0.02)
-        assert sum(silences(transport)) == pytest.approx(1600, abs=170)
-        await clock.turn(5.0)
-        assert sum(silences(transport)) == round((6 / 30 + 0.4) * 16_000)
+        await clock.advance(1.09)
+        assert sent_silences(transport) == []
+        await clock.advance(0.02)
+        assert sum(sent_silences(transport)) == pytest.approx(1600, abs=170)
+        await clock.advance(5.0)
+        assert sum(sent_silences(transport)) == round((6 / 30 + 0.4) * 16_000)
         events: list[Any] = []
         while not any(isinstance(e, wire.MarkReached) for e in events):
             event = await face.next_event()
             events.append(event)
-    assert len(points_of(events)) == 30
-    assert len(silences(transport)) >= 5
+    assert len(stacked_points(events)) == 30
+    assert len(sent_silences(transport)) >= 5
 
 
 @pytest.mark.asyncio
 async def test_a_late_mark_is_answered_although_nothing_is_said() -> None:
-    clock, transport = Hand(), memory()
+    clock, transport = ManualClock(), memory_transport()
     async with connect("memory", transport=transport, clock=clock) as face:
         await face.send(voice(0.5))
-        await clock.turn(5.0)
+        await clock.advance(5.0)
         await face.mark("late")
-        await clock.turn(1.0)
+        await clock.advance(1.0)
         await face.end()
-        events = await all_of(face)
+        events = await all_events(face)
     at = next(i for i, e in enumerate(events) if isinstance(e, wire.MarkReached))
     assert any(isinstance(e, Frame) for e in events[at:])
 
 
 @pytest.mark.asyncio
 async def test_after_a_reset_time_runs_on_at_once() -> None:
-    clock, transport = Hand(), memory()
+    clock, transport = ManualClock(), memory_transport()
     async with connect("memory", transport=transport, clock=clock) as face:
         await face.send(voice(10.0))
-        await clock.turn(1.0)
+        await clock.advance(1.0)
         await face.reset()
-        await clock.turn(2.0)
-        assert sum(silences(transport)) == round((6 / 30 + 0.4) * 16_000)
+        await clock.advance(2.0)
+        assert sum(sent_silences(transport)) == round((6 / 30 + 0.4) * 16_000)
 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("options", [{"mode": "file"}, {"fill_silence": False}])
 async def test_files_and_who_asks_for_none_get_no_silence(options: dict[str, Any]) -> None:
-    clock, transport = Hand(), memory()
+    clock, transport = ManualClock(), memory_transport()
     async with connect("memory", transport=transport, clock=clock, **options) as face:
         await face.send(voice(0.5))
-        await clock.turn(5.0)
+        await clock.advance(5.0)
         await face.send(voice(0.5))
-        assert silences(transport) == []
+        assert sent_silences(transport) == []
 
 
 @pytest.mark.asyncio
 async def test_nothing_is_owed_before_the_first_sound_or_after_the_end() -> None:
-    clock, transport = Hand(), memory()
+    clock, transport = ManualClock(), memory_transport()
     async with connect("memory", transport=transport, clock=clock) as face:
         await face.set_emotion({"happy": 1.0})
-        await clock.turn(5.0)
-        assert silences(transport) == []
+        await clock.advance(5.0)
+        assert sent_silences(transport) == []
         await face.send(voice(0.5))
         await face.end()
-        await clock.turn(5.0)
-        assert silences(transport) == []
+        await clock.advance(5.0)
+        assert sent_silences(transport) == []
 
 
 @pytest.mark.asyncio
 async def test_more_sound_than_a_server_holds_waits_for_its_time() -> None:
-    clock = Hand()
+    clock = ManualClock()
     server = MemoryServer(clock=clock.now)
-    transport = memory(server)
+    transport = memory_transport(server)
     async with connect("memory", transport=transport, clock=clock) as face:
         sending = asyncio.create_task(face.send(voice(90.0)))
         await settle()
         for _ in range(200):
             await asyncio.sleep(0)
         assert sent_samples(transport) == 60 * 16_000
-        await clock.turn(10.0, step=0.1)
+        await clock.advance(10.0, step=0.1)
         assert sent_samples(transport) == pytest.approx(70 * 16_000, abs=8_000)
-        await clock.turn(21.0, step=0.1)
+        await clock.advance(21.0, step=0.1)
         assert sending.done()
         assert sent_samples(transport) == 90 * 16_000
     assert server.session.told == {}  # no errors: none of it was too fast
@@ -588,7 +543,7 @@ async def test_more_sound_than_a_server_holds_waits_for_its_time() -> None:
 
 @pytest.mark.asyncio
 async def test_a_reset_waits_for_no_sound_that_is_still_to_be_sent() -> None:
-    clock, transport = Hand(), memory()
+    clock, transport = ManualClock(), memory_transport()
     async with connect("memory", transport=transport, clock=clock) as face:
         first = asyncio.create_task(face.send(voice(180.0)))
         for _ in range(300):
@@ -599,7 +554,7 @@ async def test_a_reset_waits_for_no_sound_that_is_still_to_be_sent() -> None:
         resetting = asyncio.create_task(face.reset())
         await settle()
         assert all(task.done() for task in (resetting, first, *behind))
-        assert sent_samples(transport) == 60 * 16_000 and silences(transport) == []
+        assert sent_samples(transport) == 60 * 16_000 and sent_silences(transport) == []
         assert transport.sent[-1] == wire.encode(wire.Reset())
         await face.send(voice(1.0))  # what is said afterwards is whole, at once
         assert sent_samples(transport) == 61 * 16_000
@@ -709,7 +664,7 @@ async def test_a_server_on_the_network_answers_as_its_session_in_memory(
     sound = voice(12.0, rate=44_100)
     options: dict[str, Any] = {"mode": "file", "rate": 44_100, "emotion": {"happy": 0.4}}
     streams: list[list[Any]] = []
-    for transport in (None, memory()):
+    for transport in (None, memory_transport()):
         async with (
             asyncio.timeout(60),
             connect(synthetic_server.url, transport=transport, **options) as face,
@@ -718,9 +673,9 @@ async def test_a_server_on_the_network_answers_as_its_session_in_memory(
             await face.mark("here")
             await face.send(sound[200_000:])
             await face.end()
-            streams.append(await all_of(face))
+            streams.append(await all_events(face))
     network, within = streams
-    np.testing.assert_allclose(points_of(network), points_of(within), atol=1e-4)
+    np.testing.assert_allclose(stacked_points(network), stacked_points(within), atol=1e-4)
     marks = [[(e.id, e.n) for e in s if isinstance(e, wire.MarkReached)] for s in streams]
     assert marks[0] == marks[1] == [("here", 137)]
     assert [s[-1] for s in streams] == [wire.End(360, 0, 12.0)] * 2
