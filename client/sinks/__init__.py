@@ -6,7 +6,7 @@
             sink.send(frame)
     sink.close()
 
-bridge.py feeds several at once, each frame at its own time.
+bridge.py gives frames to several sinks, each frame at its own time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["WANTED", "Sink", "open_sink"]
 
 
 class Sink(Protocol):
-    """Takes frames in order; ``close`` when no more come. Neither waits for anyone."""
+    """Takes frames in order; ``close`` after the last one. Neither blocks."""
 
     @property
     def needs(self) -> tuple[wire.Output, ...]:
@@ -39,12 +39,12 @@ class Sink(Protocol):
 
     @property
     def live(self) -> bool:
-        """Whether each frame is to come at its own time: someone looks at once."""
+        """Whether each frame is to be sent at its own time, because it is shown at once."""
         ...
 
     @property
     def trouble(self) -> str:
-        """What its user should be told at the end; mostly empty."""
+        """What the user should be told at the end, or an empty string."""
         ...
 
     def send(self, frame: Frame) -> None: ...
@@ -52,7 +52,7 @@ class Sink(Protocol):
     def close(self) -> None: ...
 
     def discard(self) -> None:
-        """Closes it where the frames did not become whole."""
+        """Closes it before the stream was complete; a file is removed."""
         ...
 
 
@@ -62,10 +62,10 @@ WANTED: Final = (
 
 
 def open_sink(url: str, rest: ArrayLike | None = None) -> Sink:
-    """One of :data:`WANTED`; without a port, the protocol's usual one.
+    """Opens one of :data:`WANTED`; the default port is the protocol's.
 
-    ``rest``: the face (68, 2) at rest that the frames are of; None is the neutral one. Raises
-    :class:`~client.errors.BadSink` for a URL or a host that is none,
+    ``rest``: the face (68, 2) at rest of the frames; None is the neutral one. Raises
+    :class:`~client.errors.BadSink` for a wrong URL or an unknown host,
     :class:`~client.errors.OutputError` for a file that cannot be written,
     :class:`~kfusion.errors.BadIdentity`, and :class:`~kfusion.errors.MissingExtra`.
     """
@@ -75,25 +75,25 @@ def open_sink(url: str, rest: ArrayLike | None = None) -> Sink:
             raise BadSink(f"{url}: no file; wanted jsonl:FILE, or jsonl:- to print")
         return JsonlSink(path)
     identity = NEUTRAL_IDENTITY if rest is None else Identity.from_points(rest)
-    if scheme not in _MAKERS or not colon:
+    if scheme not in _SINKS or not colon:
         raise BadSink(f"{url!r} is no place for frames; wanted {WANTED}")
-    usual_port, known, make = _MAKERS[scheme]
+    default_port, names, make = _SINKS[scheme]
     try:
         parts = urlsplit(url)
-        host, port = parts.hostname, usual_port if parts.port is None else parts.port
+        host, port = parts.hostname, default_port if parts.port is None else parts.port
     except ValueError:
         raise BadSink(f"{url}: no address; wanted {scheme}://HOST:PORT") from None
     if not host or not port or parts.path.strip("/") or parts.fragment or parts.username:
         raise BadSink(f"{url}: no address; wanted {scheme}://HOST:PORT")
-    return make(url, host, port, _options(url, parts, known), identity)
+    return make(url, host, port, _options(url, parts, names), identity)
 
 
-def _options(url: str, parts: SplitResult, known: tuple[str, ...]) -> dict[str, str]:
+def _options(url: str, parts: SplitResult, names: tuple[str, ...]) -> dict[str, str]:
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     for name in options:
-        if name not in known:
-            takes = f"wanted {known[0]}=..." if known else "wanted none"
-            raise BadSink(f"{url}: no option {name!r}; {takes}")
+        if name not in names:
+            wanted = f"wanted {names[0]}=..." if names else "wanted none"
+            raise BadSink(f"{url}: no option {name!r}; {wanted}")
     return options
 
 
@@ -112,8 +112,8 @@ def _livelink(url: str, host: str, port: int, options: Mapping[str, str], rest: 
     return LiveLinkSink(url, host, port, options.get("subject", "KFusion"), rest)
 
 
-_Maker = Callable[[str, str, int, Mapping[str, str], Identity], Sink]
-_MAKERS: Final[dict[str, tuple[int, tuple[str, ...], _Maker]]] = {
+_Factory = Callable[[str, str, int, Mapping[str, str], Identity], Sink]
+_SINKS: Final[dict[str, tuple[int, tuple[str, ...], _Factory]]] = {  # port, options
     "osf": (11573, (), _osf),
     "vmc": (39539, ("vrm",), _vmc),
     "livelink": (11111, ("subject",), _livelink),

@@ -1,4 +1,4 @@
-"""A stream's frames to several sinks at once: files as they come, live ones at their own time."""
+"""A stream's frames to several sinks: files when received, live sinks at 30 frames a second."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from typing import Final
 from numpy.typing import ArrayLike
 
 from client.sinks import Sink, open_sink
-from client.sinks.schedule import Showing
+from client.sinks.schedule import FrameSchedule
 from client.stream.clock import Clock, LoopClock
 from client.stream.events import Frame
 from kfusion import wire
 from kfusion.errors import KFusionError
 from kfusion.landmarks import NEUTRAL
 
-AHEAD: Final = 30  # frames that may wait to be shown before whoever puts them has to
+MAX_QUEUED: Final = 30  # frames that wait for their time before put() blocks
 
 
 class Bridge:
     """Feeds ``sinks``; within ``async with`` live ones are given frames at 30 a second.
 
-    ``rest``: the face (68, 2) at rest that frames are of; None is the neutral one. ``hop``: of the
-    stream. ``skips``: whether frames that pile up are passed over, as those of a microphone should
-    be; otherwise :meth:`put` waits for room. After the last frame, or when the stream fails, live
-    sinks see the face go to rest; where that is not waited for (Ctrl-C) they see it there at once.
+    ``rest``: the face (68, 2) at rest of the frames; None is the neutral one. ``hop``: of the
+    stream. ``skips``: whether frames that pile up are skipped, as those of a microphone should be;
+    otherwise :meth:`put` waits for room. After the last frame, or when the stream fails, the face
+    eases to rest in live sinks; if the block is left by another exception (Ctrl-C), at once.
     """
 
     def __init__(
@@ -41,11 +41,11 @@ class Bridge:
         clock: Clock | None = None,
     ) -> None:
         self.sinks = sinks
-        self.showing = Showing(NEUTRAL if rest is None else rest, hop, skips=skips)
+        self.schedule = FrameSchedule(NEUTRAL if rest is None else rest, hop, skips=skips)
         self.clock = clock or LoopClock()
         self._live = [sink for sink in sinks if sink.live]
         self._files = [sink for sink in sinks if not sink.live]
-        self._stir, self._room = asyncio.Event(), asyncio.Event()
+        self._wake, self._room = asyncio.Event(), asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     @classmethod
@@ -58,9 +58,9 @@ class Bridge:
         hop: int,
         skips: bool,
     ) -> Bridge:
-        """To a JSON Lines file, if any, and to :func:`~client.sinks.open_sink` of each URL.
+        """A bridge to a JSON Lines file, if any, and to the sink of each URL.
 
-        Raises what that raises, and leaves nothing open then.
+        Raises as :func:`~client.sinks.open_sink` does, and leaves nothing open then.
         """
         with ExitStack() as undo:
             sinks: list[Sink] = []
@@ -70,24 +70,24 @@ class Bridge:
             undo.pop_all()
         return cls(sinks, rest, hop=hop, skips=skips)
 
-    def life(self, asked: float | None) -> float:
-        """How much life to ask for: whoever looks at a face expects all of it."""
-        return float(bool(self._live)) if asked is None else asked
+    def life(self, option: float | None) -> float:
+        """The stream's ``life``; by default 1 with a live sink, else 0."""
+        return float(bool(self._live)) if option is None else option
 
     @property
     def outputs(self) -> tuple[wire.Output, ...]:
-        """What the stream has to be asked for."""
+        """The stream's ``outputs``."""
         return ("points", *dict.fromkeys(name for sink in self.sinks for name in sink.needs))
 
     async def put(self, frame: Frame) -> None:
-        """The stream's next frame."""
+        """Takes the stream's next frame."""
         for sink in self._files:
             sink.send(frame)
         if self._task is None:
             return
-        self.showing.put(frame, self.clock.now())
-        self._stir.set()
-        while len(self.showing.queue) >= AHEAD and not self.showing.skips:
+        self.schedule.put(frame, self.clock.now())
+        self._wake.set()
+        while len(self.schedule.queue) >= MAX_QUEUED and not self.schedule.skips:
             if self._task.done():
                 return
             self._room.clear()
@@ -95,7 +95,7 @@ class Bridge:
 
     async def __aenter__(self) -> Bridge:
         if self._live:
-            self._task = asyncio.create_task(self._show())
+            self._task = asyncio.create_task(self._send_live())
         return self
 
     async def __aexit__(
@@ -107,32 +107,32 @@ class Bridge:
         if self._task is None:
             return
         task, self._task = self._task, None
-        self.showing.finish()
-        self._stir.set()
+        self.schedule.finish()
+        self._wake.set()
         try:
             if kind is None or issubclass(kind, KFusionError):
                 await task
         finally:
             task.cancel()
-            self._cut()
+            self._send_rest()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
 
-    def _cut(self) -> None:
-        """Leaves no mouth open, whatever ended it, and awaits nothing."""
-        frame = self.showing.cut()
+    def _send_rest(self) -> None:
+        """Gives live sinks the face at rest if they have not had it, and awaits nothing."""
+        frame = self.schedule.rest_now()
         if frame is None:
             return
         for sink in self._live:
-            with contextlib.suppress(Exception):  # a sink's own mistake: the task tells of it
+            with contextlib.suppress(Exception):  # a sink's own error is raised by the task
                 sink.send(frame)
 
-    async def _show(self) -> None:
+    async def _send_live(self) -> None:
         try:
-            while not self.showing.done:
-                await self.clock.wait(self._stir, self.showing.wake_at())
-                self._stir.clear()
-                while (frame := self.showing.take(self.clock.now())) is not None:
+            while not self.schedule.done:
+                await self.clock.wait(self._wake, self.schedule.wake_at())
+                self._wake.clear()
+                while (frame := self.schedule.take(self.clock.now())) is not None:
                     for sink in self._live:
                         sink.send(frame)
                 self._room.set()
@@ -140,19 +140,19 @@ class Bridge:
             self._room.set()
 
     def close(self) -> None:
-        """Files become whole."""
+        """Completes the files and closes all sinks."""
         for sink in self.sinks:
             sink.close()
 
     def discard(self) -> None:
-        """Leaves no file that did not become whole."""
+        """Closes all sinks and leaves no file that is not complete."""
         for sink in self.sinks:
             sink.discard()
 
     @property
     def troubles(self) -> list[str]:
-        """What to tell the user at the end, a line each."""
-        told = [sink.trouble for sink in self.sinks if sink.trouble]
-        if self.showing.skipped:
-            told.append(f"{self.showing.skipped} frames came too late to be shown in their time")
-        return told
+        """What the user should be told at the end, a line each."""
+        lines = [sink.trouble for sink in self.sinks if sink.trouble]
+        if self.schedule.skipped:
+            lines.append(f"{self.schedule.skipped} frames came too late to be shown in their time")
+        return lines

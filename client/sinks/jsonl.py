@@ -15,10 +15,10 @@ from kfusion import wire
 
 
 class JsonlSink:
-    """Writes to a file, which appears at ``close``, or to what gives each line on at once: a
-    pipe, or for ``-`` the standard output.
+    """Writes to a file, which appears at ``close``; or line by line to a pipe, or for ``-`` to
+    standard output.
 
-    Raises :class:`~client.errors.OutputError` where it cannot be written.
+    Raises :class:`~client.errors.OutputError` if it cannot be written.
     """
 
     needs: tuple[wire.Output, ...] = ()
@@ -38,7 +38,7 @@ class JsonlSink:
                 line[name] = values.tolist()
         self.out.write(msgspec.json.encode(line) + b"\n")
         if self.file is None or self.file.direct:
-            self.out.flush()  # who reads it may be live
+            self.out.flush()  # the reader may be live
 
     def close(self) -> None:
         if self.file is not None:
@@ -46,8 +46,8 @@ class JsonlSink:
             self.file.commit()
 
     def discard(self) -> None:
-        """Leaves nothing behind of a file that did not become whole."""
+        """Removes the file that is not complete."""
         if self.file is not None:
-            with contextlib.suppress(OSError):  # what was not written yet: the disk is full
+            with contextlib.suppress(OSError):  # of buffered lines, when the disk is full
                 self.out.close()
             self.file.discard()

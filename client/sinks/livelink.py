@@ -7,7 +7,7 @@ Big endian; strings are an int32 length and so many characters::
     string   subject
     int32    frame number, float32 part of a frame, int32 and int32 frames per second as a fraction
     uint8    61
-    float32  61 values in the order of kfusion.arkit.LIVE_LINK_FACE
+    float32  61 values in the order of kfusion.coefficients.arkit.LIVE_LINK_FACE
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from kfusion.config import FPS
 from kfusion.landmarks import RIGID, Identity, fit_similarity
 
 VERSION: Final = 6
-MOST_NAME: Final = 255
+MAX_NAME: Final = 255
 COUNT: Final = len(LIVE_LINK_FACE)
 
 
@@ -37,7 +37,7 @@ def _string(text: str) -> bytes:
 
 
 class LiveLinkSink(UdpSink):
-    """Appears in Unreal under the name ``subject``; ``rest`` is the face at rest.
+    """Sends to Unreal under the name ``subject``; ``rest`` is the face at rest.
 
     The frame number counts from midnight, as a timecode does.
     """
@@ -45,29 +45,29 @@ class LiveLinkSink(UdpSink):
     needs: tuple[wire.Output, ...] = ("arkit52",)
 
     def __init__(self, url: str, host: str, port: int, subject: str, rest: Identity) -> None:
-        if not (subject.isascii() and subject.isprintable() and 0 < len(subject) <= MOST_NAME):
-            raise BadSink(f"{url}: subject={subject}; wanted 1 to {MOST_NAME} ASCII characters")
+        if not (subject.isascii() and subject.isprintable() and 0 < len(subject) <= MAX_NAME):
+            raise BadSink(f"{url}: subject={subject}; wanted 1 to {MAX_NAME} ASCII characters")
         device = str(uuid.uuid5(uuid.NAMESPACE_URL, f"kfusion:{subject}"))
         self.head = bytes([VERSION]) + _string(device) + _string(subject)
         self.rest = rest.points[list(RIGID)]
-        self.began: int | None = None  # the number of the stream's frame 0
+        self.first: int | None = None  # the number of the stream's frame 0
         super().__init__(url, host, port)
 
     def packet(self, frame: Frame) -> bytes:
-        if self.began is None:
+        if self.first is None:
             now = time.localtime()
             today_s = 3600 * now.tm_hour + 60 * now.tm_min + now.tm_sec
-            self.began = FPS * today_s - frame.n
-        return self.head + packed(frame, self.began + frame.n, self.roll(frame))
+            self.first = FPS * today_s - frame.n
+        return self.head + packed(frame, self.first + frame.n, self.roll(frame))
 
     def roll(self, frame: Frame) -> float:
-        """How the head is rolled, radians, clockwise in the image."""
+        """The roll of the head, radians, clockwise in the image."""
         turn = fit_similarity(self.rest, frame.points[list(RIGID)].astype(np.float64)).linear
         return float(np.arctan2(turn[1, 0], turn[0, 0]))
 
 
 def packed(frame: Frame, number: int, roll: float) -> bytes:
-    """All of a packet after its names."""
+    """The part of a packet after the names."""
     assert frame.arkit52 is not None, "the stream was not asked for arkit52"
     values: list[float] = live_link_face(frame.arkit52[None], np.array([roll]))[0].tolist()
     return struct.pack(f">ifiiB{COUNT}f", number, 0.0, FPS, 1, COUNT, *values)

@@ -1,7 +1,7 @@
 """OpenSeeFace's UDP packets (https://github.com/emilianavt/OpenSeeFace), 1785 bytes a frame.
 
-What its tracker sends of a face seen by a camera, here of one that nobody filmed. Little endian;
-"right" and "left" are the subject's::
+Its tracker sends them for a face in front of a camera. Little endian; "right" and "left" are the
+subject's::
 
     double   time, s              float32  eye open right, left: 1 open, 0 shut
     int32    face id              uint8    1: the 3-D points are known
@@ -31,7 +31,7 @@ BYTES: Final = 1785
 WIDTH, HEIGHT = 640, 480  # of the image, in which the canonical crop is as high as it can be
 SCALE: Final = HEIGHT / CROP
 IBUG: Final = [*range(48), *range(49, 54), *range(55, 60), *range(60, 68)]
-"""The iBUG point of each of the first 66."""
+"""The iBUG points of its first 66."""
 RIGHT_EYE, LEFT_EYE = slice(36, 42), slice(42, 48)
 UNIT_MM: Final = 144.0  # OpenSeeFace's own model is 0.63 units from eye corner to eye corner
 NOSE: Final = 30  # the origin of the 3-D points: the nose's tip
@@ -57,7 +57,7 @@ assert _PACKET.itemsize == BYTES
 
 
 class OpenSeeFaceSink(UdpSink):
-    """Sends the face whose look at rest is ``rest``."""
+    """Sends frames of the face whose rest position is ``rest``."""
 
     def __init__(self, url: str, host: str, port: int, rest: Identity) -> None:
         self.head = Head(rest)
@@ -68,7 +68,7 @@ class OpenSeeFaceSink(UdpSink):
 
 
 class Head:
-    """A face at rest as OpenSeeFace would see it, and what its points make of that."""
+    """Makes the packets of a face whose rest position is ``rest``."""
 
     def __init__(self, rest: Identity) -> None:
         self.forward = rest.back.inverse

@@ -1,12 +1,12 @@
-"""When live sinks are given which face: pure, times are passed in.
+"""Which frame live sinks are given, and when. Pure: times are passed in.
 
-Frames come a hop at a time and are shown one by one, 1/30 s apart::
+Frames are received a hop at a time and given one by one, 1/30 s apart::
 
-    put   012      345      678           a hop at once, each when it is known
+    put   012      345      678           a hop at once, when it is received
     take  0  1  2  3  4  5  6  7  8
 
-When none has come for a while (the connection is lost, the server is late, it is over) the face
-eases to rest, so that no mouth freezes half open, and back when frames come again.
+When none is received for :data:`GAP_S` (the connection is lost, the server is late, the stream has
+ended) the face eases to rest, so that no mouth stays half open, and back when frames come again.
 """
 
 from __future__ import annotations
@@ -22,35 +22,36 @@ from kfusion.coefficients.arkit import ARKIT52
 from kfusion.coefficients.vrm import VRM
 from kfusion.config import FPS
 
-QUIET_S: Final = 0.3  # without a frame, and the face goes to rest
-EASE: Final = 5  # frames in which it does (167 ms), and comes back
-EARLIER_S: Final = 0.001  # a frame: how fast what was delayed once is shown sooner again
+GAP_S: Final = 0.3  # without a frame, after which the face eases to rest
+EASE_FRAMES: Final = 5  # that it takes (167 ms), there and back
+CATCH_UP_S: Final = 0.001  # per frame, by which a delay after a late frame shrinks
 
 
-class Showing:
-    """The frames put, at the times at which they are to be shown; and what to show between.
+class FrameSchedule:
+    """The frames put, each at its time; and interpolated frames while none is there.
 
-    ``rest``: points (68, 2). ``skips``: the frames of a microphone cannot come early, so where
-    more than two hops wait the older ones are passed over and counted in ``skipped``. Frames that
-    :meth:`take` gives are numbered on and on, with a number for each that was made up here.
+    ``rest``: points (68, 2) of the face at rest. ``skips``: for a live source, whose frames cannot
+    come early: where more than two hops wait, older frames are skipped and counted in ``skipped``.
+    :meth:`take` numbers frames in rising order and gives interpolated frames numbers too.
     """
 
     def __init__(self, rest: ArrayLike, hop: int, *, skips: bool) -> None:
-        shut = np.array([name == "neutral" for name in VRM], np.float32)
+        neutral = np.array([name == "neutral" for name in VRM], np.float32)
         points = np.asarray(rest, np.float32)
-        self.rest = Frame(0, 0.0, points, np.zeros(len(ARKIT52), np.float32), shut)
+        self.rest = Frame(0, 0.0, points, np.zeros(len(ARKIT52), np.float32), neutral)
         self.hop, self.skips = hop, skips
         self.queue: deque[Frame] = deque()
         self.skipped = 0
-        self.over = False
-        self._delay = -float("inf")  # frame n is due at n / 30 s and this
-        self._face: Frame | None = None  # the last that was put and shown
-        self._number = -1  # the last that was taken
-        self._shown_at = 0.0
-        self._away = 0  # of EASE: how far it is at rest
-        self._alone = False  # since QUIET_S nothing was put
+        self.finished = False
+        self._delay = -float("inf")  # frame n is due at n / 30 s + _delay
+        self._received: Frame | None = None  # the last one taken of those that were put
+        self._number = -1  # of the last one taken
+        self._taken_at = 0.0
+        self._eased = 0  # how far it is at rest, of EASE_FRAMES
+        self._starved = False  # nothing was put for GAP_S
 
     def put(self, frame: Frame, now: float) -> None:
+        """Adds the stream's next frame."""
         self.queue.append(frame)
         self._delay = max(self._delay, now - frame.n / FPS)
         if self.skips and len(self.queue) > 2 * self.hop + 3:
@@ -60,55 +61,56 @@ class Showing:
             self._delay = now - self.queue[0].n / FPS
 
     def finish(self) -> None:
-        """No more will be put: what waits is shown, then the face at rest."""
-        self.over = True
+        """No more frames will be put: those that wait are given, then the face at rest."""
+        self.finished = True
 
     @property
     def done(self) -> bool:
-        if not self.over or self.queue:
+        """Whether all frames were taken and the face is at rest."""
+        if not self.finished or self.queue:
             return False
-        return self._face is None or self._away == EASE
+        return self._received is None or self._eased == EASE_FRAMES
 
     def wake_at(self) -> float:
-        """When :meth:`take` next has something."""
+        """When :meth:`take` next has a frame; infinity if it never has."""
         if self.queue:
             return self.queue[0].n / FPS + self._delay
-        if self._face is None or self.done:
+        if self._received is None or self.done:
             return float("inf")
-        return self._shown_at + (1 / FPS if self._alone or self.over else QUIET_S)
+        return self._taken_at + (1 / FPS if self._starved or self.finished else GAP_S)
 
     def take(self, now: float) -> Frame | None:
-        """The next face, or None while it is not yet time for it."""
+        """The next frame, or None if it is not due yet."""
         due = self.wake_at()
         if now < due:
             return None
-        # By the time it was due, so that being late does not add up; or now if that is long ago.
-        self._shown_at = due if now < due + 1 / FPS else now
-        self._alone = not self.queue
+        # The time when it was due, so that delays of the caller do not add up; now, if it is late.
+        self._taken_at = due if now < due + 1 / FPS else now
+        self._starved = not self.queue
         if self.queue:
-            self._face = self.queue.popleft()
-            self._away = max(0, self._away - 1)
-            self._number = max(self._number + 1, self._face.n)
+            self._received = self.queue.popleft()
+            self._eased = max(0, self._eased - 1)
+            self._number = max(self._number + 1, self._received.n)
             if self.skips:
-                self._delay -= EARLIER_S
+                self._delay -= CATCH_UP_S
         else:
-            self._away = min(EASE, self._away + 1)
+            self._eased = min(EASE_FRAMES, self._eased + 1)
             self._number += 1
-        assert self._face is not None
-        u = self._away / EASE
-        return _between(self._face, self.rest, u * u * (3 - 2 * u), self._number)
+        assert self._received is not None
+        u = self._eased / EASE_FRAMES
+        return _between(self._received, self.rest, u * u * (3 - 2 * u), self._number)
 
-    def cut(self) -> Frame | None:
-        """The face at rest at once, where nothing waits for it to ease there; None if it is."""
-        if self._face is None or self._away == EASE:
+    def rest_now(self) -> Frame | None:
+        """The face at rest at once, without easing; None if it is there already."""
+        if self._received is None or self._eased == EASE_FRAMES:
             return None
-        self._away = EASE
+        self._eased = EASE_FRAMES
         self._number += 1
-        return _between(self._face, self.rest, 1.0, self._number)
+        return _between(self._received, self.rest, 1.0, self._number)
 
 
 def _between(face: Frame, rest: Frame, share: float, n: int) -> Frame:
-    """``share`` 0..1 of the way from a face to the one at rest."""
+    """A frame ``share`` (0..1) of the way from ``face`` to ``rest``, numbered ``n``."""
     if share == 0 and n == face.n:
         return face
 

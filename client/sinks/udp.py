@@ -1,4 +1,4 @@
-"""What the sinks over UDP share: packets that nobody waits for, and what became of them."""
+"""The base of sinks over UDP: packets sent without waiting, and counts of those lost."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from kfusion import wire
 
 
 class UdpSink(ABC):
-    """One packet a frame to ``host``:``port``; ``url`` is what it was opened with.
+    """Sends one packet a frame to ``host``:``port``; ``url`` is what it was opened with.
 
     A packet that cannot be sent is counted in ``lost`` and nothing is raised. Raises
-    :class:`~client.errors.BadSink` for an address that is none.
+    :class:`~client.errors.BadSink` for a wrong address.
     """
 
     needs: tuple[wire.Output, ...] = ()
@@ -25,10 +25,10 @@ class UdpSink(ABC):
         self.url = url
         self.sent = 0
         self.lost = 0
-        self.why = ""
+        self.reason = ""
         try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
-            family, kind, protocol, _, address = found[0]
+            addresses = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+            family, kind, protocol, _, address = addresses[0]
             self.socket = socket.socket(family, kind, protocol)
         except (OSError, UnicodeError) as error:
             raise BadSink(f"{url}: {host} was not found ({_reason(error)})") from None
@@ -40,26 +40,27 @@ class UdpSink(ABC):
             raise BadSink(f"{url}: {host} cannot be reached ({_reason(error)})") from None
 
     @abstractmethod
-    def packet(self, frame: Frame) -> bytes: ...
+    def packet(self, frame: Frame) -> bytes:
+        """The packet of a frame."""
 
     def send(self, frame: Frame) -> None:
         packet = self.packet(frame)
         if not self._put(packet):
-            # It is the packet before that nobody took, and this one that was not sent: again.
+            # The error is about the packet before, and this one was not sent: send it again.
             self.sent -= 1
             self._put(packet)
 
     def _put(self, packet: bytes) -> bool:
-        """Whether all is well, or it was this packet that was lost."""
+        """False if the packet before this one was refused, and this one was not sent."""
         refused = False
         try:
             self.socket.send(packet)
             self.sent += 1
             return True
         except ConnectionRefusedError as error:
-            refused, self.why = self.sent > 0, _reason(error)
+            refused, self.reason = self.sent > 0, _reason(error)
         except OSError as error:  # a full buffer, no network
-            self.why = _reason(error)
+            self.reason = _reason(error)
         self.lost += 1
         return not refused
 
@@ -69,7 +70,7 @@ class UdpSink(ABC):
             return ""
         return (
             f"{self.url}: {self.lost} of {self.sent + self.lost} packets were lost "
-            f"({self.why}); does a program listen there?"
+            f"({self.reason}); does a program listen there?"
         )
 
     def close(self) -> None:
@@ -80,7 +81,7 @@ class UdpSink(ABC):
 
 
 def _reason(error: Exception) -> str:
-    """Why, in words. A number alone is no errno on Windows, nor that of a name not found."""
+    """The reason in words. The number is no errno on Windows or for a name that is not found."""
     if not isinstance(error, OSError):
         return str(error)
     if error.strerror or error.errno is None or isinstance(error, socket.gaierror):

@@ -5,7 +5,7 @@
     /VMC/Ext/OK 1
     /VMC/Ext/T 12.3                 seconds of the sender's own clock
 
-Bones are left out: a bone's message carries its position too, which only the model knows.
+Bones are not sent: a bone's message has its position too, which only the receiver's model knows.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ class VmcSink(UdpSink):
         assert frame.vrm is not None, "the stream was not asked for vrm"
         bundle = self._bundle()
 
-        def say(address: str, *values: str | float) -> None:
+        def add(address: str, *values: str | float) -> None:
             message = self._message(f"/VMC/Ext/{address}")
             for value in values:
                 message.add_arg(value)
             bundle.add_content(message.build())
 
         for k, name in self.names:
-            say("Blend/Val", name, float(frame.vrm[k]))
-        say("Blend/Apply")
-        say("OK", 1)
-        say("T", frame.t)
+            add("Blend/Val", name, float(frame.vrm[k]))
+        add("Blend/Apply")
+        add("OK", 1)
+        add("T", frame.t)
         return bundle.build().dgram

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from functools import partial
@@ -22,25 +21,10 @@ from client.sinks.jsonl import JsonlSink
 from client.stream.state import Frame
 from kfusion.landmarks import NEUTRAL, lip_gap
 from kfusion.runtime import Animator, SyntheticEngine
+from tests.client.cli.commands import ROOT, client, one_line, rows
 from tests.client.cut_connections import CutConnections
 from tests.client.memory_server import MemoryServer
 from tests.conftest import RunningServer, folder_of, voice
-
-ROOT = Path(__file__).resolve().parents[3]
-
-
-def client(*options: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A real process, warnings as errors."""
-    kept = {k: v for k, v in os.environ.items() if k != "KFUSION_TOKEN"}
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "client", *map(str, options)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=ROOT,
-        env=kept | environment,
-        check=False,
-    )
 
 
 @pytest.fixture
@@ -48,10 +32,6 @@ def speech(tmp_path: Path) -> Path:
     path = tmp_path / "speech.wav"
     soundfile.write(path, voice(2.05, 22_050), 22_050, subtype="FLOAT")
     return path
-
-
-def rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def face(n: int, points: NDArray[Any] = NEUTRAL) -> Frame:
@@ -79,6 +59,24 @@ def test_what_is_given_is_what_is_meant() -> None:
         (["file", "a.wav", "--out", "o", "--emotion", "happy=much"], "wanted NAME=WEIGHT"),
         (["file", "a.wav", "--out", "o", "--url", "http://host"], "wanted one like ws://"),
         (["file", "a.wav", "--out", "o", "--hop", "x"], "--hop"),
+        (["file", "a.wav", "--out", "o", "--seed", "x"], "--seed"),
+        (["file", "a.wav", "--out", "o", "--life", "2"], "wanted a number from 0 to 1"),
+        (["file", "a.wav", "--out", "o", "--life", "much"], "wanted a number from 0 to 1"),
+        (["file", "a.wav", "--video", "o.mp4", "--photo", "me.jpg"], "client identity me.jpg"),
+        (["file", "a.wav", "--out", "o", "--photo", "me.jpg"], "--photo is for the video"),
+        (["file", "a.wav", "--out", "o", "--portrait", "ada"], "--portrait is for the video"),
+        (
+            ["file", "a.wav", "--video", "o.mp4", "--portrait", "ada", "--photo", "me.jpg"],
+            "--portrait has its own",
+        ),
+        (["file", "a.wav", "--out", "x.jsonl", "--to", "jsonl:./x.jsonl"], "x.jsonl: would be"),
+        (["file", "a.wav", "--out", "-", "--to", "jsonl:-"], "-: would be written by two"),
+        (["file", "a.wav", "b.wav", "--out", "frames.jsonl"], "wanted {name} in it"),
+        (["say", "a.wav", "--to", "jsonl:x", "--to", "jsonl:x"], "x: would be written by two"),
+        (["say", "a.wav", "--out", "a.wav"], "a.wav: is what is read"),
+        (["mic", "--out", "x", "--record", "x"], "x: would be written by two"),
+        (["replay", "a.kfr", "--out", "a.kfr"], "a.kfr: is what is read"),
+        (["replay", "a.kfr", "--out", "o", "--speed", "-1"], "--speed -1.0: wanted 0 or more"),
         (["sing"], "invalid choice"),
         ([], "required"),
     ],
@@ -90,13 +88,6 @@ def test_an_argument_that_cannot_be_is_refused_and_why(
         arguments(given)
     assert ended.value.code == 2
     assert says in capsys.readouterr().err
-
-
-def one_line(capsys: pytest.CaptureFixture[str]) -> str:
-    """What stands on the standard error: one plain line."""
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("kfusion-client: ")
-    return line
 
 
 @pytest.mark.parametrize(
@@ -295,8 +286,8 @@ def test_an_interrupted_run_leaves_no_file(
 def test_a_stream_that_is_lost_for_good_leaves_no_file(
     speech: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cables = CutConnections(MemoryServer(resume_s=0.05), [(3, 9), *[(0, 0)] * 99])
-    monkeypatch.setattr("client.cli.options.connect", partial(connect, transport=cables))
+    connections = CutConnections(MemoryServer(resume_s=0.05), [(3, 9), *[(0, 0)] * 99])
+    monkeypatch.setattr("client.cli.options.connect", partial(connect, transport=connections))
     assert main(["file", str(speech), "--out", str(speech.parent / "frames.jsonl")]) == 1
     told = capsys.readouterr().err.splitlines()
     assert told[0].startswith("kfusion-client: connection lost, trying again in ")

@@ -25,19 +25,11 @@ from kfusion.emotion_timeline import Score
 from kfusion.errors import BadOptions
 from kfusion.landmarks import lip_gap
 from kfusion.runtime import Animator, SyntheticEngine
+from tests.client.cli.commands import ROOT, client, rows
 from tests.client.cut_connections import CutConnections
 from tests.client.memory_server import MemoryServer
 from tests.client.video.faces import decode, photo
 from tests.conftest import RunningServer, voice
-
-ROOT = Path(__file__).resolve().parents[3]
-
-
-def client(*options: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "client", "file", *map(str, options)],
-        capture_output=True, text=True, timeout=120, cwd=ROOT, check=False,
-    )  # fmt: skip
 
 
 @pytest.fixture
@@ -50,10 +42,6 @@ def sounds(tmp_path: Path) -> list[Path]:
         rate = (16_000, 22_050, 48_000)[k]
         soundfile.write(path, voice(0.6 + 0.4 * k, rate, seed=k), rate)
     return paths
-
-
-def rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def names(folder: Path) -> list[str]:
@@ -123,37 +111,9 @@ def test_files_among_the_urls_are_each_sounds_own_too(to: list[str], says: str) 
     assert two.to == ("vmc://127.0.0.1", "jsonl:o/b.x")
 
 
-@pytest.mark.parametrize(
-    ("given", "says"),
-    [
-        (["file", "a.wav", "--out", "x.jsonl", "--to", "jsonl:./x.jsonl"], "x.jsonl: would be"),
-        (["file", "a.wav", "--out", "-", "--to", "jsonl:-"], "-: would be written by two"),
-        (["say", "a.wav", "--to", "jsonl:x", "--to", "jsonl:x"], "x: would be written by two"),
-        (["mic", "--out", "x", "--record", "x"], "x: would be written by two"),
-        (["say", "a.wav", "--out", "a.wav"], "a.wav: is what is read"),
-        (["replay", "a.kfr", "--out", "a.kfr"], "a.kfr: is what is read"),
-    ],
-)
-def test_one_file_is_not_written_twice_and_not_over_what_is_read(
-    given: list[str], says: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit):
-        main(given)
-    assert says in capsys.readouterr().err
-
-
 def test_sounds_of_the_same_name_are_told_apart_or_refused() -> None:
     with pytest.raises(BadOptions, match=r"x/a\.wav and y/a\.flac would both be written to a\.js"):
         plan_jobs([Path("x/a.wav"), Path("y/a.flac")], "{name}.jsonl", None, None)
-
-
-def test_a_wrong_place_is_said_before_anything_is_done(
-    sounds: list[Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(["file", *map(str, sounds), "--out", "frames.jsonl"])
-    assert ended.value.code == 2
-    assert "wanted {name} in it" in capsys.readouterr().err
 
 
 # A real server
@@ -163,8 +123,9 @@ def test_each_sound_becomes_its_own_frames_and_video(
     synthetic_server: RunningServer, sounds: list[Path], tmp_path: Path
 ) -> None:
     done = client(
-        *sounds, "--url", synthetic_server.url, "--out", tmp_path / "{name}.jsonl", "--video",
-        tmp_path / "{name}.mp4", "--emotion", "0.2-0.5:happy", "--to", f"jsonl:{tmp_path}/{{name}}",
+        "file", *sounds, "--url", synthetic_server.url, "--out", tmp_path / "{name}.jsonl",
+        "--video", tmp_path / "{name}.mp4", "--emotion", "0.2-0.5:happy",
+        "--to", f"jsonl:{tmp_path}/{{name}}",
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     wanted = [sound.stem + ending for sound in sounds for ending in ("", ".jsonl", ".mp4")]
@@ -185,7 +146,7 @@ def test_one_bad_sound_does_not_stop_the_others_and_is_named_at_the_end(
     sounds[1].write_text("no sound")
     missing = tmp_path / "none.wav"
     done = client(
-        sounds[0], sounds[1], missing, sounds[2], "--url", synthetic_server.url, "--out",
+        "file", sounds[0], sounds[1], missing, sounds[2], "--url", synthetic_server.url, "--out",
         tmp_path / "{name}.jsonl", "--video", tmp_path / "{name}.mp4",
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (2, "")
@@ -201,8 +162,8 @@ def test_a_video_that_cannot_be_written_leaves_no_frames_of_its_sound_either(
 ) -> None:
     (tmp_path / "b.mp4").mkdir()
     done = client(
-        *sounds, "--url", synthetic_server.url, "--out", tmp_path / "{name}.jsonl", "--video",
-        tmp_path / "{name}.mp4",
+        "file", *sounds, "--url", synthetic_server.url, "--out", tmp_path / "{name}.jsonl",
+        "--video", tmp_path / "{name}.mp4",
     )  # fmt: skip
     assert done.returncode == 2
     assert "b.mp4: no file can be written there" in done.stderr
@@ -248,7 +209,7 @@ def test_a_photo_speaks_in_its_own_pixels(synthetic_server: RunningServer, tmp_p
     (tmp_path / "me.json").write_text(json.dumps({"points": points.tolist()}))
     soundfile.write(tmp_path / "a.wav", voice(1.0), 16_000)
     done = client(
-        tmp_path / "a.wav", "--url", synthetic_server.url, "--out", tmp_path / "a.jsonl",
+        "file", tmp_path / "a.wav", "--url", synthetic_server.url, "--out", tmp_path / "a.jsonl",
         "--video", tmp_path / "a.mp4", "--photo", tmp_path / "me.png", "--identity",
         tmp_path / "me.json",
     )  # fmt: skip

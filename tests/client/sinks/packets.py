@@ -1,4 +1,4 @@
-"""Readers of the packets that sinks send, written from the published layouts and not from sinks.
+"""Frames for sinks, and readers of their packets, written from the published layouts.
 
 OpenSeeFace: facetracker.py of github.com/emilianavt/OpenSeeFace writes them, Unity/OpenSee.cs
 reads them. Live Link Face: FAppleARKitLiveLinkSource of Unreal's AppleARKitFaceSupport, and
@@ -9,11 +9,33 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from client.stream.events import Frame
+from kfusion.coefficients import Rig
+from kfusion.landmarks import INNER_LOWER, NEUTRAL, Identity
+
+Faces = NDArray[Any]
 GOLDEN_TIME = 1_700_000_000.25
+
+
+def opened(gap: float) -> Faces:
+    """The neutral face, its inner lower lip so many pixels further down."""
+    face = NEUTRAL.copy()
+    face[list(INNER_LOWER), 1] += gap
+    return face
+
+
+def frame(points: Faces = NEUTRAL, n: int = 0, rest: Faces = NEUTRAL) -> Frame:
+    """A frame with what a server would say of these points."""
+    rig = Rig(Identity.from_points(rest))
+    moved = rig.displacement(points[None])
+    return Frame(
+        n, n / 30, points.astype(np.float32), rig.arkit52(moved)[0], rig.vrm(moved)[0]
+    )  # fmt: skip
 
 
 class Bytes:

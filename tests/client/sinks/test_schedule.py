@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from client.sinks.schedule import EASE, QUIET_S, Showing
+from client.sinks.schedule import EASE_FRAMES, GAP_S, FrameSchedule
 from client.stream.events import Frame
 from kfusion.coefficients import ARKIT52, VRM
 from kfusion.landmarks import INNER_LOWER, NEUTRAL, lip_gap
@@ -20,7 +20,7 @@ REST = 3 * NEUTRAL + 50
 Shown = list[tuple[float, Frame]]
 
 
-def talking(n: int) -> Frame:
+def open_mouth(n: int) -> Frame:
     """A mouth that stands open, in the coordinates of an identity of its own."""
     face = REST.copy()
     face[list(INNER_LOWER), 1] += 30
@@ -29,24 +29,24 @@ def talking(n: int) -> Frame:
     return Frame(n, n / 30, face.astype(np.float32), np.full(len(ARKIT52), 0.5, np.float32), vrm)
 
 
-def watch(showing: Showing, start: float, seconds: float) -> Shown:
+def take_all(schedule: FrameSchedule, start: float, seconds: float) -> Shown:
     """All that is taken from ``start`` on, as often as one looks when something is due."""
     shown: Shown = []
-    while (now := max(start, showing.wake_at())) < start + seconds:
-        frame = showing.take(now)
+    while (now := max(start, schedule.wake_at())) < start + seconds:
+        frame = schedule.take(now)
         assert frame is not None
         shown.append((now, frame))
     return shown
 
 
-def spoken(showing: Showing, hops: int, *, at: float = 10.0, first: int = 0) -> Shown:
+def play(schedule: FrameSchedule, hops: int, *, at: float = 10.0, first: int = 0) -> Shown:
     """Frames that come three at a time, each hop when its time has come."""
     shown: Shown = []
     for k in range(hops):
         now = at + 3 * k * STEP
         for n in range(3):
-            showing.put(talking(first + 3 * k + n), now)
-        shown += watch(showing, now, 3 * STEP)
+            schedule.put(open_mouth(first + 3 * k + n), now)
+        shown += take_all(schedule, now, 3 * STEP)
     return shown
 
 
@@ -55,55 +55,55 @@ def gaps(shown: Shown) -> NDArray[np.float64]:
 
 
 def test_the_frames_of_a_hop_are_shown_one_after_the_other() -> None:
-    shown = spoken(Showing(REST, 3, skips=False), 10)
+    shown = play(FrameSchedule(REST, 3, skips=False), 10)
     assert [frame.n for _, frame in shown] == list(range(30))
     np.testing.assert_allclose(np.diff([t for t, _ in shown]), STEP, atol=1e-9)
     assert all(frame.points is not None and frame.vrm is not None for _, frame in shown)
 
 
 def test_a_frame_that_is_shown_as_it_came_is_the_one_that_came() -> None:
-    showing = Showing(REST, 1, skips=True)
-    frame = talking(0)
-    showing.put(frame, 0.0)
-    assert showing.take(0.0) is frame
+    schedule = FrameSchedule(REST, 1, skips=True)
+    frame = open_mouth(0)
+    schedule.put(frame, 0.0)
+    assert schedule.take(0.0) is frame
 
 
 def test_frames_that_came_late_once_are_in_time_again_after_a_while() -> None:
-    showing = Showing(REST, 3, skips=True)
-    spoken(showing, 10)
-    late = spoken(showing, 1, at=10 + 30 * STEP + 0.1, first=30)
+    schedule = FrameSchedule(REST, 3, skips=True)
+    play(schedule, 10)
+    late = play(schedule, 1, at=10 + 30 * STEP + 0.1, first=30)
     assert late[0][0] == pytest.approx(10 + 30 * STEP + 0.1)
-    after = spoken(showing, 60, at=10 + 33 * STEP, first=33)
+    after = play(schedule, 60, at=10 + 33 * STEP, first=33)
     delay = [t - 10 - frame.t for t, frame in after]
     assert delay[0] > 0.09 and abs(delay[-1]) < 0.005
-    assert showing.skipped == 0
+    assert schedule.skipped == 0
 
 
 def test_after_a_while_without_frames_the_mouth_closes_and_stays_closed() -> None:
-    showing = Showing(REST, 3, skips=False)
-    before = spoken(showing, 5)
-    after = watch(showing, before[-1][0], 2.0)
-    assert after[0][0] == pytest.approx(before[-1][0] + QUIET_S)
+    schedule = FrameSchedule(REST, 3, skips=False)
+    before = play(schedule, 5)
+    after = take_all(schedule, before[-1][0], 2.0)
+    assert after[0][0] == pytest.approx(before[-1][0] + GAP_S)
     np.testing.assert_allclose(np.diff([t for t, _ in after]), STEP, atol=1e-9)
     opened = gaps(after)
-    assert all(a > b for a, b in pairwise(opened[:EASE]))
-    last = after[EASE - 1][1]
+    assert all(a > b for a, b in pairwise(opened[:EASE_FRAMES]))
+    last = after[EASE_FRAMES - 1][1]
     np.testing.assert_array_equal(last.points, REST.astype(np.float32))
     assert last.arkit52 is not None and last.vrm is not None
     assert not last.arkit52.any()
     assert {VRM[k] for k in np.flatnonzero(last.vrm)} == {"neutral"}
-    assert (opened[EASE:] == opened[EASE - 1]).all()
+    assert (opened[EASE_FRAMES:] == opened[EASE_FRAMES - 1]).all()
     assert [f.n for _, f in after] == list(range(15, 15 + len(after)))
 
 
 def test_when_frames_come_again_the_face_eases_back_to_them() -> None:
-    showing = Showing(REST, 3, skips=True)
-    spoken(showing, 5)
-    away = watch(showing, 10 + 15 * STEP, 1.0)
-    back = spoken(showing, 4, at=away[-1][0] + 0.01, first=15)
+    schedule = FrameSchedule(REST, 3, skips=True)
+    play(schedule, 5)
+    away = take_all(schedule, 10 + 15 * STEP, 1.0)
+    back = play(schedule, 4, at=away[-1][0] + 0.01, first=15)
     opened = gaps(back)
-    assert all(a < b for a, b in pairwise(opened[:EASE]))
-    np.testing.assert_array_equal(back[EASE][1].points, talking(0).points)
+    assert all(a < b for a, b in pairwise(opened[:EASE_FRAMES]))
+    np.testing.assert_array_equal(back[EASE_FRAMES][1].points, open_mouth(0).points)
     numbers = [f.n for _, f in away + back]
     assert all(b == a + 1 for a, b in pairwise(numbers))
     jumps = np.abs(np.diff(gaps(away[-1:] + back)))
@@ -111,67 +111,67 @@ def test_when_frames_come_again_the_face_eases_back_to_them() -> None:
 
 
 def test_of_what_was_missed_only_the_newest_is_shown() -> None:
-    showing = Showing(REST, 3, skips=True)
-    spoken(showing, 5)
+    schedule = FrameSchedule(REST, 3, skips=True)
+    play(schedule, 5)
     lost_until = 10 + 3.0
-    watch(showing, 10 + 15 * STEP, 2.5)
+    take_all(schedule, 10 + 15 * STEP, 2.5)
     for n in range(15, 90):  # three seconds' worth at once
-        showing.put(talking(n), lost_until)
-    shown = watch(showing, lost_until, 0.2) + spoken(showing, 30, at=lost_until + 0.2, first=90)
+        schedule.put(open_mouth(n), lost_until)
+    shown = take_all(schedule, lost_until, 0.2) + play(schedule, 30, at=lost_until + 0.2, first=90)
     real = [(t, f) for t, f in shown if f.n >= 78]
-    assert showing.skipped >= 60
+    assert schedule.skipped >= 60
     assert real[0][0] <= lost_until + 0.2 and real[-1][1].n == 179
     assert real[-1][0] - 10 - real[-1][1].t < 0.35  # not three seconds behind
 
 
 def test_a_file_waits_for_its_time_and_loses_nothing() -> None:
-    showing = Showing(REST, 3, skips=False)
+    schedule = FrameSchedule(REST, 3, skips=False)
     for n in range(300):
-        showing.put(talking(n), 5.0)
-    shown = watch(showing, 5.0, 9.99)
+        schedule.put(open_mouth(n), 5.0)
+    shown = take_all(schedule, 5.0, 9.99)
     assert [f.n for _, f in shown] == list(range(300))
     np.testing.assert_allclose([t - f.t for t, f in shown], 5.0)
-    assert showing.skipped == 0
+    assert schedule.skipped == 0
 
 
 def test_at_the_end_what_waits_is_shown_and_then_the_mouth_closes_at_once() -> None:
-    showing = Showing(REST, 3, skips=False)
+    schedule = FrameSchedule(REST, 3, skips=False)
     for n in range(3):
-        showing.put(talking(n), 0.0)
-    showing.finish()
+        schedule.put(open_mouth(n), 0.0)
+    schedule.finish()
     shown: Shown = []
-    while not showing.done:
-        now = showing.wake_at()
-        frame = showing.take(now)
+    while not schedule.done:
+        now = schedule.wake_at()
+        frame = schedule.take(now)
         assert frame is not None
         shown.append((now, frame))
-    assert [f.n for _, f in shown] == list(range(3 + EASE))
+    assert [f.n for _, f in shown] == list(range(3 + EASE_FRAMES))
     np.testing.assert_array_equal(shown[-1][1].points, REST.astype(np.float32))
-    assert shown[-1][0] == pytest.approx((2 + EASE) * STEP)
-    assert showing.wake_at() == float("inf") and showing.take(1e9) is None
+    assert shown[-1][0] == pytest.approx((2 + EASE_FRAMES) * STEP)
+    assert schedule.wake_at() == float("inf") and schedule.take(1e9) is None
 
 
 def test_a_stream_without_frames_has_nothing_to_show() -> None:
-    showing = Showing(REST, 3, skips=True)
-    assert showing.wake_at() == float("inf") and not showing.done
-    showing.finish()
-    assert showing.done and showing.take(1e9) is None
+    schedule = FrameSchedule(REST, 3, skips=True)
+    assert schedule.wake_at() == float("inf") and not schedule.done
+    schedule.finish()
+    assert schedule.done and schedule.take(1e9) is None
 
 
 def test_frames_of_points_alone_stay_so() -> None:
-    showing = Showing(REST, 1, skips=False)
-    showing.put(Frame(0, 0.0, talking(0).points), 0.0)
-    shown = watch(showing, 0.0, 1.0)
-    assert len(shown) > EASE
+    schedule = FrameSchedule(REST, 1, skips=False)
+    schedule.put(Frame(0, 0.0, open_mouth(0).points), 0.0)
+    shown = take_all(schedule, 0.0, 1.0)
+    assert len(shown) > EASE_FRAMES
     assert all(f.arkit52 is None and f.vrm is None for _, f in shown)
 
 
 def test_an_hour_away_is_not_made_up_for() -> None:
-    showing = Showing(REST, 1, skips=False)
-    showing.put(talking(0), 0.0)
-    assert showing.take(0.0) is not None
+    schedule = FrameSchedule(REST, 1, skips=False)
+    schedule.put(open_mouth(0), 0.0)
+    assert schedule.take(0.0) is not None
     taken = 0
-    while showing.take(3600.0) is not None:  # whoever takes was stopped meanwhile
+    while schedule.take(3600.0) is not None:  # whoever takes was stopped meanwhile
         taken += 1
     assert taken == 1
 
@@ -187,20 +187,20 @@ def test_an_hour_away_is_not_made_up_for() -> None:
 def test_whatever_comes_when_numbers_rise_and_every_frame_is_shown_or_counted(
     events: list[float | int], hop: int, skips: bool
 ) -> None:
-    showing = Showing(REST, hop, skips=skips)
+    schedule = FrameSchedule(REST, hop, skips=skips)
     now, n, shown = 0.0, 0, []
     for event in events:
         if isinstance(event, int):
             for _ in range(event):
-                showing.put(talking(n), now)
+                schedule.put(open_mouth(n), now)
                 n += 1
         else:
-            shown += watch(showing, now, event)
+            shown += take_all(schedule, now, event)
             now += event
-    showing.finish()
-    while not showing.done:
-        now = max(now, showing.wake_at())
-        frame = showing.take(now)
+    schedule.finish()
+    while not schedule.done:
+        now = max(now, schedule.wake_at())
+        frame = schedule.take(now)
         assert frame is not None
         shown.append((now, frame))
     assert all(b[1].n > a[1].n for a, b in pairwise(shown))
@@ -208,8 +208,8 @@ def test_whatever_comes_when_numbers_rise_and_every_frame_is_shown_or_counted(
     assert all(f.t == f.n / 30 for _, f in shown)
     if n:
         np.testing.assert_array_equal(shown[-1][1].points, REST.astype(np.float32))
-        assert len(shown) >= n - showing.skipped + EASE
+        assert len(shown) >= n - schedule.skipped + EASE_FRAMES
     if not skips:
-        assert showing.skipped == 0
+        assert schedule.skipped == 0
     jumps = np.abs(np.diff(gaps(shown), prepend=30.0 if n else []))
     assert (jumps < 0.4 * 30).all()

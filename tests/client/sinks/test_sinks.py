@@ -1,9 +1,8 @@
-"""Sinks: what their packets say to readers that are not their writers, and what never stops."""
+"""Sinks: their URLs, JSON Lines, and what becomes of UDP packets that are not received."""
 
 from __future__ import annotations
 
 import errno
-import itertools
 import json
 import os
 import re
@@ -12,69 +11,24 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
-from pythonosc.osc_bundle import OscBundle
-from pythonosc.osc_message import OscMessage
-from pythonosc.osc_packet import OscPacket
 
 from client.errors import BadSink
 from client.sinks import open_sink
 from client.sinks.jsonl import JsonlSink
-from client.sinks.livelink import LiveLinkSink, packed
-from client.sinks.openseeface import Head, OpenSeeFaceSink
+from client.sinks.openseeface import OpenSeeFaceSink
 from client.sinks.udp import UdpSink
-from client.sinks.vmc import VmcSink
 from client.stream.events import Frame
-from kfusion.coefficients import ARKIT52, VRM, VRM0, Rig
-from kfusion.emotion import displacement, vector
+from kfusion.coefficients import ARKIT52
 from kfusion.errors import BadIdentity
-from kfusion.landmarks import (
-    INNER_LOWER,
-    NEUTRAL,
-    NEUTRAL_IDENTITY,
-    Identity,
-    lip_gap,
-    mirrored,
-)
-from kfusion.runtime import Animator, SyntheticEngine
-from tests.client.sinks.packets import (
-    GOLDEN_TIME,
-    OpenSeeFacePacket,
-    read_live_link,
-    read_openseeface,
-)
-from tests.conftest import folder_of, voice
-from training.corpus.clips import face_at_rest, read_points
+from kfusion.landmarks import NEUTRAL, NEUTRAL_IDENTITY
+from tests.client.sinks.packets import frame, opened
 
-GOLDEN = Path(__file__).parents[2] / "golden"
-HEAD = Head(NEUTRAL_IDENTITY)
-Faces = NDArray[Any]
-
-
-def frame(points: Faces = NEUTRAL, n: int = 0, rest: Faces = NEUTRAL) -> Frame:
-    """A frame with what a server would say of these points."""
-    rig = Rig(Identity.from_points(rest))
-    moved = rig.displacement(points[None])
-    return Frame(
-        n, n / 30, points.astype(np.float32), rig.arkit52(moved)[0], rig.vrm(moved)[0]
-    )  # fmt: skip
-
-
-def seen(points: Faces, rest: Faces = NEUTRAL) -> OpenSeeFacePacket:
-    return read_openseeface(Head(Identity.from_points(rest)).packet(points, GOLDEN_TIME))
-
-
-def opened(gap: float) -> Faces:
-    """The neutral face, its inner lower lip so many pixels further down."""
-    face = NEUTRAL.copy()
-    face[list(INNER_LOWER), 1] += gap
-    return face
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
@@ -158,259 +112,6 @@ def test_lines_carry_the_coefficients_of_a_frame_that_has_them(tmp_path: Path) -
     assert (len(both["arkit52"]), len(both["vrm"])) == (52, 14)
     assert both["arkit52"][ARKIT52.index("jawOpen")] > 0.1
     assert sorted(plain) == ["n", "points", "t"]
-
-
-# OpenSeeFace
-
-
-def test_a_face_at_rest_looks_straight_ahead_from_the_middle() -> None:
-    p = seen(NEUTRAL)
-    assert (p.time, p.id, p.size, p.success, p.error) == (GOLDEN_TIME, 0, [640, 480], 1, 0)
-    assert (p.right_open, p.left_open) == (1, 1)
-    assert p.confidence == [1] * 68
-    np.testing.assert_allclose(list(p.features.values()), 0, atol=1e-6)
-    # What OpenSee.cs makes of a head that nothing turns: no roll, no pitch.
-    assert (p.euler[2] - 90) % 360 == 0 and -(p.euler[0] + 180) % 360 == 0 and p.euler[1] == 0
-    np.testing.assert_allclose(p.quaternion, [-(0.5**0.5), 0.5**0.5, 0, 0], atol=1e-7)
-    assert (p.points > 0).all() and (p.points < p.size).all()
-    across, down = p.points[:, 0], p.points[:, 1]
-    assert across.min() < 320 < across.max() and down[8] == down.max()
-
-
-def test_the_68_points_are_those_of_its_layout() -> None:
-    p = seen(NEUTRAL)
-    pairs = [(0, 16), (17, 26), (36, 45), (48, 52), (49, 51), (56, 54), (57, 53), (58, 62),
-             (59, 61), (65, 63), (66, 67)]  # fmt: skip
-    for a, b in pairs:  # mirrored in the image and in space
-        np.testing.assert_allclose(p.points[a] + p.points[b], [640, 2 * p.points[a, 1]], atol=1e-3)
-        np.testing.assert_allclose(p.points3d[a] * [-1, 1, 1], p.points3d[b], atol=1e-6)
-    for middle in (8, 27, 30, 33, 50, 55, 60, 64):
-        assert p.points[middle, 0] == pytest.approx(320)
-    lips = p.points[48:66]
-    corners, inner = lips[[10, 14]], lips[[11, 12, 13, 15, 16, 17]]
-    assert (corners[0, 0] < inner[:, 0]).all() and (inner[:, 0] < corners[1, 0]).all()
-    assert p.points[50, 1] < p.points[60, 1] <= p.points[64, 1] < p.points[55, 1]
-
-
-def test_the_solid_head_has_its_nose_in_front_and_eyes_that_look_ahead() -> None:
-    solid = seen(NEUTRAL).points3d
-    np.testing.assert_array_equal(solid[30], 0)
-    assert (np.delete(solid[:68, 2], 30) > 0).all()
-    assert solid[0, 2] > solid[36, 2] > solid[39, 2] > solid[27, 2] > solid[29, 2]
-    assert solid[36, 0] > 0 > solid[45, 0] and solid[8, 1] > 0 > solid[27, 1]
-    assert solid[36, 0] - solid[45, 0] == pytest.approx(0.63, abs=0.01)
-    for pupil, ball in ((66, 68), (67, 69)):
-        np.testing.assert_array_equal(solid[pupil, :2], solid[ball, :2])
-        assert solid[ball, 2] > solid[pupil, 2]
-
-
-@pytest.mark.parametrize("degrees", [-12.0, 3.0, 25.0])
-def test_a_head_that_rolls_and_moves_is_where_its_pose_says(degrees: float) -> None:
-    turn = np.exp(1j * np.radians(degrees))
-    z = (NEUTRAL - 128) @ np.array([1, 1j]) * turn * 1.2
-    p = seen(np.stack([z.real + 150, z.imag + 120], axis=1))
-    assert p.euler[2] == pytest.approx(90 - degrees, abs=1e-3)
-    # The camera's axes are down, right and away; its focal length is the image's width.
-    x, y, away = p.translation
-    np.testing.assert_allclose(
-        [320 + 640 * y / away, 240 + 640 * x / away], p.points[30], atol=1e-2
-    )
-    qx, qy = p.quaternion[:2]
-    matrix = np.array([[2 * qx * qx - 1, 2 * qx * qy], [2 * qx * qy, 2 * qy * qy - 1]])
-    nose, brow = p.points3d[30, :2] * [1, -1], p.points3d[27, :2] * [1, -1]  # its y is up
-    up = matrix @ (brow - nose)
-    seen_up = (p.points[27] - p.points[30])[::-1]
-    np.testing.assert_allclose(up / np.hypot(*up), seen_up / np.hypot(*seen_up), atol=1e-3)
-    np.testing.assert_allclose(p.points3d, seen(NEUTRAL).points3d, atol=1e-5)
-    np.testing.assert_allclose(list(p.features.values()), 0, atol=1e-4)
-
-
-def test_features_have_the_signs_that_openseeface_gives_them() -> None:
-    def moved(**weights: float) -> dict[str, float]:
-        face = NEUTRAL + displacement(vector(weights)) * 91
-        return seen(face).features
-
-    happy, angry, surprised = moved(happy=1), moved(angry=1), moved(surprised=1)
-    for side in "lr":
-        assert happy[f"mouth_corner_inout_{side}"] > 0.2  # out
-        assert happy[f"mouth_corner_updown_{side}"] < -0.1  # up is negative
-        assert angry[f"eyebrow_updown_{side}"] < -0.2
-        assert angry[f"eyebrow_steepness_{side}"] < 0  # the inner end is down
-        assert surprised[f"eyebrow_updown_{side}"] > 0.2
-        assert surprised[f"eye_{side}"] > 0
-    assert happy["mouth_wide"] > 0.2
-
-
-def test_a_shut_eye_is_shut_on_its_own_side() -> None:
-    wink = NEUTRAL.copy()
-    wink[[43, 44], 1] = wink[[47, 46], 1]
-    p = seen(wink)
-    assert (p.features["eye_l"], p.left_open) == (-1, 0)
-    assert (p.features["eye_r"], p.right_open) == (0, 1)
-
-
-@given(st.integers(0, 2**32 - 1))
-def test_the_mirror_image_has_left_and_right_changed_round(seed: int) -> None:
-    face = NEUTRAL + np.random.default_rng(seed).normal(0, 2, (68, 2))
-    ours, other = seen(face).features, seen(mirrored(face)).features
-    for name, value in ours.items():
-        changed = {"_l": "_r", "_r": "_l"}.get(name[-2:], "")
-        partner = name[:-2] + changed if changed else name
-        assert other[partner] == pytest.approx(value, abs=1e-4)
-
-
-@given(st.integers(0, 2**32 - 1), st.sampled_from([1.0, 40.0, 1e6]))
-def test_any_points_at_all_make_a_packet_of_numbers(seed: int, size: float) -> None:
-    p = seen(NEUTRAL + np.random.default_rng(seed).normal(0, size, (68, 2)))
-    features = list(p.features.values())
-    assert np.isfinite(p.points).all() and np.isfinite(p.points3d).all()
-    assert np.abs(features).max() <= 1 and min(p.right_open, p.left_open) >= 0
-
-
-def test_the_mouth_is_the_more_open_the_further_the_lips_are_apart() -> None:
-    packets = [seen(opened(gap)) for gap in range(-2, 13)]
-    figures = [p.features["mouth_open"] for p in packets]
-    assert all(a < b for a, b in itertools.pairwise(figures))
-    assert all(a.mouth_gap < b.mouth_gap for a, b in itertools.pairwise(packets))
-    assert figures[2] == pytest.approx(0, abs=1e-6) and figures[-1] > 0.8
-
-
-def rises_with_the_lips(faces: Faces, rest: Faces) -> None:
-    """Every reader's figure for an open mouth follows the gap of these faces' inner lips."""
-    gap = lip_gap(faces)
-    head = Head(Identity.from_points(rest))
-    packets = [read_openseeface(head.packet(face, 0.0)) for face in faces]
-    for figure in ([p.features["mouth_open"] for p in packets], [p.mouth_gap for p in packets]):
-        assert np.corrcoef(figure, gap)[0, 1] > 0.97
-    solid = np.array([p.points3d for p in packets])
-    assert np.corrcoef((solid[:, 64] - solid[:, 60])[:, 1], gap)[0, 1] > 0.95
-    with_coefficients = [frame(face, rest=rest) for face in faces]
-    jaw = [read_live_link(b"\6" + 8 * b"\0" + packed(f, 0, 0.0)).values for f in with_coefficients]
-    lips_apart = [v["JawOpen"] - v["MouthClose"] for v in jaw]
-    assert np.corrcoef(lips_apart, gap)[0, 1] > 0.7
-
-
-def test_an_open_mouth_is_one_on_faces_that_a_network_draws() -> None:
-    rises_with_the_lips(Animator(SyntheticEngine()).animate(voice(3.0), 16_000), NEUTRAL)
-
-
-def test_an_open_mouth_is_one_on_real_faces() -> None:
-    for track in sorted(folder_of("grid_s1").glob("*.npz"))[:3]:
-        points = read_points(track)[0]
-        rises_with_the_lips(points, face_at_rest(points))
-
-
-# VMC
-
-
-def osc(packet: bytes) -> list[tuple[str, list[Any]]]:
-    """The messages of a bundle, as python-osc parses them."""
-    return [(m.address, m.params) for m in OscBundle(packet) if isinstance(m, OscMessage)]
-
-
-def test_expressions_go_by_the_names_of_their_models_version() -> None:
-    f = frame(opened(12))
-    assert f.vrm is not None
-    for version, names in (
-        (0, "A I U E O Joy Angry Sorrow Fun Blink Blink_L Blink_R Neutral"),
-        (1, "aa ih ou ee oh happy angry sad relaxed surprised blink blinkLeft blinkRight neutral"),
-    ):
-        sink = open_sink(f"vmc://127.0.0.1:9?vrm={version}")
-        assert isinstance(sink, VmcSink)
-        messages = osc(sink.packet(f))
-        sink.close()
-        values: dict[str, Any] = {p[0]: p[1] for _, p in messages if len(p) == 2}
-        assert list(values) == names.split()
-        assert [a for a, _ in messages[len(values) :]] == [
-            "/VMC/Ext/Blend/Apply", "/VMC/Ext/OK", "/VMC/Ext/T"
-        ]  # fmt: skip
-        assert dict(messages)["/VMC/Ext/OK"] == [1]
-        for name, ours in zip(VRM, f.vrm, strict=True):
-            theirs = name if version else VRM0.get(name)
-            assert theirs is None or values[theirs] == pytest.approx(float(ours))
-        assert values["ih" if version else "I"] > 0.3
-        assert len(sink.packet(f)) < 1400  # one datagram, unfragmented
-
-
-def test_time_goes_on_with_the_frames() -> None:
-    sink = VmcSink("vmc://127.0.0.1", "127.0.0.1", 9)
-    told = [dict(osc(sink.packet(frame(n=n))))["/VMC/Ext/T"][0] for n in (0, 30, 75)]
-    sink.close()
-    assert told == pytest.approx([0, 1, 2.5])
-
-
-# Live Link Face
-
-
-def test_a_subject_appears_with_apples_52_and_the_heads_roll() -> None:
-    turn = np.exp(1j * np.radians(9))
-    z = (opened(10) - 128) @ np.array([1, 1j]) * turn
-    f = frame(np.stack([z.real, z.imag], axis=1) + 128, n=5)
-    sink = LiveLinkSink("livelink://127.0.0.1", "127.0.0.1", 9, "Ada", NEUTRAL_IDENTITY)
-    p, later = read_live_link(sink.packet(f)), read_live_link(sink.packet(frame(n=12)))
-    sink.close()
-    assert (p.version, p.subject, p.rate, p.subframe) == (6, "Ada", (30, 1), 0)
-    assert re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", p.device)
-    assert 0 <= p.frame < 86_400 * 30 and later.frame == p.frame + 7
-    assert p.values["HeadRoll"] == pytest.approx(9 / 180, abs=1e-4)
-    assert f.arkit52 is not None
-    for name, value in zip(ARKIT52, f.arkit52, strict=True):
-        assert p.values[name[0].upper() + name[1:]] == pytest.approx(float(value))
-
-
-def test_two_subjects_are_two_devices_and_one_is_always_the_same() -> None:
-    devices: list[str] = []
-    for subject in ("Ada", "Bob", "Ada"):
-        sink = open_sink(f"livelink://127.0.0.1:9?subject={subject}")
-        assert isinstance(sink, LiveLinkSink)
-        devices.append(read_live_link(sink.packet(frame())).device)
-        sink.close()
-    assert devices[0] == devices[2] != devices[1]
-
-
-# Golden packets; tests/golden/README.md says how they were made
-
-
-def golden(name: str) -> bytes:
-    return bytes.fromhex((GOLDEN / f"{name}.hex").read_text())
-
-
-def golden_frame() -> Frame:
-    """Numbers that float32 holds exactly."""
-    face = np.round(opened(8) * 4) / 4
-    face[48, 0] -= 2
-    k = np.arange(52)
-    shapes, expressions = (k / 64).astype(np.float32), (k[: len(VRM)] / 16).astype(np.float32)
-    return Frame(75, 2.5, face.astype(np.float32), shapes, expressions)
-
-
-def test_openseeface_packets_are_as_they_always_were() -> None:
-    face = golden_frame().points
-    packet, before = HEAD.packet(face, GOLDEN_TIME), golden("openseeface")
-    assert packet[:45] == before[:45]
-    ours, kept = read_openseeface(packet), read_openseeface(before)
-    for name in ("quaternion", "euler", "translation", "points", "points3d", "confidence"):
-        np.testing.assert_allclose(getattr(ours, name), getattr(kept, name), rtol=1e-6, atol=1e-6)
-    assert ours.features == pytest.approx(kept.features, abs=1e-6)
-    assert kept.features["mouth_open"] == pytest.approx(8 / 14, abs=0.02)
-
-
-@pytest.mark.parametrize("version", [0, 1])
-def test_vmc_bundles_are_as_they_always_were(version: int) -> None:
-    sink = VmcSink("vmc://127.0.0.1", "127.0.0.1", 9, vrm1=version == 1)
-    assert sink.packet(golden_frame()) == golden(f"vmc{version}")
-    sink.close()
-    (last,) = [m.message for m in OscPacket(golden(f"vmc{version}")).messages][-1:]
-    assert (last.address, last.params) == ("/VMC/Ext/T", [2.5])
-
-
-def test_live_link_packets_are_as_they_always_were() -> None:
-    sink = LiveLinkSink("livelink://127.0.0.1", "127.0.0.1", 9, "KFusion", NEUTRAL_IDENTITY)
-    sink.close()
-    assert sink.head + packed(golden_frame(), 1_296_075, np.pi / 8) == golden("livelink")
-    kept = read_live_link(golden("livelink"))
-    assert (kept.frame, kept.subject, kept.values["HeadRoll"]) == (1_296_075, "KFusion", 0.125)
-    assert kept.values["JawOpen"] == ARKIT52.index("jawOpen") / 64
 
 
 # UDP
@@ -511,6 +212,6 @@ open_sink("vmc://127.0.0.1")
 """
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
-        capture_output=True, text=True, timeout=60, check=False, cwd=GOLDEN.parents[1],
+        capture_output=True, text=True, timeout=60, check=False, cwd=ROOT,
     )  # fmt: skip
     assert "MissingExtra: the python-osc package is not installed" in done.stderr

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from client.__main__ import main
 from client.errors import PictureError
 from client.face_files import PORTRAITS, read_portrait
 from client.video.mesh import doubled_areas
@@ -253,24 +252,3 @@ def test_the_portraits_of_the_page_can_all_be_warped() -> None:
     for one in json.loads(PORTRAITS.read_text()):
         face = PhotoFace(*read_portrait(one["name"]))
         assert not changed(face.draw(face.identity), face.photo)[~box(face, MOUTH)].any()
-
-
-# The command line
-
-
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [
-        (["--video", "o.mp4", "--photo", "me.jpg"], "python -m client identity me.jpg"),
-        (["--out", "o.jsonl", "--photo", "me.jpg"], "--photo is for the video"),
-        (["--out", "o.jsonl", "--portrait", "ada"], "--portrait is for the video"),
-        (["--video", "o.mp4", "--portrait", "ada", "--photo", "me.jpg"], "--portrait has its own"),
-    ],
-)
-def test_options_that_do_not_go_together_are_named(
-    options: list[str], says: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(["file", "a.wav", *options])
-    assert ended.value.code == 2
-    assert says in capsys.readouterr().err
