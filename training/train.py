@@ -36,8 +36,9 @@ from kfusion.layers.kan import KAN
 from kfusion.model import KFusion
 from kfusion.system import file_sha256
 from training.corpus.format import fingerprint, open_corpora
-from training.data.augment import ON, PLAIN, augmentation
-from training.data.windows import Batch, Windows, loader
+from training.data.augment import ON, PLAIN, parse_augmentation
+from training.data.batch import Batch
+from training.data.windows import Windows, loader
 from training.distributed import Processes
 from training.models.baselines import Baseline
 from training.models.losses import LossWeights, loss, phone_loss
@@ -202,7 +203,7 @@ def _train(a: argparse.Namespace, processes: Processes) -> Trained:
     # Data
     corpora = open_corpora(a.data)
     windows = Windows(
-        corpora, "train", augmentation(a.augment), a.seed, by_level=a.by_level, wider=a.wider
+        corpora, "train", parse_augmentation(a.augment), a.seed, by_level=a.by_level, wider=a.wider
     )
     validates = any(e.split == "validation" for c in corpora for e in c.entries)
     held_out = Windows(corpora, "validation", PLAIN, by_level=a.by_level) if validates else None
@@ -383,7 +384,7 @@ def _diverged(step: int, value: float, y: Tensor, b: Batch, windows: Windows) ->
     whole = [part.flatten(1).isfinite().all(1) for part in (y, b.audio, b.target, b.identity)]
     bad = ~torch.stack(whole).all(0)
     rows = b.index[bad] if bad.any() else b.index
-    names = ", ".join(windows.name_of(int(g)) for g in rows[:8])
+    names = ", ".join(windows.describe(int(g)) for g in rows[:8])
     return (
         f"step {step}: the loss is {value}; in its batch {names}. "
         "Nothing was saved after the last checkpoint; wanted a lower --lr, --clip 1, or other data"

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from kfusion.landmarks import NEUTRAL
 from tests.conftest import voice
 from training.corpus.clips import Clip
-from training.corpus.format import CorpusWriter, Header
+from training.corpus.format import Corpus, CorpusWriter, Header
 from training.corpus.splits import Split, split_of_clip, split_of_speakers
+from training.data.augment import PLAIN
+from training.data.windows import SourceClip, Windows
 
 
 def talking(
@@ -58,3 +62,16 @@ def one_speaker(folder: Path, training: int = 3, seconds: float = 2.0) -> Path:
     sides: dict[str, Split] = dict.fromkeys(names, "train")
     sides[names[-1]] = "validation"
     return write_corpus(folder, [talking(n, k, seconds) for k, n in enumerate(names)], sides)
+
+
+def windows_of(corpus: Corpus, seed: int = 1, **settings: Any) -> Windows:
+    """Windows of a corpus's train clips with these augmentations, and options of :class:`Windows`,
+    alone.
+    """
+    options = {name: settings.pop(name) for name in ("by_level", "wider") if name in settings}
+    return Windows([corpus], "train", replace(PLAIN, **settings), seed, **options)
+
+
+def source_clip(windows: Windows, index: int) -> SourceClip:
+    name = windows.describe(index).split(" ")[0]
+    return next(clip for clip in windows.clips if clip.entry.name == name)

@@ -1,10 +1,13 @@
-"""What training does to sound and faces, each by a named chance; nothing unless asked for."""
+"""Augmentation: what is done to a window's sound and face, each by a named chance.
+
+Speed and edges decide where in a clip a window lies: :mod:`training.data.windows` does these.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -12,12 +15,13 @@ import torch
 from numpy.typing import NDArray
 
 from kfusion import emotion
-from kfusion.config import FPS, SAMPLE_RATE, WINDOW
+from kfusion.config import SAMPLE_RATE, WINDOW
 from kfusion.errors import DataError
-from kfusion.landmarks import CROP, NEUTRAL, lip_gap, to_canonical
-from kfusion.layers.torchaudio_python import torchaudio
-from training.corpus.format import Corpus, Entry
+from kfusion.landmarks import CROP, MIRROR, NEUTRAL, lip_gap, mirrored, to_canonical
 from training.data import sounds
+from training.data.batch import Window
+from training.data.pauses import add_pause
+from training.data.time_stretch import pitched
 
 Array = NDArray[np.float32]
 
@@ -30,8 +34,8 @@ class Augmentation:
     the window; channel: another room, microphone or line; babble: other voices behind; vtlp: range
     of the stretching of the mel axis.
     mirror, face: the mirror image, and an identity of another shape.
-    edges: windows that hang over a clip's ends; rest: sound that stops or pauses, or nobody who
-    speaks in silence, noise, a hum or music.
+    edges: windows that hang over a clip's ends; rest: speech that stops or pauses, or silence,
+    noise, a hum or music instead of it.
     emotion: a neutral clip is given a random emotion, and the displacement and articulation of
     :mod:`kfusion.emotion` for it.
     """
@@ -75,7 +79,6 @@ ON: Final[dict[str, float]] = {
 """What a name without a number stands for."""
 DRIFT_DB: Final = 6.0
 DRIFT_STEP: Final = SAMPLE_RATE // 5
-PITCH_FFT: Final = 512
 FEATURES: Final = (0, 17, 22, 27, 36, 42, 48)
 """The first points of the jaw, the brows, the nose, the eyes and the mouth."""
 FEATURE_SIZES: Final = np.diff([*FEATURES, 68])
@@ -91,7 +94,7 @@ AROUND: Final = np.hanning(25)[1:-1]
 """Weights of frames around one: 0.4 s either way."""
 
 
-def augmentation(names: list[str]) -> Augmentation:
+def parse_augmentation(names: Sequence[str]) -> Augmentation:
     """["gain", "noise=0.3", ...] -> those switched on. Raises DataError for an unknown name."""
     values: dict[str, Any] = {}
     for text in names:
@@ -106,39 +109,56 @@ def augmentation(names: list[str]) -> Augmentation:
     return replace(PLAIN, **values)
 
 
-class Sound:
-    """Windows of a clip's sound at a speed, and what is done to them."""
+def augment(
+    rng: np.random.Generator,
+    window: Window,
+    chances: Augmentation,
+    babble: Callable[[np.random.Generator], Array],
+) -> Window:
+    """The window with what is switched on done to it.
 
-    def __init__(self, a: Augmentation) -> None:
-        self.a = a
+    ``babble`` draws the sum of several other voices, (16000,) of any power.
+    """
+    if rng.random() < chances.rest:
+        window = add_pause(rng, window)
+    audio = window.audio
+    if rng.random() < chances.babble:
+        audio = mixed(audio, babble(rng), rng.uniform(*chances.babble_snr_db))
+    window = replace(window, audio=_augment_sound(rng, audio, chances))
+    window = _augment_face(rng, window, chances)
+    return replace(window, stretch=1 + chances.vtlp * rng.uniform(-1, 1))
 
-    def window(self, corpus: Corpus, entry: Entry, first: int, speed: float) -> Array:
-        """(16000,) samples from frame ``first`` on of the clip played ``speed`` times as fast."""
-        start = round(first * SAMPLE_RATE / FPS * speed)
-        if speed == 1.0:
-            return corpus.sound(entry, start, WINDOW)
-        kernel, hop = resampling(speed)
-        blocks = -(-WINDOW // kernel.shape[1])
-        reach = (len(kernel) - hop) // 2
-        source = corpus.sound(entry, start - reach, (blocks - 1) * hop + len(kernel))
-        return resampled(torch.from_numpy(source), speed).numpy()[:WINDOW]
 
-    def augmented(self, rng: np.random.Generator, audio: Array) -> Array:
-        """Drift, pitch, channel, noise and gain, (16000,) -> (16000,)."""
-        a = self.a
-        if rng.random() < a.drift:
-            audio = audio * drift(rng, len(audio))
-        if rng.random() < a.pitch:
-            ratio = a.pitches[rng.integers(len(a.pitches))]
-            audio = pitched(torch.from_numpy(audio), ratio).numpy()
-        if rng.random() < a.channel:
-            audio = sounds.through_a_channel(rng, audio)
-        if rng.random() < a.noise:
-            behind = sounds.behind_speech(rng, WINDOW)
-            audio = mixed(audio, behind, rng.uniform(*a.noise_snr_db))
-        if rng.random() < a.gain:
-            audio = audio * np.float32(10 ** (rng.uniform(*a.gain_db) / 20))
-        return audio.astype(np.float32, copy=False)
+def _augment_sound(rng: np.random.Generator, audio: Array, chances: Augmentation) -> Array:
+    """Drift, pitch, channel, noise and gain, (16000,) -> (16000,)."""
+    if rng.random() < chances.drift:
+        audio = audio * drift(rng, len(audio))
+    if rng.random() < chances.pitch:
+        ratio = chances.pitches[rng.integers(len(chances.pitches))]
+        audio = pitched(torch.from_numpy(audio), ratio).numpy()
+    if rng.random() < chances.channel:
+        audio = sounds.random_channel(rng, audio)
+    if rng.random() < chances.noise:
+        background = sounds.background(rng, WINDOW)
+        audio = mixed(audio, background, rng.uniform(*chances.noise_snr_db))
+    if rng.random() < chances.gain:
+        audio = audio * np.float32(10 ** (rng.uniform(*chances.gain_db) / 20))
+    return audio.astype(np.float32, copy=False)
+
+
+def _augment_face(rng: np.random.Generator, window: Window, chances: Augmentation) -> Window:
+    """The mirror image, another identity, and an emotion for a neutral clip."""
+    identity, target, label = window.identity, window.target, window.emotion
+    if rng.random() < chances.mirror:
+        identity = mirrored(identity)
+        target = target.take(MIRROR, axis=1) * [-1, 1]
+    if rng.random() < chances.face:
+        identity = random_face(rng, identity)
+    if label[emotion.NEUTRAL_INDEX] == 1 and rng.random() < chances.emotion:
+        label = random_emotion(rng)
+        share = float(emotion.articulation(label))
+        target = opened_further(target, share) + emotion.displacement(label)
+    return replace(window, identity=identity, target=target, emotion=label)
 
 
 def drift(rng: np.random.Generator, count: int) -> Array:
@@ -162,75 +182,7 @@ def mixed(audio: Array, other: Array, snr_db: float) -> Array:
     return (audio + other * math.sqrt(wanted / max(has, 1e-12))).astype(np.float32, copy=False)
 
 
-@lru_cache(1)
-def _torchaudio() -> Any:
-    return torchaudio()
-
-
-@lru_cache(32)
-def resampling(speed: float) -> tuple[torch.Tensor, int]:
-    """torchaudio's filter for playing ``speed`` (in hundredths) times as fast, and its hop.
-
-    (taps, phases): each run of ``taps`` samples, ``hop`` after the last, makes ``phases`` new ones.
-    """
-    played = round(100 * speed)
-    kernel = _torchaudio().transforms.Resample(played, 100).kernel[:, 0].T.contiguous()
-    return kernel, played // math.gcd(played, 100)
-
-
-def resampled(samples: torch.Tensor, speed: float) -> torch.Tensor:
-    """(N,) -> about (N / speed,), as far as whole runs of the filter go.
-
-    The first is at sample ``(taps - hop) / 2``. As torchaudio's Resample, but as one matrix
-    product: its convolution takes three times as long for a second of sound.
-    """
-    kernel, hop = resampling(speed)
-    return (samples.unfold(0, len(kernel), hop) @ kernel).flatten()
-
-
-def pitched(audio: torch.Tensor, ratio: float) -> torch.Tensor:
-    """(N,) at the same speed and ``ratio`` times the pitch: slowed, then resampled.
-
-    As torchaudio's pitch_shift, whose semitones want resampling filters of many thousand taps.
-    """
-    kernel, hop = resampling(ratio)
-    reach = (len(kernel) - hop) // 2
-    longer = slowed(audio, ratio)
-    return resampled(torch.nn.functional.pad(longer, (reach, len(kernel))), ratio)[: len(audio)]
-
-
-def slowed(audio: torch.Tensor, ratio: float) -> torch.Tensor:
-    """(N,) -> (N * ratio,) of the same pitch: torchaudio's phase_vocoder, without angles.
-
-    From one new frame to the next each bin turns by as much as it did between the two frames
-    of the sound that lie there; a product of unit numbers costs a fifth of adding up angles.
-    """
-    window = torch.hann_window(PITCH_FFT)
-    hop = PITCH_FFT // 4
-    frames = torch.stft(audio, PITCH_FFT, hop, window=window, return_complex=True).T.contiguous()
-    frames = torch.nn.functional.pad(frames, (0, 0, 0, 1))
-    at = torch.arange(0, len(frames) - 1, 1 / ratio)
-    before = at.long()
-    units = torch.sgn(frames + 1e-9)  # of silence 1, for from 0 on the product stays 0
-    turns = (units[1:] * units[:-1].conj())[before[:-1]]
-    phases = torch.cat([units[:1], turns]).cumprod(0)
-    sizes = (frames * frames.conj()).real.sqrt()
-    sizes = torch.lerp(sizes[before], sizes[before + 1], (at - before)[:, None])
-    pieces = torch.fft.irfft(sizes * phases, PITCH_FFT) * window
-    whole = _overlapped(pieces, hop) / _overlapped((window**2).expand(pieces.shape), hop)
-    return whole[PITCH_FFT // 2 :][: round(len(audio) * ratio)]
-
-
-def _overlapped(pieces: torch.Tensor, hop: int) -> torch.Tensor:
-    """The sum of pieces (K, L) that each begin ``hop``, a part of L, after the last."""
-    count, length = pieces.shape
-    out = torch.zeros(count + length // hop, hop)
-    for k in range(length // hop):
-        out[k : k + count] += pieces[:, k * hop : (k + 1) * hop]
-    return out.flatten()
-
-
-def parted(
+def opened_further(
     displacements: NDArray[np.float64], share: float | NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Displacements (T, 68, 2) with lips that part by ``share`` (of all, or of each frame) further
@@ -250,7 +202,7 @@ def brisker(displacements: NDArray[np.float64], share: float) -> NDArray[np.floa
     gap, side = lip_gap(displacements), len(AROUND) // 2
     around = np.convolve(np.pad(gap, side, mode="edge"), AROUND / AROUND.sum(), "valid")
     more = (gap - around) / np.maximum(around, 1.0)
-    return parted(displacements, np.clip(share * more, -1, 1))
+    return opened_further(displacements, np.clip(share * more, -1, 1))
 
 
 def random_emotion(rng: np.random.Generator) -> Array:
@@ -268,7 +220,7 @@ def random_emotion(rng: np.random.Generator) -> Array:
     return label.astype(np.float32)
 
 
-def another_face(rng: np.random.Generator, identity: Array) -> Array:
+def random_face(rng: np.random.Generator, identity: Array) -> Array:
     """The identity with its features moved and stretched, or the canonical face; canonical."""
     face = NEUTRAL if rng.random() < 0.3 else identity.astype(np.float64)
     centre = face.mean(axis=0)

@@ -1,4 +1,4 @@
-"""Sounds that are not the speaker: noise, hum, music, and what a room and a line do to a voice.
+"""Noise, hum and music, and the effect of a room, a microphone or a line on a voice.
 
 Noise, hum and music have unit power. The banks are the same in every process.
 """
@@ -51,13 +51,13 @@ def no_speech(rng: Rng, count: int) -> Array:
     return kind(rng, count) * np.float32(10 ** rng.uniform(-3.7, -0.9))
 
 
-def behind_speech(rng: Rng, count: int) -> Array:
+def background(rng: Rng, count: int) -> Array:
     """What a microphone hears besides a voice: mostly noise, at times music or a hum."""
     kind = (*[coloured_noise] * 7, hum, music, music)[rng.integers(10)]
     return kind(rng, count)
 
 
-def through_a_channel(rng: Rng, audio: Array) -> Array:
+def random_channel(rng: Rng, audio: Array) -> Array:
     """(16000,) as another room, microphone or line would have given it: colour, band, echo."""
     octaves, knots = _octaves()
     decibels = rng.normal(0, 4.0, len(knots)).astype(np.float32) @ knots

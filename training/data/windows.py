@@ -2,85 +2,91 @@
 
 A window is a function of (seed, epoch, sample) alone, never of the process or the worker that makes
 it, so that runs can be resumed, repeated and spread over processes. Corpora are mapped into
-memory; what is kept of a clip is its face at rest.
+memory; only a clip's face at rest is kept. :class:`Windows` reads what is true of a window, and
+:func:`~training.data.augment.augment` changes it.
 """
 
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from kfusion import emotion
 from kfusion.config import FPS, FRAMES, SAMPLE_RATE, WINDOW
-from kfusion.landmarks import MIRROR, align, mirrored, to_canonical
+from kfusion.landmarks import align, to_canonical
 from training import phones
 from training.corpus.clips import at_times
 from training.corpus.format import Corpus, Entry, Subset, select_entries
-from training.data.augment import (
-    Augmentation,
-    Sound,
-    another_face,
-    mixed,
-    parted,
-    random_emotion,
-)
-from training.data.pauses import STEPS, to_rest
+from training.data.augment import Augmentation, augment, opened_further
+from training.data.batch import Batch, Window
+from training.data.pauses import PHONE_TIMES
+from training.data.time_stretch import resampled, resampling
 
 Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Batch:
-    """``audio`` (B, 16000); ``identity`` (B, 68, 2) canonical; ``emotion`` (B, 8); ``target``
-    (B, 30, 68, 2) displacements in canonical pixels; ``mask`` (B, 30), 0 where the truth is
-    unknown; ``stretch`` (B,), a factor of the mel axis; ``phones`` (B, 50) of every 20 ms, 255
-    where they are not known; ``index`` (B,), the samples' numbers.
-    """
-
-    audio: torch.Tensor
-    identity: torch.Tensor
-    emotion: torch.Tensor
-    target: torch.Tensor
-    mask: torch.Tensor
-    stretch: torch.Tensor
-    phones: torch.Tensor
-    index: torch.Tensor
-
-    @classmethod
-    def of(cls, rows: Sequence[tuple[Any, ...]]) -> Batch:
-        columns = [np.stack(column) for column in zip(*rows, strict=True)]
-        *parts, spoken, index = columns
-        audio, identity, label, target, mask, stretch = (
-            torch.from_numpy(np.asarray(p, np.float32)) for p in parts
-        )
-        names, numbers = torch.from_numpy(spoken).long(), torch.from_numpy(index)
-        return cls(audio, identity, label, target, mask, stretch, names, numbers)
-
-    def to(self, device: str) -> Batch:
-        return Batch(*(getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)))
-
-
-@dataclass(frozen=True)
-class _Known:
-    """A clip: where it lies, its reference face at rest (canonical), and by how much the clip's
-    own face at rest differs from that: 0 but for clips with an emotion, whose reference is neutral.
+class SourceClip:
+    """A clip of a corpus, its reference face at rest (canonical), and the displacement from that of
+    the clip's own face at rest: 0 unless the clip has an emotion and its reference is neutral.
     """
 
     corpus: Corpus
     entry: Entry
-    at_rest: Array
-    settled: Array
+    identity: Array
+    rest_offset: Array
+
+    @classmethod
+    def of(cls, corpus: Corpus, entry: Entry) -> SourceClip:
+        own, neutral = corpus.clip_identity(entry), corpus.clip_neutral(entry)
+        reference = own if neutral is None else neutral
+        identity = to_canonical(reference).apply(reference).astype(np.float32)
+        offset = np.zeros_like(identity)
+        if neutral is not None:
+            offset = (align(own[None], identity)[0] - identity).astype(np.float32)
+        return cls(corpus, entry, identity, offset)
+
+    def sound(self, first: int, speed: float) -> Array:
+        """(16000,) samples from frame ``first`` on of the clip played ``speed`` times as fast."""
+        start = round(first * SAMPLE_RATE / FPS * speed)
+        if speed == 1.0:
+            return self.corpus.sound(self.entry, start, WINDOW)
+        kernel, hop = resampling(speed)
+        blocks = -(-WINDOW // kernel.shape[1])
+        reach = (len(kernel) - hop) // 2
+        source = self.corpus.sound(self.entry, start - reach, (blocks - 1) * hop + len(kernel))
+        return resampled(torch.from_numpy(source), speed).numpy()[:WINDOW]
+
+    def displacements(self, seconds: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Displacements from the identity at times of the clip (s), canonical (30, 68, 2)."""
+        start, count = self.entry.points
+        low = min(max(math.floor(seconds[0] * FPS) - 1, 0), count - 2)
+        high = min(max(math.ceil(seconds[-1] * FPS) + 2, low + 2), count)
+        track = align(self.corpus.points[start + low : start + high] / 64.0, self.identity)
+        track -= self.identity
+        at = seconds * FPS - low
+        whole = np.round(at).astype(int)
+        if np.abs(at - whole).max() < 1e-6:
+            return track.take(whole, axis=0, mode="clip")
+        return at_times(track, np.arange(len(track)) / FPS, at / FPS)
+
+    def phones(self, seconds: NDArray[np.float64]) -> phones.Track:
+        track = self.corpus.phones(self.entry)
+        if track is None:
+            return np.full(len(seconds), phones.UNKNOWN, np.uint8)
+        return phones.at(track, seconds)
 
 
-class Windows(Dataset[tuple[Any, ...]]):
+class Windows(Dataset[Window]):
     """Sample g is one second of sound with what the face did; g counts on from epoch to epoch.
 
     An epoch has one window for each second of each clip, in an order drawn anew, each starting at
@@ -103,9 +109,10 @@ class Windows(Dataset[tuple[Any, ...]]):
     ) -> None:
         self.augmentation, self.seed = augmentation, seed
         self.by_level, self.wider = by_level, wider
-        self._sound = Sound(augmentation)
-        self.clips = [_known(corpus, entry) for corpus, entry in select_entries(corpora, split)]
-        seconds = [max(1, round(k.entry.points[1] / FPS)) for k in self.clips]
+        self.clips = [
+            SourceClip.of(corpus, entry) for corpus, entry in select_entries(corpora, split)
+        ]
+        seconds = [max(1, round(clip.entry.points[1] / FPS)) for clip in self.clips]
         self._owner = np.repeat(np.arange(len(seconds)), seconds)
         self._part = np.concatenate([np.arange(s) for s in seconds])
         self._parts = np.repeat(seconds, seconds)
@@ -121,7 +128,7 @@ class Windows(Dataset[tuple[Any, ...]]):
             self._order = epoch, rng.permutation(len(self))
         return self._order[1]
 
-    def name_of(self, index: int) -> str:
+    def describe(self, index: int) -> str:
         """For people: which clip a sample comes from, and which epoch it is of."""
         epoch, place = divmod(index, len(self))
         owner = self._owner[self.order(epoch)[place]]
@@ -131,71 +138,54 @@ class Windows(Dataset[tuple[Any, ...]]):
         """The batch of a step of one process."""
         return Batch.of([self[g] for g in range(step * rows, (step + 1) * rows)])
 
-    def __getitem__(self, index: int) -> tuple[Any, ...]:
+    def __getitem__(self, index: int) -> Window:
         epoch, place = divmod(index, len(self))
         sample = int(self.order(epoch)[place])
         rng = np.random.default_rng([self.seed, epoch, sample])
         clip = self.clips[self._owner[sample]]
-        a = self.augmentation
-        speed = a.speeds[rng.integers(len(a.speeds))] if rng.random() < a.speed else 1.0
+        first, speed = self._draw_place(rng, sample, clip)
+        return augment(
+            rng, self._window(clip, first, speed, index), self.augmentation, self._babble
+        )
 
-        # Where: of a clip's T frames any may be the first whose second is whole; with `edges` a
-        # window may also hang over either end, as it does live.
+    def _draw_place(
+        self, rng: np.random.Generator, sample: int, clip: SourceClip
+    ) -> tuple[int, float]:
+        """The first frame of a sample's window in its clip, and the speed of the clip.
+
+        Of a clip's T frames any may be the first whose second is whole; with the augmentation
+        ``edges`` a window may also hang over either end, as it does live.
+        """
+        chances = self.augmentation
+        speed = 1.0
+        if rng.random() < chances.speed:
+            speed = chances.speeds[rng.integers(len(chances.speeds))]
         frames = int(clip.entry.points[1] / speed)
-        low, high = (-24, frames - 6) if rng.random() < a.edges else (0, frames - FRAMES)
+        low, high = (-24, frames - 6) if rng.random() < chances.edges else (0, frames - FRAMES)
         choices, parts = max(0, high - low) + 1, int(self._parts[sample])
         begin, stop = (choices * (int(self._part[sample]) + k) // parts for k in (0, 1))
-        first = low + int(rng.integers(begin, max(begin + 1, stop)))
+        return low + int(rng.integers(begin, max(begin + 1, stop))), speed
 
-        audio = self._sound.window(clip.corpus, clip.entry, first, speed)
+    def _window(self, clip: SourceClip, first: int, speed: float, index: int) -> Window:
+        """What is true of the second of a clip that begins at frame ``first``."""
         times = (first + np.arange(FRAMES)) / FPS
-        end = min(clip.entry.audio[1] / SAMPLE_RATE / speed, (frames - 1) / FPS)
-        mask = ((times >= 0) & (times <= end + 1e-9)).astype(np.float32)
-        target = self._target(clip, times * speed)
+        last_frame = (int(clip.entry.points[1] / speed) - 1) / FPS
+        end = min(clip.entry.audio[1] / SAMPLE_RATE / speed, last_frame)
+        target = clip.displacements(times * speed)
         if self.wider and clip.corpus.header.dubbed:
-            target = parted(target, self.wider)
-        spoken = self._phones(clip, (first / FPS + STEPS) * speed)
-        if rng.random() < a.rest:
-            target -= clip.settled
-            audio, target, mask, spoken = to_rest(rng, audio, target, spoken, times, end)
-            target += clip.settled
-        if rng.random() < a.babble:
-            audio = mixed(audio, self._babble(rng), rng.uniform(*a.babble_snr_db))
-        audio = self._sound.augmented(rng, audio)
-
-        identity = clip.at_rest
-        if rng.random() < a.mirror:
-            identity = mirrored(identity)
-            target = target.take(MIRROR, axis=1)
-            target[..., 0] *= -1
-        if rng.random() < a.face:
-            identity = another_face(rng, identity)
-        label = self._label(clip.entry)
-        if label[emotion.NEUTRAL_INDEX] == 1 and rng.random() < a.emotion:
-            label = random_emotion(rng)
-            further = float(emotion.articulation(label))
-            target = parted(target, further) + emotion.displacement(label)
-        stretch = 1 + a.vtlp * rng.uniform(-1, 1)
-        return audio, identity, label, target, mask, stretch, spoken, index
-
-    def _target(self, clip: _Known, seconds: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Displacements from the face at rest at times of the clip (s), canonical (30, 68, 2)."""
-        start, count = clip.entry.points
-        low = min(max(math.floor(seconds[0] * FPS) - 1, 0), count - 2)
-        high = min(max(math.ceil(seconds[-1] * FPS) + 2, low + 2), count)
-        track = align(clip.corpus.points[start + low : start + high] / 64.0, clip.at_rest)
-        track -= clip.at_rest
-        at = seconds * FPS - low
-        whole = np.round(at).astype(int)
-        if np.abs(at - whole).max() < 1e-6:
-            return track.take(whole, axis=0, mode="clip")
-        return at_times(track, np.arange(len(track)) / FPS, at / FPS)
-
-    def _phones(self, clip: _Known, seconds: NDArray[np.float64]) -> phones.Track:
-        track = clip.corpus.phones(clip.entry)
-        if track is None:
-            return np.full(len(seconds), phones.UNKNOWN, np.uint8)
-        return phones.at(track, seconds)
+            target = opened_further(target, self.wider)
+        return Window(
+            audio=clip.sound(first, speed),
+            identity=clip.identity,
+            emotion=self._emotion(clip.entry),
+            target=target,
+            mask=((times >= 0) & (times <= end + 1e-9)).astype(np.float32),
+            phones=clip.phones((first / FPS + PHONE_TIMES) * speed),
+            index=index,
+            times=times,
+            end=end,
+            rest_offset=clip.rest_offset,
+        )
 
     def _babble(self, rng: np.random.Generator) -> Array:
         """Three to six of the clips at once, (16000,)."""
@@ -206,34 +196,11 @@ class Windows(Dataset[tuple[Any, ...]]):
             voices += other.corpus.sound(other.entry, first, WINDOW)
         return voices
 
-    def _label(self, entry: Entry) -> Array:
+    def _emotion(self, entry: Entry) -> Array:
         if entry.emotion in (None, "neutral"):
             return emotion.vector({})
         weight = min(entry.level or 3, 3) / 3 if self.by_level else 1.0
         return emotion.vector({entry.emotion: weight})
-
-
-def _known(corpus: Corpus, entry: Entry) -> _Known:
-    own, neutral = corpus.clip_identity(entry), corpus.clip_neutral(entry)
-    reference = own if neutral is None else neutral
-    at_rest = to_canonical(reference).apply(reference).astype(np.float32)
-    settled = np.zeros_like(at_rest) if neutral is None else align(own[None], at_rest)[0] - at_rest
-    return _Known(corpus, entry, at_rest, settled.astype(np.float32))
-
-
-class _Steps(Sampler[list[int]]):
-    """The sample numbers of one process's batches, step after step."""
-
-    def __init__(self, first: int, last: int, rows: int, rank: int, world: int) -> None:
-        self.first, self.last, self.rows, self.rank, self.world = first, last, rows, rank, world
-
-    def __len__(self) -> int:
-        return self.last - self.first
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for step in range(self.first, self.last):
-            start = (step * self.world + self.rank) * self.rows
-            yield list(range(start, start + self.rows))
 
 
 def loader(
@@ -250,18 +217,19 @@ def loader(
 
     Of ``world`` processes each takes its ``rank``'s rows of a step's ``world * rows``.
     """
+    starts = ((step * world + rank) * rows for step in steps)
     batches: Any = DataLoader(
         windows,
-        batch_sampler=_Steps(steps.start, steps.stop, rows, rank, world),
+        batch_sampler=(list(range(start, start + rows)) for start in starts),
         collate_fn=Batch.of,
         num_workers=workers,
-        worker_init_fn=_quiet,
+        worker_init_fn=_start_worker,
         pin_memory=pin,
     )
-    return batches if workers else _ahead(batches)
+    return batches if workers else _prefetched(batches)
 
 
-def _ahead(batches: Iterable[Batch]) -> Iterator[Batch]:
+def _prefetched(batches: Iterable[Batch]) -> Iterator[Batch]:
     """Each batch is made while the step before it runs, by a thread that shares its work with no
     other: a window is too little of it, and waking threads takes longer.
     """
@@ -273,9 +241,7 @@ def _ahead(batches: Iterable[Batch]) -> Iterator[Batch]:
             yield batch
 
 
-def _quiet(_: int) -> None:
-    """Ctrl-C is for the process that trains; its workers end with it."""
-    import signal
-
+def _start_worker(_: int) -> None:
+    """Workers ignore Ctrl-C: the process that trains ends them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)

@@ -20,6 +20,7 @@ from kfusion.errors import DataError
 from training.corpus.clips import Samples, read_sound
 from training.corpus.splits import split_of_clip
 from training.data import augment
+from training.data.time_stretch import pitched
 
 PHONE_RATE: Final = 8000
 PHONE_BAND: Final = (300.0, 3400.0)
@@ -48,7 +49,7 @@ def with_gain(audio: Samples, db: float) -> Samples:
 def pitch_shifted(audio: Samples, semitones: float) -> Samples:
     """Pitch and formants moved together, the length kept: a phase vocoder, then resampling."""
     with torch.inference_mode():
-        return augment.pitched(torch.from_numpy(audio), 2 ** (semitones / 12)).numpy()
+        return pitched(torch.from_numpy(audio), 2 ** (semitones / 12)).numpy()
 
 
 def resampled(audio: Samples, speed: float) -> Samples:
@@ -59,7 +60,7 @@ def resampled(audio: Samples, speed: float) -> Samples:
 def time_stretched(audio: Samples, speed: float) -> Samples:
     """Spoken ``speed`` times as fast at its own pitch (a phase vocoder)."""
     with torch.inference_mode():
-        return augment.pitched(torch.from_numpy(resampled(audio, speed)), 1 / speed).numpy()
+        return pitched(torch.from_numpy(resampled(audio, speed)), 1 / speed).numpy()
 
 
 def telephone(audio: Samples) -> Samples:

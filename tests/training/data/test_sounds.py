@@ -16,7 +16,7 @@ from training.data.sounds import (
     hum,
     music,
     no_speech,
-    through_a_channel,
+    random_channel,
 )
 
 COUNT = 16_000
@@ -86,7 +86,7 @@ def test_a_channel_keeps_power_and_time() -> None:
     spectrum = np.fft.rfft(speech, 1 << 15)
     differing = 0
     for seed in range(40):
-        heard = through_a_channel(np.random.default_rng(seed), speech)
+        heard = random_channel(np.random.default_rng(seed), speech)
         assert heard.shape == speech.shape and heard.dtype == np.float32
         assert np.isfinite(heard).all()
         assert heard @ heard == pytest.approx(speech @ speech, rel=1e-3)
@@ -95,7 +95,7 @@ def test_a_channel_keeps_power_and_time() -> None:
         shift = int(np.argmax(np.fft.irfft(cross / np.maximum(np.abs(cross), 1e-9))))
         assert min(shift, (1 << 15) - shift) <= 16, seed  # 1 ms
         differing += not np.allclose(heard, speech, atol=0.01)
-        assert np.array_equal(heard, through_a_channel(np.random.default_rng(seed), speech))
+        assert np.array_equal(heard, random_channel(np.random.default_rng(seed), speech))
     assert differing > 35
 
 
@@ -104,7 +104,7 @@ def test_a_room_echoes_after_the_sound_and_never_before_it() -> None:
     click[8000] = 0.5
     echoes = 0
     for seed in range(40):
-        energy = np.square(through_a_channel(np.random.default_rng(seed), click))
+        energy = np.square(random_channel(np.random.default_rng(seed), click))
         assert abs(int(energy.argmax()) - 8000) <= 16
         assert energy[: 8000 - 800].sum() < 1e-3 * energy.sum()
         echoes += bool(energy[8000 + 800 :].sum() > 0.01 * energy.sum())
@@ -115,16 +115,14 @@ def test_a_line_takes_away_what_is_above_its_band() -> None:
     (noise,) = made(lambda rng, count: rng.standard_normal(count).astype(np.float32), 1)
     treble: list[float] = []
     for seed in range(100):
-        power = np.square(
-            np.abs(np.fft.rfft(through_a_channel(np.random.default_rng(seed), noise)))
-        )
+        power = np.square(np.abs(np.fft.rfft(random_channel(np.random.default_rng(seed), noise))))
         treble.append(10 * np.log10(power[7500:].mean() / power[600:2500].mean()))
     lines = sum(t < -20 for t in treble)
     assert 20 < lines < 45  # four of ten, the widest of which let pass what this looks at
     assert sum(t > -12 for t in treble) > 40
 
 
-def test_silence_stays_silence_through_a_channel() -> None:
+def test_silence_stays_silence_random_channel() -> None:
     for seed in range(10):
         silence = np.zeros(COUNT, np.float32)
-        assert not through_a_channel(np.random.default_rng(seed), silence).any()
+        assert not random_channel(np.random.default_rng(seed), silence).any()

@@ -62,3 +62,32 @@ def test_phones_that_are_not_known_do_not_count() -> None:
     torch.testing.assert_close(quarter, torch.log(torch.tensor(40.0)) / 4)
     quarter.backward()
     assert logits.grad is not None and not logits.grad[1].any() and logits.grad[0, :25].any()
+
+
+def test_the_loss_counts_only_what_is_known() -> None:
+    target = torch.zeros(1, 30, 68, 2)
+    predicted = torch.zeros(1, 30, 68, 2)
+    predicted[:, :10] = 5
+    mask = torch.ones(1, 30)
+    mask[:, :11] = 0
+    weights = LossWeights(mouth=4, velocity=1, gap=1, width=1)
+    assert float(loss(predicted, target, mask, weights)["total"]) == 0
+    assert float(loss(predicted, target, torch.ones(1, 30), weights)["velocity"]) > 0.5
+
+
+def test_the_papers_loss_is_the_mean_square() -> None:
+    torch.manual_seed(0)
+    predicted, target = torch.randn(2, 30, 68, 2), torch.randn(2, 30, 68, 2)
+    total = loss(predicted, target, torch.ones(2, 30), LossWeights())["total"]
+    torch.testing.assert_close(total, torch.nn.functional.mse_loss(predicted, target))
+
+
+def test_the_loss_of_two_halves_is_that_of_the_whole() -> None:
+    torch.manual_seed(0)
+    predicted, target = torch.randn(4, 30, 68, 2), torch.randn(4, 30, 68, 2)
+    mask = (torch.rand(4, 30) > 0.3).float()
+    weights = LossWeights(mouth=4, velocity=2, gap=1, width=1)
+    whole = loss(predicted, target, mask, weights)["total"]
+    parts = [loss(predicted[s], target[s], mask[s], weights)["total"]
+             for s in (slice(2), slice(2, 4))]  # fmt: skip
+    torch.testing.assert_close(whole, sum(parts) / 2)
