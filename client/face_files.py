@@ -12,7 +12,7 @@ from client.errors import PictureError
 from kfusion import wire
 from kfusion.errors import BadIdentity, WireError
 from kfusion.faces import Pixels
-from kfusion.faces.pictures import in_rgb, opened, turned
+from kfusion.faces.decode import exif_transposed, open_image, to_rgb
 from kfusion.landmarks import Identity, Points
 
 PORTRAITS: Final = Path(__file__).parent / "viewer" / "portraits" / "portraits.json"
@@ -98,8 +98,8 @@ def read_picture(path: Path) -> Pixels:
             f"{MAX_PIXELS // 1_000_000} megapixels"
         ) from None
     try:
-        with opened(data, FORMATS, most=MAX_PIXELS) as image:
-            return np.array(in_rgb(turned(image)))
+        with open_image(data, FORMATS, most=MAX_PIXELS) as image:
+            return np.array(to_rgb(exif_transposed(image)))
     except WireError as error:
         raise PictureError(f"{path}: {error}") from None
 

@@ -29,7 +29,7 @@ from client.stream.transports import Opener, Transport, open_websocket
 from kfusion import wire
 from kfusion.audio import Format
 from kfusion.emotion import vector
-from kfusion.emotion_timeline import Score
+from kfusion.emotion_timeline import EmotionTimeline
 from kfusion.errors import BadMessage
 
 __all__ = ["Backoff", "Face", "connect"]
@@ -47,7 +47,7 @@ async def connect(
     lookahead: int = 3,
     mode: Literal["live", "file"] = "live",
     identity: ArrayLike | str | None = None,
-    emotion: Mapping[str, float] | Score | None = None,
+    emotion: Mapping[str, float] | EmotionTimeline | None = None,
     outputs: Iterable[wire.Output] = ("points",),
     life: float = 0.0,
     seed: int = 0,
@@ -66,7 +66,7 @@ async def connect(
     frames of 1/30 s: what they sum to is the latency. ``mode`` "file" is as fast as the server
     can, nothing dropped; send and read at once. ``identity``: an id, or points (68, 2) at rest
     in any coordinates, which the frames are then in. ``emotion``: {name: 0..1}, the rest neutral,
-    or a :class:`~kfusion.score.Score` of emotions over time, each said in its place between the
+    or an :class:`~kfusion.emotion_timeline.EmotionTimeline`, each said in its place between the
     samples that are sent. ``outputs``: what else frames carry besides points, "arkit52" and
     "vrm". ``life`` 0..1: how much of blinks, brow accents and head motion is added, the same for
     the same ``seed``. ``fill_silence``: in live mode, send the
@@ -83,8 +83,8 @@ async def connect(
     Raises :class:`~kfusion.errors.ConnectionFailed`, ``Busy`` (with ``retry_after_s``),
     ``Unauthorized``, or ``BadMessage``, ``BadEmotion``, ``BadIdentity`` for a bad option.
     """
-    score = emotion if isinstance(emotion, Score) else None
-    weights = dict(emotion.initial if isinstance(emotion, Score) else emotion or {})
+    score = emotion if isinstance(emotion, EmotionTimeline) else None
+    weights = dict(emotion.initial if isinstance(emotion, EmotionTimeline) else emotion or {})
     vector(weights)
     try:
         start = wire.Start(

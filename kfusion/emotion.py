@@ -204,7 +204,7 @@ class Ramp:
         return (self.start + (self.target - self.start) * share).astype(np.float32)
 
 
-class EmotionTrack:
+class EmotionCurve:
     """The emotion vector at every frame, from messages that each start a ramp.
 
     Messages come in the order of their frames; frames are asked for in any order at or after

@@ -1,12 +1,12 @@
 """Emotion over time: which emotion from which second on, for a stream or the offline call.
 
-    score = Score.parse("0-2:happy,2-5:happy=0.4+sad=0.6,7.5-:angry")
-    kfusion.load().animate("speech.wav", emotion=score)
-    connect(url, emotion=score)
+    timeline = EmotionTimeline.parse("0-2:happy,2-5:happy=0.4+sad=0.6,7.5-:angry")
+    kfusion.load().animate("speech.wav", emotion=timeline)
+    connect(url, emotion=timeline)
 
-Spans begin and end on frames: a span holds from the first frame at or after its second. What lies
-between two spans is neutral. A stream says each change between two samples of its sound, so that
-any chunking gives the same frames.
+Spans begin and end on frames: a span holds from the first frame at or after its second. Between two
+spans the face is neutral. A stream sends each change between two samples of its audio, so that any
+chunking gives the same frames.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from math import ceil
 from typing import Final
 
 from kfusion.config import FPS
-from kfusion.emotion import EmotionTrack, vector
+from kfusion.emotion import EmotionCurve, vector
 from kfusion.errors import BadEmotion
 
 RAMP_S: Final = 0.3
 """The server's own ramp from one emotion to the next (protocol.md, `emotion`)."""
-WANTED: Final = "wanted BEGIN-END:NAME in seconds, e.g. 0-2:happy,2-5:happy=0.4+sad=0.6,7.5-:angry"
+_FORMAT: Final = "wanted BEGIN-END:NAME in seconds, e.g. 0-2:happy,2-5:happy=0.4+sad=0.6,7.5-:angry"
 _SECONDS: Final = r"(\d+(?:\.\d*)?|\.\d+)"
 _SPAN: Final = re.compile(rf"\s*{_SECONDS}\s*-\s*{_SECONDS}?\s*:(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class Span:
+class EmotionSpan:
     """``weights`` ({name: 0..1}, the rest neutral) from second ``begin`` to second ``end``.
 
     ``end`` None: for as long as there is sound.
@@ -41,12 +41,12 @@ class Span:
     weights: Mapping[str, float]
 
     @classmethod
-    def parse(cls, text: str) -> Span:
+    def parse(cls, text: str) -> EmotionSpan:
         """``2-5.5:happy=0.4+sad=0.6``. Raises :class:`~kfusion.errors.BadEmotion`."""
-        found = _SPAN.fullmatch(text)
-        if found is None:
-            raise BadEmotion(f"emotion {text!r}: not a span of time; {WANTED}")
-        begin, end, mixture = found.groups()
+        match = _SPAN.fullmatch(text)
+        if match is None:
+            raise BadEmotion(f"emotion {text!r}: not a span of time; {_FORMAT}")
+        begin, end, mixture = match.groups()
         weights: dict[str, float] = {}
         for part in mixture.split("+"):
             name, equals, number = (word.strip() for word in part.partition("="))
@@ -73,14 +73,14 @@ class Span:
 
 
 @dataclass(frozen=True)
-class Score:
-    """``spans`` in order of time, none over another; each is reached over ``ramp`` seconds.
+class EmotionTimeline:
+    """``spans`` in order of time without overlap; each is reached over ``ramp`` seconds.
 
     ``initial``: the weights at frame 0, where no ramp leads to. ``changes``: (n, weights) at
     each later frame n where another emotion begins. Raises :class:`~kfusion.errors.BadEmotion`.
     """
 
-    spans: Sequence[Span]
+    spans: Sequence[EmotionSpan]
     ramp: float = RAMP_S
     initial: Mapping[str, float] = field(init=False)
     changes: tuple[tuple[int, Mapping[str, float]], ...] = field(init=False)
@@ -101,19 +101,19 @@ class Score:
         object.__setattr__(self, "changes", tuple(targets.items()))
 
     @classmethod
-    def parse(cls, text: str, ramp: float = RAMP_S) -> Score:
+    def parse(cls, text: str, ramp: float = RAMP_S) -> EmotionTimeline:
         """Spans with commas between them. Raises :class:`~kfusion.errors.BadEmotion`."""
-        return cls(tuple(Span.parse(part.strip()) for part in text.split(",")), ramp)
+        return cls(tuple(EmotionSpan.parse(part.strip()) for part in text.split(",")), ramp)
 
-    def track(self) -> EmotionTrack:
-        """The vector at every frame, as a stream that says each change in its place has it."""
-        track = EmotionTrack(vector(self.initial))
+    def curve(self) -> EmotionCurve:
+        """The vector at every frame, as in a stream that sends the changes in their places."""
+        curve = EmotionCurve(vector(self.initial))
         for n, weights in self.changes:
-            track.start(n, vector(weights), self.ramp * FPS)
-        return track
+            curve.start(n, vector(weights), self.ramp * FPS)
+        return curve
 
 
-def _check(span: Span, before: Span | None) -> None:
+def _check(span: EmotionSpan, before: EmotionSpan | None) -> None:
     try:
         vector(span.weights)
     except BadEmotion as error:

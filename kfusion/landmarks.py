@@ -105,18 +105,18 @@ _FOLLOWS: Final = {
 }  # fmt: skip
 
 
-def down_of(points: NDArray[Any]) -> NDArray[np.float64]:
+def chin_direction(points: NDArray[Any]) -> NDArray[np.float64]:
     """The unit vector from the brow to the chin of an upright or rolled face (68, 2)."""
     x, y = points[45] - points[36]
     return np.array([-y, x]) / np.hypot(x, y)
 
 
-def mouth_shut(points: NDArray[Any]) -> Points:
+def with_mouth_shut(points: NDArray[Any]) -> Points:
     """The same face (68, 2) with its inner lips closed, the jaw raised with the lower lip; all
     else stays, so a smile stays a smile.
     """
     shut = np.array(points, np.float64)
-    down = down_of(shut)
+    down = chin_direction(shut)
     lower, upper = list(INNER_LOWER), list(INNER_UPPER)
     gap = max(0.0, float(((shut[lower] - shut[upper]) @ down).mean()))
     for i, share in _FOLLOWS.items():

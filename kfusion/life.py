@@ -1,14 +1,14 @@
-"""What a living face does besides speaking: blinks, brow accents, a head that is never quite still.
+"""Motion that speech does not cause: blinks, brow accents, small head motion.
 
-It is added after the model and depends on the seed, the frame's number and the sound alone, so that
+It is added after the model and depends only on the seed, the frame's number and the audio, so that
 any chunking, a resumed session and an offline call give the same face::
 
-    hearing, life = Hearing(), Life(seed, amount)
-    for window in windows:                            # in order
-        said = stitcher.push(window, network(window))   # canonical displacements of its frames
-        lively = life.add(identity, window.first, said, hearing.push(window))
+    loudness, life = LoudnessHistory(), Life(seed, amount)
+    for window in windows:                                   # in order
+        displacement = stitcher.push(window, network(window))  # of the window's frames
+        lively = life.add(identity, window.first, displacement, loudness.push(window))
 
-An accent at frame n hears the half second up to the end of that frame: nothing of the future,
+An accent at frame n depends on the half second up to the end of that frame and on no later sound,
 whatever the look-ahead.
 """
 
@@ -48,7 +48,7 @@ ACCENT: Final = 0.3  # at most, of the brows of surprise in kfusion.emotion
 BEFORE: Final = 4  # frames with which a frame's loudness is compared
 _SHAPE: Final = np.array([0.1, 0.4, 0.75, 1, 1, 0.9, 0.7, 0.5, 0.3, 0.15, 0.05])
 HISTORY: Final = BEFORE + len(_SHAPE) - 1
-"""Frames before a frame that its accent hears besides itself."""
+"""Number of earlier frames that a frame's accent depends on."""
 
 _RAISED: Final = np.zeros_like(DISPLACEMENT[0])
 _RAISED[BROWS] = DISPLACEMENT[EMOTIONS.index("surprised"), BROWS] * NEUTRAL_INTER_OCULAR
@@ -67,9 +67,10 @@ def _mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return x ^ (x >> np.uint64(31))
 
 
-class Chance:
-    """Independent numbers in 0..1 by index: SplitMix64 counted in integers, so the same on every
-    machine and in any order.
+class CounterRandom:
+    """Counter-based random numbers in 0..1: SplitMix64 of the index, in integers.
+
+    The numbers are the same on every machine and in any order.
     """
 
     def __init__(self, seed: int, stream: int) -> None:
@@ -81,10 +82,10 @@ class Chance:
         return (mixed >> np.uint64(11)).astype(np.float64) / 2**53
 
 
-class Noise:
+class SmoothNoise:
     """``width`` smooth random functions of the frame's number, -1..1: uniform cubic B-splines."""
 
-    def __init__(self, chance: Chance, width: int) -> None:
+    def __init__(self, chance: CounterRandom, width: int) -> None:
         self._chance, self._width = chance, width
         self._last = (0, 0, np.zeros((width, 0)))
 
@@ -110,16 +111,18 @@ class Noise:
 
 
 class Life:
-    """``amount`` 0..1 of it; 0 adds nothing. ``seed``: any integer; another seed, another life."""
+    """Adds the motion. ``amount`` 0..1 scales it, 0 adds nothing. ``seed``: any integer."""
 
     def __init__(self, seed: int, amount: float) -> None:
         if not 0 <= amount <= 1:
             raise ValueError(f"life is {amount}; wanted 0 to 1")
         self.seed, self.amount = seed, float(amount)
         self._phase, self._interval, self._closing, self._opening = (
-            Chance(seed, k) for k in range(4)
+            CounterRandom(seed, k) for k in range(4)
         )
-        self._noise = Noise(Chance(seed, 4), 4)  # roll, right, down, readiness of the brows
+        self._noise = SmoothNoise(
+            CounterRandom(seed, 4), 4
+        )  # roll, right, down, readiness of the brows
         self._blocks: dict[int, list[tuple[int, int, int]]] = {}
 
     def add(
@@ -127,15 +130,15 @@ class Life:
     ) -> NDArray[np.float32]:
         """Canonical displacements (T, 68, 2) of frames ``first`` ... -> the same with life.
 
-        ``levels`` (HISTORY + T,) is what :meth:`Hearing.push` gives. A blink closes the eyes as
-        wide as they are, and the head takes the whole face along; lips do not move otherwise. Up to
-        ``amount`` 0.5 blinks get deeper, from then on they close the eyes.
+        ``levels`` (HISTORY + T,) comes from :meth:`LoudnessHistory.push`. A blink closes the eyes
+        from however wide they are, and the head's motion moves the whole face; the lips do not move
+        otherwise. Blinks get deeper up to ``amount`` 0.5, from which on they close the eyes.
         """
-        said = np.ascontiguousarray(displacement, np.float32)
-        count = len(said)
+        moved = np.ascontiguousarray(displacement, np.float32)
+        count = len(moved)
         if self.amount == 0 or count == 0:
-            return said
-        face = said + identity.canonical
+            return moved
+        face = moved + identity.canonical
         roll, right, down, ready = self.amount * self._noise(first, count)
         closed = min(1.0, 2 * self.amount) * self.closure(first, count)
         if closed.any():
@@ -209,11 +212,11 @@ def accents(levels: Values) -> Values:
     """How far the brows go up for stressed syllables: 0..1, (len(levels) - HISTORY,)."""
     prominent = prominence(levels)
     count = len(levels) - HISTORY
-    heard = np.zeros(count)
+    total = np.zeros(count)
     for ago, share in enumerate(_SHAPE):
         begin = len(_SHAPE) - 1 - ago
-        heard += share * prominent[begin : begin + count]
-    return np.minimum(heard, 1)
+        total += share * prominent[begin : begin + count]
+    return np.minimum(total, 1)
 
 
 def prominence(levels: Values) -> Values:
@@ -238,11 +241,11 @@ def loudness(window: Window, first: int, last: int) -> Values:
     return np.sqrt(np.sqrt(sums / np.diff(edges)))
 
 
-class Hearing:
+class LoudnessHistory:
     """The loudness of a stream's frames, from its windows in order.
 
-    A window's second reaches HISTORY frames behind its first one unless hop and look-ahead are
-    long: then what windows before it held is remembered. Frames that no window held are silent.
+    A window's audio reaches HISTORY frames before its first frame unless hop and look-ahead are
+    long; then levels of earlier windows are kept. Frames that no window contained count as silent.
     """
 
     def __init__(self) -> None:
@@ -254,16 +257,16 @@ class Hearing:
         """
         first = window.first - HISTORY
         known = max(first, window.end - FRAMES)
-        heard = np.zeros(window.last - first)
+        levels = np.zeros(window.last - first)
         gap = first - (self.end - HISTORY)
         if known > first and 0 <= gap < HISTORY:
             kept = self.levels[gap : gap + known - first]
-            heard[: len(kept)] = kept
-        heard[known - first :] = loudness(window, known, window.last)
-        self.end, self.levels = window.last, heard[-HISTORY:]
-        return heard
+            levels[: len(kept)] = kept
+        levels[known - first :] = loudness(window, known, window.last)
+        self.end, self.levels = window.last, levels[-HISTORY:]
+        return levels
 
     def reset(self) -> None:
-        """Forgets what was heard, as the stream does at a reset."""
-        self.end = 0  # frames below it were heard
-        self.levels = np.zeros(HISTORY)  # of the frames before it
+        """Forgets all levels, as the stream forgets its samples at a reset."""
+        self.end = 0  # one past the last frame with a level
+        self.levels = np.zeros(HISTORY)  # of the frames before `end`

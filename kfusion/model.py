@@ -205,9 +205,9 @@ class KFusion(nn.Module):
 
         ``stretch`` (B,) is an augmentation, of the mel axis.
         """
-        return self.respond(*self.hear(audio, stretch), identity, emotion)
+        return self.decode(*self.features(audio, stretch), identity, emotion)
 
-    def hear(self, audio: Tensor, stretch: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def features(self, audio: Tensor, stretch: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Audio (B, 16000) -> what each domain starts from: (global, content).
 
         Log-mel (B, 100, mels), the raw signal, or wav2vec2's features (B, S, 768), which can be
@@ -217,8 +217,8 @@ class KFusion(nn.Module):
         content = self.wav2vec2(audio) if self.wav2vec2 is not None else mel
         return (mel if self.config.sound == "mel" else audio), content
 
-    def respond(self, sound: Tensor, content: Tensor, identity: Tensor, emotion: Tensor) -> Tensor:
-        """What :meth:`hear` gave, a face and an emotion -> displacements (B, 30, 68, 2)."""
+    def decode(self, sound: Tensor, content: Tensor, identity: Tensor, emotion: Tensor) -> Tensor:
+        """What :meth:`features` gave, a face and an emotion -> displacements (B, 30, 68, 2)."""
         v = (identity.flatten(1) - CROP_CENTRE) / CROP_SCALE  # (B, F)
         ct, f, m = self.content_domain(content, v, emotion)
         of_face, of_mouth = [ct], list[Tensor]()

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from kfusion import emotion as emotions
 from kfusion.audio import Samples, read_audio
 from kfusion.config import MAX_RATE, MIN_RATE
-from kfusion.emotion_timeline import Score
+from kfusion.emotion_timeline import EmotionTimeline
 from kfusion.engines import (
     ENGINES,
     EXPORTED,
@@ -52,7 +52,7 @@ class Animator:
         audio: str | Path | ArrayLike,
         rate: int | None = None,
         *,
-        emotion: Mapping[str, float] | Score | None = None,
+        emotion: Mapping[str, float] | EmotionTimeline | None = None,
         identity: ArrayLike | None = None,
         hop: int = 3,
         lookahead: int = 3,
@@ -62,38 +62,39 @@ class Animator:
 
         ``audio`` is a file, or samples (N,) in -1..1 with their ``rate`` (8000-96000).
         ``identity`` (68, 2) is a face at rest in any coordinates, which the answer is in; without
-        one it is in pixels of the canonical 256 x 256 crop. ``emotion`` is {name: weight}, or a
-        :class:`~kfusion.score.Score` of emotions over time. The same as a stream of the same
-        samples at this hop and look-ahead (frames).
+        one it is in pixels of the canonical 256 x 256 crop. ``emotion`` is {name: weight} or an
+        :class:`~kfusion.emotion_timeline.EmotionTimeline`. The frames are those of a stream of the
+        same samples at this hop and look-ahead (frames).
 
         Raises :class:`~kfusion.errors.AudioFileError`, ``BadAudio``, ``BadEmotion`` or
         ``BadIdentity``.
         """
         samples, rate = _samples(audio, rate)
         face = NEUTRAL_IDENTITY if identity is None else Identity.from_points(identity)
-        track = (
-            emotion.track()
-            if isinstance(emotion, Score)
-            else emotions.EmotionTrack(emotions.vector(emotion or {}))
+        curve = (
+            emotion.curve()
+            if isinstance(emotion, EmotionTimeline)
+            else emotions.EmotionCurve(emotions.vector(emotion or {}))
         )
         stitcher = Stitcher(hop, lookahead)
         frames = [np.zeros((0, 68, 2), np.float32)]
         batches = _batched(windows_of(samples, rate, hop, lookahead), batch)
-        for windows, said in self._run(batches, face.canonical, track):
-            frames += [face.place(stitcher.push(w, s)) for w, s in zip(windows, said, strict=True)]
+        for windows, outputs in self._run(batches, face.canonical, curve):
+            for window, output in zip(windows, outputs, strict=True):
+                frames.append(face.place(stitcher.push(window, output)))
         return np.concatenate(frames)
 
     def _run(
-        self, batches: Iterator[list[Window]], face: NDArray[Any], track: emotions.EmotionTrack
+        self, batches: Iterator[list[Window]], face: NDArray[Any], curve: emotions.EmotionCurve
     ) -> Iterator[tuple[list[Window], NDArray[np.float32]]]:
-        """Each batch and what the engine says of it, in order, on all of its lanes."""
+        """Each batch with the engine's output, in order, computed on all lanes."""
 
         def step(windows: list[Window]) -> NDArray[np.float32]:
             rows = len(windows)
             return self.engine.step(
                 np.stack([w.audio for w in windows]),
                 np.repeat(face[None], rows, axis=0),
-                np.stack([track.at(w.last - 1) for w in windows]),
+                np.stack([curve.at(w.last - 1) for w in windows]),
             )
 
         if self.engine.lanes == 1:
@@ -104,10 +105,10 @@ class Animator:
             for windows in batches:
                 running.append((windows, lanes.submit(step, windows)))
                 if len(running) > self.engine.lanes:
-                    first, said = running.popleft()
-                    yield first, said.result()
-            for first, said in running:
-                yield first, said.result()
+                    first, output = running.popleft()
+                    yield first, output.result()
+            for first, output in running:
+                yield first, output.result()
 
 
 def _samples(audio: str | Path | ArrayLike, rate: int | None) -> tuple[Samples, int]:
@@ -124,8 +125,8 @@ def _samples(audio: str | Path | ArrayLike, rate: int | None) -> tuple[Samples, 
 
 
 def _batched(windows: Iterator[Window], size: int) -> Iterator[list[Window]]:
-    while some := list(islice(windows, size)):
-        yield some
+    while batch := list(islice(windows, size)):
+        yield batch
 
 
 def load(

@@ -64,7 +64,7 @@ class FromPower(nn.Module):
 
     def forward(self, power: Tensor, identity: Tensor, emotion: Tensor) -> Tensor:
         mel = normalised(torch.log(power @ self.filters + 1) + math.log(FLOOR))
-        return self.model.respond(mel, mel, identity, emotion)
+        return self.model.decode(mel, mel, identity, emotion)
 
 
 def inputs(rows: int, seed: int) -> tuple[Any, Any, Any]:

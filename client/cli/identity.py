@@ -21,8 +21,8 @@ from client.errors import named_error
 from client.sdk import connect
 from kfusion import wire
 from kfusion.errors import BadMessage, ConnectionLost, KFusionError, WireError
-from kfusion.faces.pictures import MOST_BYTES, MOST_PIXELS, in_rgb, opened, turned
-from kfusion.faces.portrait import Portrait, portrait
+from kfusion.faces.decode import MOST_BYTES, MOST_PIXELS, exif_transposed, open_image, to_rgb
+from kfusion.faces.resting_face import RestingFace, find_resting_face
 from kfusion.landmarks import Points
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def run(a: argparse.Namespace) -> None:
             out.discard()
 
 
-def face_json(face: Portrait, photo: Upload) -> str:
+def face_json(face: RestingFace, photo: Upload) -> str:
     """The face file: see :class:`client.face_files.FaceFile`."""
 
     def pairs(points: Points) -> list[list[float]]:
@@ -88,17 +88,17 @@ def _note(path: Path, text: str) -> None:
         print_note(f"{path}: {text}")
 
 
-def _find_locally(path: Path, photo: Upload) -> Portrait:
+def _find_locally(path: Path, photo: Upload) -> RestingFace:
     from kfusion.faces import FaceNetworks
-    from kfusion.faces.pictures import upright
+    from kfusion.faces.decode import decode_picture
 
     try:
-        return portrait(upright(photo.data), FaceNetworks())
+        return find_resting_face(decode_picture(photo.data), FaceNetworks())
     except WireError as error:
         raise type(error)(f"{path}: {error}") from None
 
 
-async def _ask_server(a: argparse.Namespace, photo: Upload) -> Portrait:
+async def _ask_server(a: argparse.Namespace, photo: Upload) -> RestingFace:
     name = a.id or f"picture-{hashlib.sha256(photo.data).hexdigest()[:16]}"
     # A stream in file mode takes no place of a live one, and ends with the answer.
     async with connect(a.url, mode="file", token=a.token, reconnect=False) as face:
@@ -116,7 +116,7 @@ async def _ask_server(a: argparse.Namespace, photo: Upload) -> Portrait:
         _note(a.photo, f"frames of identity {a.id!r} are in its {width} x {height} pixels")
     note = "" if answer.note is wire.UNSET else answer.note
     seen = None if answer.seen is wire.UNSET else np.array(answer.seen)
-    return Portrait(np.array(answer.points), note, seen)
+    return RestingFace(np.array(answer.points), note, seen)
 
 
 async def _answer(events: AsyncIterator[object]) -> wire.IdentitySet | wire.Error:
@@ -143,19 +143,19 @@ def prepare_upload(path: Path) -> Upload:
     try:
         if len(data) > MAX_FILE_BYTES:
             raise BadMessage(f"over {MAX_FILE_BYTES // 1_000_000} MB; wanted a photo")
-        with opened(data) as image:
+        with open_image(data) as image:
             return _upload(data, image)
     except WireError as error:
         raise type(error)(f"{path}: {error}") from None
 
 
 def _upload(data: bytes, image: Image.Image) -> Upload:
-    upright = turned(image)
+    upright = exif_transposed(image)
     size, exif = upright.size, _has_exif(image)
     small = len(data) <= MOST_BYTES and size[0] * size[1] <= MOST_PIXELS
     if small and not exif and image.format in ("JPEG", "PNG"):
         return Upload(data, size, size)
-    encoded, sent = _jpeg_within_limits(in_rgb(upright))
+    encoded, sent = _jpeg_within_limits(to_rgb(upright))
     changes: list[str] = []
     if sent != size:
         changes.append(f"as {sent[0]} x {sent[1]} pixels instead of {size[0]} x {size[1]}")

@@ -12,7 +12,7 @@ from client.cli.output_paths import check_paths, output_files, plan_jobs
 from client.sdk import Face, connect
 from client.sinks.bridge import Bridge
 from kfusion.audio import Format
-from kfusion.emotion_timeline import Score
+from kfusion.emotion_timeline import EmotionTimeline
 from kfusion.errors import BadEmotion, BadOptions
 
 
@@ -47,14 +47,14 @@ def identity_id(text: str) -> str:
     return text
 
 
-def emotion_of(values: Sequence[tuple[str, float] | str]) -> dict[str, float] | Score:
+def emotion_of(values: Sequence[tuple[str, float] | str]) -> dict[str, float] | EmotionTimeline:
     """The value of ``--emotion``. Raises :class:`~kfusion.errors.BadEmotion`."""
     spans = [text for text in values if isinstance(text, str)]
     if not spans:
         return dict(pair for pair in values if not isinstance(pair, str))
     if len(spans) < len(values):
         raise BadEmotion("--emotion: weights and spans of time; wanted either, e.g. 0-2:happy")
-    return Score.parse(",".join(text.strip(",") for text in spans))
+    return EmotionTimeline.parse(",".join(text.strip(",") for text in spans))
 
 
 def check_outputs(a: argparse.Namespace) -> None:

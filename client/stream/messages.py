@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from kfusion import wire
 from kfusion.emotion import vector
 from kfusion.errors import BadIdentity, BadMessage
-from kfusion.faces.pictures import check_bytes
+from kfusion.faces.decode import check_file_size
 from kfusion.landmarks import Identity
 
 Words = wire.SetEmotion | wire.SetIdentity | wire.Mark | wire.Reset | wire.EndOfAudio
@@ -33,7 +33,7 @@ def identity(
     if image is not None:
         if points is not None:
             raise BadMessage("identity: points and an image; wanted one of them")
-        check_bytes(image)
+        check_file_size(image)
         return wire.SetIdentity(name, image=base64.b64encode(image).decode())
     if points is None:
         return checked(wire.SetIdentity(name))

@@ -31,7 +31,7 @@ from client.stream.resend_queue import Journal
 from client.stream.silence import NEVER, SilenceOwed
 from kfusion import wire
 from kfusion.audio import frame_bytes
-from kfusion.emotion_timeline import Score
+from kfusion.emotion_timeline import EmotionTimeline
 from kfusion.errors import BadMessage, ConnectionLost, WireError
 from kfusion.stream import sample_of
 
@@ -66,7 +66,7 @@ class ClientStream:
         fill_silence: bool,
         reconnects: bool = False,
         resend: bool | None = None,
-        score: Score | None = None,
+        score: EmotionTimeline | None = None,
     ) -> None:
         self.start = start
         self.audio = start.audio

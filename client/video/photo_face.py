@@ -23,9 +23,9 @@ from kfusion.landmarks import (
     Identity,
     Points,
     Similarity,
-    down_of,
+    chin_direction,
     fit_similarity,
-    mouth_shut,
+    with_mouth_shut,
 )
 
 EYES: Final = (tuple(range(36, 42)), tuple(range(42, 48)))
@@ -58,7 +58,7 @@ def in_order(points: NDArray[Any], apart: float = 0.0) -> Points:
     The inner corners of the mouth come to lie between the outer lips, where they do not.
     """
     p = np.array(points, np.float64)
-    down = down_of(p)
+    down = chin_direction(p)
     short = apart - (p[_LOWER] - p[_UPPER]) @ down
     crossed = short > 0
     upper, lower = _UPPER[crossed], _LOWER[crossed]
@@ -106,7 +106,7 @@ class PhotoFace:
                 f"the points lie around ({given[:, 0].mean():.0f}, {given[:, 1].mean():.0f}), "
                 f"outside the picture of {wide} x {high} pixels; wanted those of the face in it"
             )
-        self.identity = mouth_shut(in_order(given))
+        self.identity = with_mouth_shut(in_order(given))
         view, self.corner, self.scale = _framed(pixels, given, side)
         self.size = (view.shape[1], view.shape[0])
         self.photo = packed(view)
@@ -115,7 +115,7 @@ class PhotoFace:
         self.triangles = _mesh(self.rest)
         if (doubled_areas(self.rest, self.triangles) < -1e-6).any():
             raise PictureError(f"the points fold over one another; {WANTED}")
-        self.down = down_of(self.rest)
+        self.down = chin_direction(self.rest)
         self.source = _lips_only(self.rest, self.down)
         self.lids = np.isin(self.triangles, [*EYES[0], *EYES[1]]).all(axis=1)
         self.mouth = Mouth(self.photo, self.rest, self.place(self.identity), self.down)

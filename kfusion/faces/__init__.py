@@ -31,7 +31,7 @@ picture's left edge, so that the first pixel's middle is at 0.5."""
 SIZE: Final = 256
 
 
-class TrackerError(KFusionError):
+class FaceFinderError(KFusionError):
     """The face tracker cannot be loaded or cannot work on this machine: no picture's fault."""
 
 
@@ -65,7 +65,7 @@ class FaceNetworks:
     the window of the image that it would cut, cut by bilinear sampling and for a whole batch at
     once, and the peak of the heat map placed by a parabola instead of by the sign of its slope.
 
-    Raises :class:`TrackerError` where its weights cannot be had or the device fails, and
+    Raises :class:`FaceFinderError` where its weights cannot be had or the device fails, and
     :class:`~kfusion.errors.MissingExtra` where the package is missing.
     """
 
@@ -87,7 +87,7 @@ class FaceNetworks:
             cut = _sample(pictures, corner, side)
             network = self.alignment.face_alignment_net
             maps = network(cut)[-1] + flip(network(flip(cut))[-1], is_label=True)
-            peaks = heat_peaks(maps.float().cpu().numpy())
+            peaks = heatmap_peaks(maps.float().cpu().numpy())
         return peaks * side[:, None, None] + corner[:, None]
 
     def detect(self, pictures: Pixels) -> list[Boxes]:
@@ -111,14 +111,14 @@ def _load(device: str) -> Any:
             f"the face-alignment package is not installed; pip install 'kfusion[face]' ({error})"
         ) from None
     except ImportError as error:  # OpenCV wants system libraries
-        raise TrackerError(f"face_alignment cannot be loaded ({error})") from None
+        raise FaceFinderError(f"face_alignment cannot be loaded ({error})") from None
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise TrackerError(f"device {device}: torch sees no CUDA GPU here; wanted --device cpu")
+        raise FaceFinderError(f"device {device}: torch sees no CUDA GPU here; wanted --device cpu")
     try:
         # Not compiled: batches vary in size, and each process would compile its own.
         return FaceAlignment(LandmarksType.TWO_D, device=device, compile=False)
     except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        raise TrackerError(
+        raise FaceFinderError(
             f"face_alignment's weights cannot be loaded ({str(error).splitlines()[0]}); wanted its "
             f"two files, or a network to fetch them over, in {torch.hub.get_dir()}/checkpoints"
         ) from None
@@ -131,7 +131,7 @@ def _device_errors(device: str) -> Generator[None, None, None]:
     try:
         yield
     except torch.OutOfMemoryError:
-        raise TrackerError(
+        raise FaceFinderError(
             f"device {device}: out of memory; wanted a smaller --batch, or fewer --processes"
         ) from None
 
@@ -164,7 +164,7 @@ def _sample(pictures: torch.Tensor, corner: NDArray[Any], side: NDArray[Any]) ->
     return grid_sample(pictures, grid, align_corners=False)
 
 
-def heat_peaks(maps: NDArray[Any]) -> NDArray[np.float64]:
+def heatmap_peaks(maps: NDArray[Any]) -> NDArray[np.float64]:
     """Heat maps (K, 68, h, w) -> where they are highest, (K, 68, 2) as shares of their sides.
 
     A parabola through the highest cell and its two neighbours on each axis.

@@ -31,7 +31,7 @@ from server.metrics import Metrics
 from server.pictures.request import Answer, FoundFace
 from server.pictures.worker import LENGTH, UNABLE, Found, Loading, Refused, read_said
 
-log = logging.getLogger("kfusion.faces.pictures")
+log = logging.getLogger("kfusion.pictures")
 
 NEEDS: Final = ("PIL", "torch", "face_alignment")
 WAITING: Final = 32  # pictures of all sessions

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from kfusion import wire
 from kfusion.errors import BadMessage, WireError
-from kfusion.faces.pictures import MOST_BYTES, check_bytes
+from kfusion.faces.decode import MOST_BYTES, check_file_size
 from kfusion.landmarks import Identity
 
 
@@ -43,7 +43,7 @@ class Search:
                 f"identity.image: not base64 ({error}); wanted a JPEG or PNG file of at most "
                 f"{MOST_BYTES // 1000} KB in base64"
             ) from None
-        check_bytes(picture)
+        check_file_size(picture)
         return cls(name, picture)
 
 

@@ -24,9 +24,9 @@ import msgspec
 
 from kfusion import wire
 from kfusion.errors import MissingExtra, NoFace, WireError
-from kfusion.faces import FaceFinder, TrackerError
-from kfusion.faces.pictures import upright
-from kfusion.faces.portrait import portrait
+from kfusion.faces import FaceFinder, FaceFinderError
+from kfusion.faces.decode import decode_picture
+from kfusion.faces.resting_face import find_resting_face
 from kfusion.landmarks import Points
 
 LENGTH: Final = struct.Struct("<I")
@@ -66,10 +66,10 @@ def read_said(data: bytes) -> Said:
 def look(picture: bytes, finder: Callable[[], FaceFinder]) -> Found | Refused:
     """What is found in a picture, or why nothing is."""
     try:
-        face = portrait(upright(picture), finder())
+        face = find_resting_face(decode_picture(picture), finder())
     except WireError as error:
         return Refused(error.code, str(error))
-    except (MissingExtra, TrackerError) as error:
+    except (MissingExtra, FaceFinderError) as error:
         return Refused(UNABLE, str(error), final=False)
     except MemoryError:
         return Refused(NoFace.code, "the picture took too much memory; wanted a smaller one")

@@ -47,7 +47,7 @@ from kfusion import emotion as emotions
 from kfusion import wire
 from kfusion.audio import decode_pcm
 from kfusion.config import FPS
-from kfusion.emotion import EmotionTrack, Vector
+from kfusion.emotion import EmotionCurve, Vector
 from kfusion.errors import (
     BadIdentity,
     BadMessage,
@@ -59,7 +59,7 @@ from kfusion.errors import (
     WireError,
 )
 from kfusion.landmarks import Identity
-from kfusion.life import Hearing, Life
+from kfusion.life import Life, LoudnessHistory
 from kfusion.stream import Slider, Stitcher, Window, latency_ms, sample_of
 from server.pictures.request import Answer, FoundFace, Search, set_by
 from server.session.identities import Identities
@@ -248,8 +248,8 @@ class Session:
         self.identity_id = name
         life = Life(start.seed, start.life) if start.life else None
         self.look = Look(identity, ordered(start.outputs), life)
-        self.hearing = Hearing()
-        self.emotion = EmotionTrack(vector)
+        self.hearing = LoudnessHistory()
+        self.emotion = EmotionCurve(vector)
         self.slider = Slider(start.audio.rate, start.hop, start.lookahead)
         self.stitcher = Stitcher(start.hop, start.lookahead)
         self.clock = PlayoutClock(start.audio.rate)

@@ -12,7 +12,7 @@ from PIL import Image
 from client.errors import PictureError
 from client.face_files import read_identity, read_photo, read_picture, read_portrait
 from kfusion.errors import BadIdentity
-from kfusion.landmarks import NEUTRAL, mouth_shut
+from kfusion.landmarks import NEUTRAL, with_mouth_shut
 from tests.client.video.faces import SIDE, mouth, photo
 
 # Points
@@ -47,7 +47,7 @@ def test_the_points_of_a_photo_are_those_that_lie_in_it_and_fit_its_size(tmp_pat
     pixels, points = photo(mouth(14))
     path, me = tmp_path / "me.json", tmp_path / "me.png"
     Image.fromarray(pixels).save(me)
-    pairs, shut = points.tolist(), mouth_shut(points).tolist()
+    pairs, shut = points.tolist(), with_mouth_shut(points).tolist()
     for data in (
         pairs,
         {"points": pairs},

@@ -11,7 +11,7 @@ from kfusion.emotion import (
     EMOTIONS,
     NEUTRAL_INDEX,
     RAVDESS,
-    EmotionTrack,
+    EmotionCurve,
     articulation,
     displacement,
     named,
@@ -136,7 +136,7 @@ def test_articulation_is_linear_and_of_no_account_where_neutral() -> None:
 
 
 def test_a_ramp_is_linear_from_its_frame_and_the_next_starts_where_it_is() -> None:
-    track = EmotionTrack(vector({}))
+    track = EmotionCurve(vector({}))
     track.start(10, vector({"happy": 1.0}), 10)
     happy = EMOTIONS.index("happy")
     assert [float(track.at(n)[happy]) for n in (0, 10, 15, 20, 99)] == pytest.approx(
@@ -154,7 +154,7 @@ def test_a_ramp_is_linear_from_its_frame_and_the_next_starts_where_it_is() -> No
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.floats(0, 60)), max_size=6), st.integers(0, 400))
 def test_every_frame_has_weights_that_sum_to_one(messages: list[tuple[int, float]], n: int) -> None:
-    track = EmotionTrack(vector({}))
+    track = EmotionCurve(vector({}))
     at = 0
     for i, (later, ramp) in enumerate(messages):
         at += later
@@ -163,13 +163,13 @@ def test_every_frame_has_weights_that_sum_to_one(messages: list[tuple[int, float
 
 
 def test_turning_the_dial_without_a_frame_between_keeps_only_the_last_turn() -> None:
-    track = EmotionTrack(vector({}))
+    track = EmotionCurve(vector({}))
     for k in range(1000):
         track.start(7, vector({"happy": k / 1000}), 30)
     assert len(track.ramps) == 2 and track.at(7)[NEUTRAL_INDEX] == 1
 
 
 def test_a_ramp_of_no_length_is_a_step() -> None:
-    track = EmotionTrack(vector({}))
+    track = EmotionCurve(vector({}))
     track.start(5, vector({"angry": 1.0}), 0)
     assert track.at(4)[0] == 0 and track.at(5)[0] == 1

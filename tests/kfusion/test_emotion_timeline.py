@@ -24,7 +24,7 @@ from client.stream.state import ClientStream
 from kfusion import wire
 from kfusion.audio import frame_bytes
 from kfusion.emotion import vector
-from kfusion.emotion_timeline import Score, Span
+from kfusion.emotion_timeline import EmotionSpan, EmotionTimeline
 from kfusion.errors import BadEmotion
 from kfusion.runtime import Animator, SyntheticEngine
 from kfusion.stream import frame_count, sample_of
@@ -34,7 +34,7 @@ from tests.conftest import RunningServer, voice
 SCORE = "0-0.5:happy,0.9-1.35:happy=0.25+sad=0.75,1.5-:angry=0.5"
 
 
-def told(score: Score) -> list[tuple[int, dict[str, float]]]:
+def told(score: EmotionTimeline) -> list[tuple[int, dict[str, float]]]:
     return [(n, dict(weights)) for n, weights in score.changes]
 
 
@@ -42,7 +42,7 @@ def told(score: Score) -> list[tuple[int, dict[str, float]]]:
 
 
 def test_spans_say_what_begins_when_and_gaps_are_neutral() -> None:
-    score = Score.parse(SCORE)
+    score = EmotionTimeline.parse(SCORE)
     assert score.initial == {"happy": 1.0}
     assert told(score) == [
         (15, {}), (27, {"happy": 0.25, "sad": 0.75}), (41, {}), (45, {"angry": 0.5})
@@ -50,25 +50,28 @@ def test_spans_say_what_begins_when_and_gaps_are_neutral() -> None:
 
 
 def test_a_span_that_follows_at_once_has_no_neutral_before_it() -> None:
-    assert told(Score.parse("1-2:sad,2-3:happy")) == [
+    assert told(EmotionTimeline.parse("1-2:sad,2-3:happy")) == [
         (30, {"sad": 1.0}), (60, {"happy": 1.0}), (90, {})
     ]  # fmt: skip
-    assert Score.parse("1-2:sad").initial == {}
+    assert EmotionTimeline.parse("1-2:sad").initial == {}
 
 
 def test_a_span_begins_on_the_first_frame_at_or_after_its_second() -> None:
-    assert [n for n, _ in Score.parse("0.1-0.2:sad").changes] == [3, 6]  # exactly: no binary 0.1
-    assert [n for n, _ in Score.parse("0.101-.2001:sad").changes] == [4, 7]
+    assert [n for n, _ in EmotionTimeline.parse("0.1-0.2:sad").changes] == [
+        3,
+        6,
+    ]  # exactly: no binary 0.1
+    assert [n for n, _ in EmotionTimeline.parse("0.101-.2001:sad").changes] == [4, 7]
 
 
 def test_a_span_with_no_frame_in_it_is_not_heard_of() -> None:
-    assert Score.parse("0.51-0.52:sad").changes == ()
+    assert EmotionTimeline.parse("0.51-0.52:sad").changes == ()
 
 
 def test_blanks_may_stand_between_the_words() -> None:
-    assert Score.parse(" 0 - 2 : happy = 0.4 + sad=0.6 , 3-:fear").spans == (
-        Span(Fraction(0), Fraction(2), {"happy": 0.4, "sad": 0.6}),
-        Span(Fraction(3), None, {"fear": 1.0}),
+    assert EmotionTimeline.parse(" 0 - 2 : happy = 0.4 + sad=0.6 , 3-:fear").spans == (
+        EmotionSpan(Fraction(0), Fraction(2), {"happy": 0.4, "sad": 0.6}),
+        EmotionSpan(Fraction(3), None, {"fear": 1.0}),
     )
 
 
@@ -95,21 +98,21 @@ def test_blanks_may_stand_between_the_words() -> None:
 )
 def test_what_is_no_score_is_refused_and_where(text: str, says: str) -> None:
     with pytest.raises(BadEmotion, match=says):
-        Score.parse(text)
+        EmotionTimeline.parse(text)
 
 
 def test_spans_can_be_made_of_numbers_too() -> None:
-    score = Score([Span(0.5, 1.5, {"sad": 1.0})], ramp=0.0)
+    score = EmotionTimeline([EmotionSpan(0.5, 1.5, {"sad": 1.0})], ramp=0.0)
     assert told(score) == [(15, {"sad": 1.0}), (45, {})]
     with pytest.raises(BadEmotion, match="ramp is -1 s"):
-        Score([], ramp=-1)
+        EmotionTimeline([], ramp=-1)
     with pytest.raises(BadEmotion, match="begins at nan s"):
-        Score([Span(float("nan"), None, {})])
+        EmotionTimeline([EmotionSpan(float("nan"), None, {})])
 
 
 def test_the_vector_is_reached_over_the_ramp_and_left_over_it() -> None:
-    track = Score.parse("1-2:happy").track()
-    happy = [float(track.at(n)[4]) for n in (29, 30, 33, 36, 39, 59, 60, 63, 69)]
+    curve = EmotionTimeline.parse("1-2:happy").curve()
+    happy = [float(curve.at(n)[4]) for n in (29, 30, 33, 36, 39, 59, 60, 63, 69)]
     assert happy == pytest.approx([0, 0, 1 / 3, 2 / 3, 1, 1, 1, 2 / 3, 0])
 
 
@@ -122,7 +125,7 @@ spans = st.lists(st.integers(0, 120), min_size=2, max_size=8, unique=True).map(
 
 
 def said(
-    score: Score, chunks: list[tuple[int, bool]], rate: int
+    score: EmotionTimeline, chunks: list[tuple[int, bool]], rate: int
 ) -> list[tuple[int, dict[str, float]]]:
     """The positions at which a stream of such chunks (samples, silent) says emotions."""
     start = wire.Start(audio=wire.AudioFormat(rate), mode="file", emotion=dict(score.initial))
@@ -161,7 +164,7 @@ def said(
 def test_any_chunking_says_each_emotion_at_its_own_sample(
     text: str, chunks: list[tuple[int, bool]], rate: int
 ) -> None:
-    score = Score.parse(text)
+    score = EmotionTimeline.parse(text)
     found = said(score, chunks, rate)
     total = sum(samples for samples, _ in chunks)
     wanted = [(sample_of(n, rate), dict(weights)) for n, weights in score.changes]
@@ -171,12 +174,14 @@ def test_any_chunking_says_each_emotion_at_its_own_sample(
 
 
 def test_a_change_at_the_very_end_of_the_sound_is_not_said() -> None:
-    assert said(Score.parse("1-:sad"), [(16_000, False)], 16_000) == []
-    assert said(Score.parse("1-:sad"), [(16_001, False)], 16_000) == [(16_000, {"sad": 1.0})]
+    assert said(EmotionTimeline.parse("1-:sad"), [(16_000, False)], 16_000) == []
+    assert said(EmotionTimeline.parse("1-:sad"), [(16_001, False)], 16_000) == [
+        (16_000, {"sad": 1.0})
+    ]
 
 
 async def streamed(
-    url: str, samples: NDArray[np.float32], rate: int, chunk: int, score: Score
+    url: str, samples: NDArray[np.float32], rate: int, chunk: int, score: EmotionTimeline
 ) -> NDArray[np.float32]:
     async with connect(url, rate=rate, mode="file", format="f32le", emotion=score) as face:
         for k in range(0, len(samples), chunk):
@@ -190,7 +195,7 @@ async def streamed(
 async def test_a_stream_gives_what_the_offline_call_gives(
     synthetic_server: RunningServer, chunk: int
 ) -> None:
-    sound, score = voice(2.2, 22_050), Score.parse(SCORE)
+    sound, score = voice(2.2, 22_050), EmotionTimeline.parse(SCORE)
     wanted = Animator(SyntheticEngine()).animate(sound, 22_050, emotion=score)
     frames = await streamed(synthetic_server.url, sound, 22_050, chunk, score)
     np.testing.assert_allclose(frames, wanted, atol=1e-4)
@@ -198,12 +203,12 @@ async def test_a_stream_gives_what_the_offline_call_gives(
 
 def test_offline_each_window_has_the_emotion_of_its_last_frame() -> None:
     engine = SyntheticEngine()
-    score = Score.parse("0.5-1:happy")
+    score = EmotionTimeline.parse("0.5-1:happy")
     quiet = np.zeros(32_000, np.float32)
     frames = Animator(engine).animate(quiet, 16_000, emotion=score, hop=1, lookahead=0)
-    track = score.track()
+    curve = score.curve()
     felt = [
-        engine.step(np.zeros((1, 16_000)), frames[:1], track.at(n)[None])[0, 0] for n in range(60)
+        engine.step(np.zeros((1, 16_000)), frames[:1], curve.at(n)[None])[0, 0] for n in range(60)
     ]
     steps = [n for n in range(1, 60) if np.abs(frames[n] - frames[n - 1]).max() > 1e-3]
     assert steps[0] == 16 and min(n for n in steps if n > 30) == 31  # ramps begin at 15 and 30
@@ -217,10 +222,10 @@ def test_weights_that_do_not_change_are_as_they_were() -> None:
     sound = voice(0.5)
     animator = Animator(SyntheticEngine())
     np.testing.assert_array_equal(
-        animator.animate(sound, 16_000, emotion=Score.parse("0-:sad=0.5")),
+        animator.animate(sound, 16_000, emotion=EmotionTimeline.parse("0-:sad=0.5")),
         animator.animate(sound, 16_000, emotion={"sad": 0.5}),
     )
-    assert vector(Score.parse("0-:sad=0.5").initial)[6] == 0.5
+    assert vector(EmotionTimeline.parse("0-:sad=0.5").initial)[6] == 0.5
 
 
 # The command line
@@ -228,7 +233,7 @@ def test_weights_that_do_not_change_are_as_they_were() -> None:
 
 def test_the_command_line_takes_weights_or_spans() -> None:
     a = arguments(["file", "a.wav", "--out", "o", "--emotion", "0-2:happy,2-:sad=0.3"])
-    assert isinstance(a.emotion, Score)
+    assert isinstance(a.emotion, EmotionTimeline)
     assert told(a.emotion) == [(60, {"sad": 0.3})]
     apart = arguments(["say", "a.wav", "--emotion", "0-2:happy,", "2-:sad=0.3"])
     assert apart.emotion == a.emotion
@@ -263,5 +268,7 @@ def test_the_command_says_the_emotions_in_their_places(
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     rows: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines()]
-    wanted = Animator(SyntheticEngine()).animate(sound, 22_050, emotion=Score.parse(SCORE))
+    wanted = Animator(SyntheticEngine()).animate(
+        sound, 22_050, emotion=EmotionTimeline.parse(SCORE)
+    )
     np.testing.assert_allclose([row["points"] for row in rows], wanted, atol=1e-4)

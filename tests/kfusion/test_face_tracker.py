@@ -14,7 +14,7 @@ from face_alignment.detection.sfd.net_s3fd import s3fd
 from face_alignment.models.fan import FAN
 from numpy.typing import NDArray
 
-from kfusion.faces import TrackerError, heat_peaks, main_face
+from kfusion.faces import FaceFinderError, heatmap_peaks, main_face
 from tests.training.corpus.drawn_video import draw, write_clip
 from training.corpus.format import Corpus
 from training.corpus.track import FaceAlignmentTracker, square_around
@@ -128,10 +128,10 @@ def test_weights_that_cannot_be_loaded_are_told_with_their_place(
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody answers there
     torch.hub.set_dir(str(tmp_path))
     try:
-        with pytest.raises(TrackerError, match=rf"cannot be loaded .*{tmp_path}/checkpoints"):
+        with pytest.raises(FaceFinderError, match=rf"cannot be loaded .*{tmp_path}/checkpoints"):
             FaceAlignmentTracker("cpu")
         (tmp_path / "checkpoints" / DETECTOR_FILE).write_bytes(b"half a download")
-        with pytest.raises(TrackerError, match="weights cannot be loaded"):
+        with pytest.raises(FaceFinderError, match="weights cannot be loaded"):
             FaceAlignmentTracker("cpu")
     finally:
         torch.hub.set_dir(str(hub))
@@ -139,7 +139,7 @@ def test_weights_that_cannot_be_loaded_are_told_with_their_place(
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_a_gpu_that_is_not_there_is_told(hub: Path) -> None:
-    with pytest.raises(TrackerError, match="sees no CUDA GPU here; wanted --device cpu"):
+    with pytest.raises(FaceFinderError, match="sees no CUDA GPU here; wanted --device cpu"):
         FaceAlignmentTracker("cuda")
 
 
@@ -161,11 +161,11 @@ def test_peaks_of_heat_maps_are_placed_within_their_cells() -> None:
     wanted = rng.uniform(3, 61, (2, 68, 2))
     y, x = np.mgrid[:64, :64] + 0.5
     far = (x - wanted[..., 0, None, None]) ** 2 + (y - wanted[..., 1, None, None]) ** 2
-    off = np.abs(heat_peaks(np.exp(-far / 2)) * 64 - wanted)
+    off = np.abs(heatmap_peaks(np.exp(-far / 2)) * 64 - wanted)
     assert off.max() < 0.1 and off.mean() < 0.05  # a quarter of a cell without the parabola
     corners = np.zeros((1, 2, 64, 64))
     corners[0, 0, 0, 0] = corners[0, 1, 63, 63] = 1
-    assert heat_peaks(corners)[0].tolist() == [[0.5 / 64] * 2, [63.5 / 64] * 2]
+    assert heatmap_peaks(corners)[0].tolist() == [[0.5 / 64] * 2, [63.5 / 64] * 2]
 
 
 REAL_WEIGHTS = Path(torch.hub.get_dir()) / "checkpoints"

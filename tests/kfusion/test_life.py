@@ -24,7 +24,7 @@ from kfusion.landmarks import (
     align,
     lip_gap,
 )
-from kfusion.life import HISTORY, KNOT, Chance, Hearing, Life, accents
+from kfusion.life import HISTORY, KNOT, CounterRandom, Life, LoudnessHistory, accents
 from kfusion.stream import HOPS, Window, windows_of
 from tests.conftest import folder_of, voice
 
@@ -47,7 +47,7 @@ def lively(life: Life, first: int, count: int) -> NDArray[np.float32]:
 
 def heard(sound: NDArray[Any], rate: int, hop: int, lookahead: int) -> NDArray[np.float64]:
     """The brow accents of a whole recording."""
-    hearing = Hearing()
+    hearing = LoudnessHistory()
     return np.concatenate(
         [accents(hearing.push(w)) for w in windows_of(sound, rate, hop, lookahead)]
     )
@@ -79,7 +79,7 @@ def test_frames_are_the_same_bits_in_any_chunks_and_from_any_first(
 
 def test_numbers_are_those_of_splitmix64_on_every_machine() -> None:
     """Its first outputs from state 0: e220a8397b1dcdaf, 6e789e6aa1b965f4, 06c45d188009454f."""
-    chance = Chance(0, 0)
+    chance = CounterRandom(0, 0)
     chance._key = np.zeros(1, np.uint64)  # pyright: ignore[reportPrivateUsage]
     known = [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
     assert chance(np.arange(1, 4)).tolist() == [(k >> 11) / 2**53 for k in known]
@@ -276,19 +276,19 @@ def test_an_accent_hears_nothing_after_its_frame_and_little_before() -> None:
 
 
 def test_after_a_reset_nothing_of_before_is_heard() -> None:
-    hearing = Hearing()
+    hearing = LoudnessHistory()
     loud = np.full(16_000, 0.5, np.float32)
     hearing.push(Window(30, 0, 30, loud))
     hearing.reset()
     silent = np.zeros(16_000, np.float32)
     assert hearing.push(Window(60, 30, 60, silent)).max() == 0
-    kept = Hearing()
+    kept = LoudnessHistory()
     kept.push(Window(30, 0, 30, loud))
     assert kept.push(Window(60, 30, 60, silent))[:HISTORY].min() > 0.5
 
 
 def test_frames_of_a_window_that_did_not_run_are_silent() -> None:
-    hearing = Hearing()
+    hearing = LoudnessHistory()
     loud = np.full(16_000, 0.25, np.float32)
     hearing.push(Window(30, 0, 30, loud))
     heard = hearing.push(Window(90, 60, 90, loud))
@@ -319,7 +319,7 @@ def test_noise_is_smooth_where_its_pieces_meet(seed: int, knot: int) -> None:
 
 
 def test_life_costs_little() -> None:
-    life, hearing = Life(1, 1.0), Hearing()
+    life, hearing = Life(1, 1.0), LoudnessHistory()
     window = list(windows_of(voice(2.0), 16_000, 3, 3))[10]
     said = still(3)
 

@@ -275,15 +275,15 @@ def test_the_paper_preset_takes_its_wav2vec2_from_a_folder(wav2vec2_folder: Path
     model = KFusion.with_wav2vec2(PAPER, wav2vec2_folder).eval()
     theirs = Wav2Vec2Model.from_pretrained(wav2vec2_folder).eval()
     audio, identity, emotion = inputs(2)
-    _, features = model.hear(audio)
+    _, features = model.features(audio)
     scaled = (audio - audio.mean(1, keepdim=True)) / audio.std(1, keepdim=True, correction=0)
     with torch.no_grad():
         expected = theirs(scaled).last_hidden_state
     assert features.shape == (2, 49, 24)
     torch.testing.assert_close(features, expected, atol=1e-4, rtol=1e-3)
-    # What was heard can be kept, and answered to later.
+    # The features can be cached and decoded later.
     torch.testing.assert_close(
-        model.respond(audio, features, identity, emotion),
+        model.decode(audio, features, identity, emotion),
         model.displacement(audio, identity, emotion),
     )
 

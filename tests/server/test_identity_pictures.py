@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from kfusion import wire
-from kfusion.faces.portrait import MOUTH_WAS_SHUT
+from kfusion.faces.resting_face import MOUTH_WAS_SHUT
 from kfusion.landmarks import lip_gap
 from tests.conftest import eventually, voice
 from tests.drawn_photo import BLUE, RED, bytes_of, photo, points_in

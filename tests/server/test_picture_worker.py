@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from kfusion.errors import NoFace, TooFast, WireError
-from kfusion.faces.portrait import MOUTH_WAS_SHUT
+from kfusion.faces.resting_face import MOUTH_WAS_SHUT
 from server.config import USUAL
 from server.metrics import Metrics
 from server.pictures.queue import KEPT, WAITING, Pictures

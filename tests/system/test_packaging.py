@@ -44,7 +44,7 @@ sys.meta_path.insert(0, Refuse())
         "kfusion", "kfusion.landmarks", "kfusion.emotion", "kfusion.audio", "kfusion.stream",
         "kfusion.wire", "kfusion.errors", "kfusion.runtime", "client", "client.sdk",
         "client.__main__", "server.session.session", "server.__main__", "kfusion.faces",
-        "kfusion.faces.pictures", "kfusion.faces.portrait", "client.cli.identity",
+        "kfusion.faces.decode", "kfusion.faces.resting_face", "client.cli.identity",
         "server.pictures.queue",
     ],
 )  # fmt: skip

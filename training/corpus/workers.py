@@ -17,7 +17,7 @@ import numpy as np
 
 from kfusion.config import FPS, SAMPLE_RATE
 from kfusion.errors import DataError
-from kfusion.faces import TrackerError
+from kfusion.faces import FaceFinderError
 from kfusion.system import interrupts_blocked
 from training.corpus.clips import Clip, Samples, read_track
 from training.corpus.layouts import Source
@@ -116,7 +116,7 @@ class _Worker:
         try:
             answer = self.pipe.recv()
         except (EOFError, OSError):
-            raise TrackerError(
+            raise FaceFinderError(
                 "a process was killed or crashed, perhaps for want of memory; what is written is "
                 "whole, and the same command goes on from it; wanted fewer --processes"
             ) from None

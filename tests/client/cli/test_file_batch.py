@@ -21,7 +21,7 @@ from client import connect
 from client.__main__ import main
 from client.cli.output_paths import plan_jobs
 from client.cli.progress import Progress, frames_by_header
-from kfusion.emotion_timeline import Score
+from kfusion.emotion_timeline import EmotionTimeline
 from kfusion.errors import BadOptions
 from kfusion.landmarks import lip_gap
 from kfusion.runtime import Animator, SyntheticEngine
@@ -131,7 +131,9 @@ def test_each_sound_becomes_its_own_frames_and_video(
     wanted = [sound.stem + ending for sound in sounds for ending in ("", ".jsonl", ".mp4")]
     assert names(tmp_path) == wanted
     for sound in sounds:
-        faces = Animator(SyntheticEngine()).animate(sound, emotion=Score.parse("0.2-0.5:happy"))
+        faces = Animator(SyntheticEngine()).animate(
+            sound, emotion=EmotionTimeline.parse("0.2-0.5:happy")
+        )
         frames = rows(tmp_path / f"{sound.stem}.jsonl")
         assert rows(tmp_path / sound.stem) == frames
         np.testing.assert_allclose([row["points"] for row in frames], faces, atol=1e-4)

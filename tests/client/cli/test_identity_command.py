@@ -17,7 +17,7 @@ from client.face_files import read_identity, read_photo
 from client.sdk import connect
 from kfusion import wire
 from kfusion.errors import BadMessage, TooBig
-from kfusion.faces.pictures import MOST_BYTES, MOST_PIXELS, ORIENTATION, upright
+from kfusion.faces.decode import MOST_BYTES, MOST_PIXELS, ORIENTATION, decode_picture
 from kfusion.landmarks import lip_gap
 from tests.client.memory_server import memory_transport
 from tests.drawn_photo import SIDE, bytes_of, photo, points_in
@@ -148,7 +148,7 @@ def test_whatever_is_sent_is_within_the_limits(tmp_path: Path, side: int) -> Non
     picture = Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC)
     sent = prepare_upload(saved(tmp_path / "me.webp", bytes_of(picture, "WEBP", quality=80)))
     assert len(sent.data) <= MOST_BYTES and sent.sent[0] * sent.sent[1] <= MOST_PIXELS
-    assert upright(sent.data).shape[:2] == sent.sent[::-1] and sent.size == (side, side)
+    assert decode_picture(sent.data).shape[:2] == sent.sent[::-1] and sent.size == (side, side)
     np.testing.assert_allclose(sent.in_photo([[sent.sent[0], 0]]), [[side, 0]])
     assert sent.changes
 

@@ -18,7 +18,7 @@ from client.video.photo_face import PhotoFace, in_order
 from client.video.raster import runs_of
 from kfusion.emotion import EMOTIONS
 from kfusion.errors import BadIdentity
-from kfusion.landmarks import COUNT, RIGID, fit_similarity, lip_gap, mouth_shut
+from kfusion.landmarks import COUNT, RIGID, fit_similarity, lip_gap, with_mouth_shut
 from kfusion.life import LOWER_LID
 from kfusion.runtime import Animator
 from tests.client.video.faces import SIDE, mouth, photo
@@ -81,18 +81,18 @@ def test_a_face_that_was_open_is_shut_at_rest_and_else_the_same(agape: PhotoFace
 
 def test_the_identity_has_its_lips_closed_and_the_rest_in_place() -> None:
     points = photo(mouth(14))[1]
-    shut = mouth_shut(points)
+    shut = with_mouth_shut(points)
     assert lip_gap(shut) == pytest.approx(0) and lip_gap(points) > 5
     same = [*range(4), *range(13, 55), *range(60, 65)]
     np.testing.assert_allclose(shut[same], points[same])
     assert (shut[6:11, 1] < points[6:11, 1]).all()  # the jaw rises with the lip
-    np.testing.assert_allclose(mouth_shut(shut), shut)
+    np.testing.assert_allclose(with_mouth_shut(shut), shut)
 
 
 def test_shutting_a_mouth_goes_along_with_a_head_that_is_rolled() -> None:
     points = photo(mouth(14))[1]
     turn = np.array([[np.cos(0.5), np.sin(0.5)], [-np.sin(0.5), np.cos(0.5)]])
-    np.testing.assert_allclose(mouth_shut(points @ turn), mouth_shut(points) @ turn)
+    np.testing.assert_allclose(with_mouth_shut(points @ turn), with_mouth_shut(points) @ turn)
 
 
 def test_lips_that_passed_one_another_meet_and_corners_stay_within() -> None:

@@ -17,7 +17,7 @@ import pytest
 import soundfile
 
 from kfusion.errors import DataError
-from kfusion.faces import TrackerError
+from kfusion.faces import FaceFinderError
 from kfusion.landmarks import NEUTRAL
 from tests.conftest import folder_of, voice
 from tests.training.corpus.drawn_video import (
@@ -159,7 +159,7 @@ def test_several_processes_track_video_into_the_same_files(tmp_path: Path) -> No
 
 class BrokenTracker(MarkTracker):
     def __init__(self) -> None:
-        raise TrackerError("no weights here")
+        raise FaceFinderError("no weights here")
 
 
 class DyingTracker(MarkTracker):
@@ -173,9 +173,9 @@ def test_a_tracker_that_fails_ends_it_and_skips_no_clip(tmp_path: Path) -> None:
     for n in range(2):
         write_clip(source / f"{n}.mp4", seconds=0.4, click=0.1 + 0.1 * n)
     for processes in (1, 2):
-        with pytest.raises(TrackerError, match="no weights here"):
+        with pytest.raises(FaceFinderError, match="no weights here"):
             prepare(plan(source), tmp_path / "out", BrokenTracker, processes=processes)
-    with pytest.raises(TrackerError, match="a process was killed or crashed"):
+    with pytest.raises(FaceFinderError, match="a process was killed or crashed"):
         prepare(plan(source), tmp_path / "out", DyingTracker, processes=2)
     assert len(prepare(plan(source), tmp_path / "out", MarkTracker).entries) == 2
 
@@ -386,7 +386,7 @@ def test_a_process_killed_half_way_through_its_answer_keeps_nobody_waiting(
         os.kill(pid, signal.SIGKILL)
     began = time.monotonic()
     if then == "goes on":
-        with pytest.raises(TrackerError, match="a process was killed or crashed"):
+        with pytest.raises(FaceFinderError, match="a process was killed or crashed"):
             list(made)
     made.close()
     assert time.monotonic() - began < 5.0

@@ -26,19 +26,19 @@ ORIENTATION: Final = 0x0112  # the EXIF tag
 WANTED: Final = "wanted a whole JPEG or PNG file"
 
 
-def upright(data: bytes) -> Pixels:
+def decode_picture(data: bytes) -> Pixels:
     """The pixels (H, W, 3) of a picture as it is to be seen: EXIF's rotation carried out.
 
     Raises :class:`~kfusion.errors.TooBig` for one over 700 KB, which is 700 000 bytes, or over 16
     megapixels, told by its header before anything is decoded; and
     :class:`~kfusion.errors.BadMessage` for what is no picture or a broken one.
     """
-    check_bytes(data)
-    with opened(data, ("JPEG", "PNG"), most=MOST_PIXELS) as image:
-        return np.array(in_rgb(turned(image)))
+    check_file_size(data)
+    with open_image(data, ("JPEG", "PNG"), most=MOST_PIXELS) as image:
+        return np.array(to_rgb(exif_transposed(image)))
 
 
-def check_bytes(data: bytes) -> None:
+def check_file_size(data: bytes) -> None:
     """Raises :class:`~kfusion.errors.TooBig`, and ``BadMessage`` for nothing at all."""
     if not data:
         raise BadMessage(f"a picture of 0 bytes; {WANTED}")
@@ -50,7 +50,7 @@ def check_bytes(data: bytes) -> None:
 
 
 @contextmanager
-def opened(
+def open_image(
     data: bytes, formats: tuple[str, ...] | None = None, most: int | None = None
 ) -> Generator[Image.Image]:
     """A picture by its header, for whoever decodes it within the block. ``formats``: Pillow's
@@ -108,7 +108,7 @@ def _looks_like(data: bytes) -> str:
     return "text" if head.isascii() and head.decode().isprintable() else f"it begins {head[:8]!r}"
 
 
-def turned(image: Image.Image) -> Image.Image:
+def exif_transposed(image: Image.Image) -> Image.Image:
     """The picture as EXIF says that it is to be held; EXIF that cannot be read says nothing."""
     from PIL.Image import Transpose
 
@@ -125,7 +125,7 @@ def turned(image: Image.Image) -> Image.Image:
     return image if way is None else image.transpose(way)
 
 
-def in_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
     """Eight bits of red, green and blue; what is transparent lies on white."""
     from PIL import Image
 

@@ -14,9 +14,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from kfusion.errors import BadMessage, NoFace, TooBig, WireError
-from kfusion.faces.pictures import MOST_BYTES, MOST_PIXELS, ORIENTATION, upright
-from kfusion.faces.portrait import MOUTH_WAS_SHUT, at_rest, portrait, the_face, turned_by
-from kfusion.landmarks import NEUTRAL, lip_gap, mouth_shut
+from kfusion.faces.decode import MOST_BYTES, MOST_PIXELS, ORIENTATION, decode_picture
+from kfusion.faces.resting_face import (
+    MOUTH_WAS_SHUT,
+    find_resting_face,
+    head_turn,
+    only_face,
+    resting_face,
+)
+from kfusion.landmarks import NEUTRAL, lip_gap, with_mouth_shut
 from tests.drawn_photo import SIDE, DotFinder, bytes_of, photo, points_in
 from tests.kfusion.bad_pictures import BAD
 
@@ -25,17 +31,17 @@ from tests.kfusion.bad_pictures import BAD
 def test_what_no_face_can_be_found_in_is_refused_by_code_and_in_words(name: str) -> None:
     data, code, words = BAD[name]
     with pytest.raises(WireError) as told:
-        portrait(upright(data), DotFinder())
+        find_resting_face(decode_picture(data), DotFinder())
     assert told.value.code == code and words in str(told.value)
 
 
 def test_a_bomb_is_told_by_its_header_and_takes_no_memory() -> None:
     data = BAD["a PNG bomb"][0]
-    upright(bytes_of(photo(64)))  # Pillow's own modules
+    decode_picture(bytes_of(photo(64)))  # Pillow's own modules
     tracemalloc.start()
     try:
         with pytest.raises(TooBig):
-            upright(data)
+            decode_picture(data)
         assert tracemalloc.get_traced_memory()[1] < 2_000_000
     finally:
         tracemalloc.stop()
@@ -43,14 +49,14 @@ def test_a_bomb_is_told_by_its_header_and_takes_no_memory() -> None:
 
 def test_as_many_pixels_as_are_allowed_are_decoded() -> None:
     widest = Image.new("RGB", (4000, MOST_PIXELS // 4000), "white")
-    assert upright(bytes_of(widest)).shape == (4000, 4000, 3)
+    assert decode_picture(bytes_of(widest)).shape == (4000, 4000, 3)
 
 
 def test_as_many_bytes_as_are_allowed_are_read() -> None:
     data = bytes_of(photo(64), "JPEG")
-    assert upright(data.ljust(MOST_BYTES, b"\0")).shape == (64, 64, 3)
+    assert decode_picture(data.ljust(MOST_BYTES, b"\0")).shape == (64, 64, 3)
     with pytest.raises(TooBig, match="700001 bytes"):
-        upright(data.ljust(MOST_BYTES + 1, b"\0"))
+        decode_picture(data.ljust(MOST_BYTES + 1, b"\0"))
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
@@ -66,14 +72,14 @@ def test_points_are_those_of_the_picture_as_it_is_to_be_held(form: str, way: int
     stored = seen.transpose(back[way]) if way in back else seen
     exif = Image.Exif()
     exif[ORIENTATION] = way
-    pixels = upright(bytes_of(stored, form, exif=exif))
+    pixels = decode_picture(bytes_of(stored, form, exif=exif))
     assert pixels.shape == (360, 300, 3)
     assert np.abs(pixels.astype(int) - np.asarray(seen)).mean() < 2
 
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0" + b"\xff" * 60_000, b"Exif\0\0II*\0\xff\xff\xff\xff"])
 def test_exif_that_cannot_be_read_turns_nothing(exif: bytes) -> None:
-    assert upright(bytes_of(photo(64), "JPEG", exif=exif)).shape == (64, 64, 3)
+    assert decode_picture(bytes_of(photo(64), "JPEG", exif=exif)).shape == (64, 64, 3)
 
 
 def modes() -> dict[str, bytes]:
@@ -97,7 +103,7 @@ def modes() -> dict[str, bytes]:
 
 @pytest.mark.parametrize("name", modes())
 def test_a_photo_is_seen_as_it_looks_however_it_is_stored(name: str) -> None:
-    pixels = upright(modes()[name]).astype(float)
+    pixels = decode_picture(modes()[name]).astype(float)
     wanted = np.asarray(photo(), float)
     if "grey" in name:
         wanted = np.repeat(np.asarray(photo().convert("L"), float)[..., None], 3, axis=2)
@@ -106,7 +112,7 @@ def test_a_photo_is_seen_as_it_looks_however_it_is_stored(name: str) -> None:
 
 def test_what_is_transparent_lies_on_white() -> None:
     picture = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
-    assert (upright(bytes_of(picture)) == 255).all()
+    assert (decode_picture(bytes_of(picture)) == 255).all()
 
 
 @given(data=st.data())
@@ -116,7 +122,7 @@ def test_bytes_that_were_changed_raise_only_the_wires_errors(data: st.DataObject
         good[data.draw(st.integers(0, len(good) - 1))] = data.draw(st.integers(0, 255))
     cut = data.draw(st.integers(0, len(good)))
     with contextlib.suppress(BadMessage, TooBig):
-        upright(bytes(good[: cut or None]))
+        decode_picture(bytes(good[: cut or None]))
 
 
 # The face in a picture
@@ -126,7 +132,7 @@ def test_a_face_is_found_in_pixels_of_the_picture() -> None:
     for times in (1, 4):  # as the detector sees it, and larger
         size = times * SIDE
         picture = photo().resize((size, size), Image.Resampling.BICUBIC)
-        face = portrait(upright(bytes_of(picture)), DotFinder())
+        face = find_resting_face(decode_picture(bytes_of(picture)), DotFinder())
         assert np.abs(face.points - points_in(size)).max() < times and not face.note
 
 
@@ -140,43 +146,45 @@ def turned(share: float) -> np.ndarray[Any, Any]:
 @pytest.mark.parametrize(("share", "side"), [(0.4, "right"), (-0.4, "left"), (1.0, "right")])
 def test_a_head_that_looks_to_the_side_is_told_to_look_here(share: float, side: str) -> None:
     points = turned(share)
-    assert turned_by(points) == pytest.approx(share, abs=0.01)
+    assert head_turn(points) == pytest.approx(share, abs=0.01)
     with pytest.raises(WireError, match=f"turned to the {side} .* looks into the camera") as told:
-        at_rest(points)
+        resting_face(points)
     assert told.value.code == "bad_identity"
-    assert at_rest(turned(0.2)).note == ""
+    assert resting_face(turned(0.2)).note == ""
 
 
 def test_what_has_no_points_where_a_face_has_them_is_none() -> None:
     points = np.random.default_rng(0).uniform(0, 256, (68, 2))
     points[[30, 36, 45]] = (128, 128), (80, 100), (176, 100)
     with pytest.raises(NoFace, match="looks like a face"):
-        at_rest(points)
+        resting_face(points)
 
 
 def test_an_open_mouth_is_shut_and_that_is_said() -> None:
     open_ = NEUTRAL.copy()
     open_[[65, 66, 67, *range(55, 60), *range(5, 12)], 1] += 14
     roll = np.array([[0.94, -0.34], [0.34, 0.94]]) * 3
-    face = at_rest(open_ @ roll.T + 100)
+    face = resting_face(open_ @ roll.T + 100)
     straight = (face.points - 100) @ np.linalg.inv(roll).T
     assert face.note == MOUTH_WAS_SHUT and face.seen is not None
     assert np.array_equal(face.seen, open_ @ roll.T + 100)
     assert abs(lip_gap(straight)) < 0.01
     assert np.abs(straight[:4] - NEUTRAL[:4]).max() < 0.01
     assert np.abs(straight[8] - NEUTRAL[8]).max() < 1 and straight[57, 1] < open_[57, 1] - 10
-    again = at_rest(face.points)
+    again = resting_face(face.points)
     assert not again.note and np.array_equal(again.points, face.points)
 
 
 def test_a_shut_mouth_stays_as_it_is() -> None:
-    assert np.array_equal(mouth_shut(NEUTRAL), NEUTRAL)
-    assert np.array_equal(at_rest(NEUTRAL).points, NEUTRAL) and at_rest(NEUTRAL).seen is None
+    assert np.array_equal(with_mouth_shut(NEUTRAL), NEUTRAL)
+    assert (
+        np.array_equal(resting_face(NEUTRAL).points, NEUTRAL) and resting_face(NEUTRAL).seen is None
+    )
 
 
 def test_a_face_in_the_background_does_not_count() -> None:
     picture = np.zeros((300, 400, 3), np.uint8)
     large, small = [10, 10, 110, 130], [300, 10, 340, 60]
-    assert the_face(np.array([small, large], float), picture).tolist() == large
+    assert only_face(np.array([small, large], float), picture).tolist() == large
     with pytest.raises(NoFace, match=r"2 faces .* cropped"):
-        the_face(np.array([large, [200, 10, 260, 90]], float), picture)
+        only_face(np.array([large, [200, 10, 260, 90]], float), picture)

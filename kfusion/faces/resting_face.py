@@ -15,7 +15,7 @@ from kfusion.landmarks import (
     Points,
     inter_ocular,
     lip_gap,
-    mouth_shut,
+    with_mouth_shut,
 )
 
 DETECT_SIDE: Final = 640  # the longer side of what the detector sees, as in corpus/track.py
@@ -36,7 +36,7 @@ MOUTH_WAS_SHUT: Final = "the mouth was open in the picture and is shut in these 
 
 
 @dataclass(frozen=True)
-class Portrait:
+class RestingFace:
     """``points`` (68, 2) of the face at rest, in pixels of its picture; ``note``: what was changed
     to bring it to rest, for whoever sent the picture, or nothing; ``seen``: the points as they lie
     in the picture, where they were changed.
@@ -47,14 +47,14 @@ class Portrait:
     seen: Points | None = None
 
 
-def portrait(picture: Pixels, finder: FaceFinder) -> Portrait:
+def find_resting_face(picture: Pixels, finder: FaceFinder) -> RestingFace:
     """The one face of an upright picture (H, W, 3).
 
     Raises :class:`~kfusion.errors.NoFace` for none, or for more than one, and
     :class:`~kfusion.errors.BadIdentity` for one that is too small or looks to the side.
     """
-    box = the_face(_detected(picture, finder), picture)
-    return at_rest(finder.points(picture[None], box[None])[0])
+    box = only_face(_detected(picture, finder), picture)
+    return resting_face(finder.points(picture[None], box[None])[0])
 
 
 def _detected(picture: Pixels, finder: FaceFinder) -> Boxes:
@@ -69,7 +69,7 @@ def _detected(picture: Pixels, finder: FaceFinder) -> Boxes:
     return finder.faces(small) / np.tile(np.divide(size, (width, height)), 2)
 
 
-def the_face(boxes: Boxes, picture: Pixels) -> Boxes:
+def only_face(boxes: Boxes, picture: Pixels) -> Boxes:
     """The box (4,) of the only face, others in the background left aside. Raises ``NoFace``."""
     height, width = picture.shape[:2]
     if not len(boxes):
@@ -87,7 +87,7 @@ def the_face(boxes: Boxes, picture: Pixels) -> Boxes:
     return boxes[sides.argmax()]
 
 
-def at_rest(points: Points) -> Portrait:
+def resting_face(points: Points) -> RestingFace:
     """Points (68, 2) as they were found -> the face that can be animated.
 
     Raises :class:`~kfusion.errors.BadIdentity`, and ``NoFace`` for what cannot be a face.
@@ -98,7 +98,7 @@ def at_rest(points: Points) -> Portrait:
             f"the face is too small: {eyes:.0f} pixels between the outer eye corners; wanted "
             f"{LEAST_EYES:.0f} or more, a closer or larger picture"
         )
-    turn = turned_by(points)
+    turn = head_turn(points)
     if abs(turn) > MOST_TURN:
         side = "right" if turn > 0 else "left"
         raise BadIdentity(
@@ -110,11 +110,11 @@ def at_rest(points: Points) -> Portrait:
     if off > MOST_OFF:
         raise NoFace("what looks like a face is none; wanted one face, looking into the camera")
     if float(lip_gap(own.canonical)) <= SHUT:
-        return Portrait(own.points)
-    return Portrait(mouth_shut(own.points), MOUTH_WAS_SHUT, own.points)
+        return RestingFace(own.points)
+    return RestingFace(with_mouth_shut(own.points), MOUTH_WAS_SHUT, own.points)
 
 
-def turned_by(points: Points) -> float:
+def head_turn(points: Points) -> float:
     """How far the tip of the nose (30) is off the middle of the outer eye corners (36, 45), along
     the line between them, in halves of it: 0 looks into the camera, 1 is a profile looking to the
     right of the picture.
