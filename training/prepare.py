@@ -24,13 +24,13 @@ from tqdm import tqdm
 
 from kfusion import __version__
 from kfusion.config import SAMPLE_RATE
-from kfusion.errors import DataError, KFusionError
+from kfusion.errors import DataError, run_command
 from kfusion.system import file_sha256
 from training.corpus.format import Corpus, CorpusWriter, Header
-from training.corpus.layouts import LAYOUTS, Found, find
+from training.corpus.layouts import LAYOUTS, Listing, find_clips
 from training.corpus.splits import LeakError, Split, split_of_clips, split_of_speakers
 from training.corpus.track import FaceAlignmentTracker
-from training.corpus.workers import Made, MakeTracker, results
+from training.corpus.workers import MakeTracker, PreparedClip, prepared_clips
 from training.phones import Track, read_phones
 
 
@@ -38,28 +38,28 @@ from training.phones import Track, read_phones
 class Plan:
     """What will be written, known before any clip is read. ``splits`` is by a clip's name."""
 
-    found: Found
+    listing: Listing
     header: Header
     splits: dict[str, Split]
 
     def describe(self) -> str:
         """Lines for the user: which layout, and which split."""
-        clips, header = self.found.clips, self.header
+        clips, header = self.listing.clips, self.header
         speakers = sorted({c.speaker for c in clips})
-        held = [c for c in clips if self.splits[c.name] == "validation"]
-        lines = [f"layout {self.found.layout}: {len(clips)} clips, speakers: {len(speakers)}"]
-        if self.found.unused:
-            lines.append(f"not used (side views, songs, no sound): {self.found.unused} files")
+        held_out = [c for c in clips if self.splits[c.name] == "validation"]
+        lines = [f"layout {self.listing.layout}: {len(clips)} clips, speakers: {len(speakers)}"]
+        if self.listing.unused:
+            lines.append(f"not used (side views, songs, no sound): {self.listing.unused} files")
         if header.split_by == "clip":
             lines.append(
                 f"split by clip, seed {header.seed}: there is one speaker, {speakers[0]}, who is "
-                f"both trained on and held out; held out {len(held)} of {len(clips)} clips"
+                f"both trained on and held out; held out {len(held_out)} of {len(clips)} clips"
             )
         else:
-            who = ", ".join(sorted({c.speaker for c in held}))
+            who = ", ".join(sorted({c.speaker for c in held_out}))
             lines.append(
                 f"split by speaker, seed {header.seed}: held out {who} "
-                f"({len(held)} of {len(clips)} clips)"
+                f"({len(held_out)} of {len(clips)} clips)"
             )
         return "\n".join(lines)
 
@@ -74,33 +74,33 @@ def plan(
     seed: int = 0,
     share: float = 0.1,
 ) -> Plan:
-    """Finds and splits the clips; see :func:`training.corpus.layouts.find` for the arguments.
+    """Finds and splits the clips; see :func:`training.corpus.layouts.find_clips` for the arguments.
 
     Raises :class:`~kfusion.errors.DataError`.
     """
     if not 0 < share < 1:
         raise DataError(f"--share is {share}; wanted more than 0 and less than 1")
-    found = find(source, layout, name, speaker)
-    speakers = {c.speaker for c in found.clips}
+    listing = find_clips(source, layout, name, speaker)
+    speakers = {c.speaker for c in listing.clips}
     if len(speakers) == 1:
         if held_out:
             raise DataError(
                 f"--held-out {' '.join(held_out)}: {source} has one speaker, {min(speakers)}, and "
                 "is split by clip; wanted no --held-out"
             )
-        splits: dict[str, Split] = split_of_clips((c.name for c in found.clips), seed, share)
+        splits: dict[str, Split] = split_of_clips((c.name for c in listing.clips), seed, share)
     else:
         sides = split_of_speakers(speakers, seed, share, held_out)
-        splits = {c.name: sides[c.speaker] for c in found.clips}
+        splits = {c.name: sides[c.speaker] for c in listing.clips}
     header = Header(
         source=source.resolve().name,
-        layout=found.layout,
+        layout=listing.layout,
         split_by="clip" if len(speakers) == 1 else "speaker",
         seed=seed,
         share=share,
         held_out=sorted(held_out),
     )
-    return Plan(found, header, splits)
+    return Plan(listing, header, splits)
 
 
 def prepare(
@@ -121,42 +121,42 @@ def prepare(
     with CorpusWriter(out, planned.header) as corpus:
         _check_same(corpus, planned)
         done = corpus.done
-        for name, reason in planned.found.foreign:
+        for name, reason in planned.listing.unmatched:
             if name not in done:
                 corpus.skip(name, reason)
                 done.add(name)
-        todo = [s for s in planned.found.clips if s.name not in done]
-        total = len(planned.found.clips)
+        todo = [s for s in planned.listing.clips if s.name not in done]
+        total = len(planned.listing.clips)
         bar = tqdm(total=total, initial=total - len(todo), unit="clip", disable=not progress)
-        made = results(todo, make_tracker, max(1, min(processes, len(todo))))
+        prepared = prepared_clips(todo, make_tracker, max(1, min(processes, len(todo))))
         try:
-            for source, result in zip(todo, made, strict=True):
-                spoken = (phones or {}).get(source.name)
-                _write(corpus, source.name, result, planned.splits[source.name], spoken)
+            for source, result in zip(todo, prepared, strict=True):
+                track = (phones or {}).get(source.name)
+                _write(corpus, source.name, result, planned.splits[source.name], track)
                 bar.update()
         finally:
-            made.close()
+            prepared.close()
             bar.close()
         corpus.finish()
     return Corpus(out)
 
 
 def _write(
-    corpus: CorpusWriter, name: str, result: Made | str, side: Split, spoken: Track | None
+    corpus: CorpusWriter, name: str, result: PreparedClip | str, split: Split, phones: Track | None
 ) -> None:
-    if isinstance(result, Made):
-        clip = replace(result.clip, phones=spoken)
-        try:
-            corpus.add(clip, side, fps=result.fps, tracked=result.tracked)
-        except LeakError as error:
-            corpus.skip(name, str(error))
-    else:
+    if isinstance(result, str):
         corpus.skip(name, result)
+        return
+    try:
+        clip = replace(result.clip, phones=phones)
+        corpus.add(clip, split, fps=result.fps, tracked=result.tracked)
+    except LeakError as error:
+        corpus.skip(name, str(error))
 
 
 def _check_same(corpus: CorpusWriter, planned: Plan) -> None:
     """DataError where what was written is not what would be written now."""
-    sources = {s.name: s for s in planned.found.clips}
+    sources = {s.name: s for s in planned.listing.clips}
     for entry in corpus.entries:
         source = sources.get(entry.name)
         now = source and (
@@ -223,43 +223,45 @@ def summary(corpus: Corpus) -> str:
     return "\n".join(lines)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    a = arguments(argv)
+def run(options: argparse.Namespace) -> int:
+    for name, value in (("--processes", options.processes), ("--batch", options.batch)):
+        if value is not None and value < 1:
+            raise DataError(f"{name} is {value}; wanted 1 or more")
+    planned = plan(
+        options.source,
+        layout=options.layout,
+        name=options.name,
+        speaker=options.speaker,
+        held_out=options.held_out,
+        seed=options.seed,
+        share=options.share,
+    )
+    print(planned.describe(), flush=True)
+    phones = read_phones(options.phones) if options.phones else {}
+    if options.phones:
+        if not phones.keys() & planned.splits.keys():
+            raise DataError(
+                f"{options.phones}: names no clip of {options.source}; wanted some of theirs"
+            )
+        files = {"phones": file_sha256(options.phones)}
+        planned = replace(planned, header=msgspec.structs.replace(planned.header, files=files))
+    make_tracker, processes = None, options.processes or os.cpu_count() or 1
+    if planned.listing.layout != "tracks":
+        make_tracker, processes = tracker_factory(options.device, options.batch, options.processes)
     try:
-        for option, value in (("--processes", a.processes), ("--batch", a.batch)):
-            if value is not None and value < 1:
-                raise DataError(f"{option} is {value}; wanted 1 or more")
-        planned = plan(
-            a.source,
-            layout=a.layout,
-            name=a.name,
-            speaker=a.speaker,
-            held_out=a.held_out,
-            seed=a.seed,
-            share=a.share,
-        )
-        print(planned.describe(), flush=True)
-        phones = read_phones(a.phones) if a.phones else {}
-        if a.phones:
-            if not phones.keys() & planned.splits.keys():
-                raise DataError(f"{a.phones}: names no clip of {a.source}; wanted some of theirs")
-            files = {"phones": file_sha256(a.phones)}
-            planned = replace(planned, header=msgspec.structs.replace(planned.header, files=files))
-        if planned.found.layout == "tracks":
-            make_tracker, processes = None, a.processes or os.cpu_count() or 1
-        else:
-            make_tracker, processes = tracker_factory(a.device, a.batch, a.processes)
         corpus = prepare(
-            planned, a.out, make_tracker, processes=processes, progress=True, phones=phones
+            planned, options.out, make_tracker, processes=processes, progress=True, phones=phones
         )
-    except KFusionError as error:
-        print(f"kfusion-prepare: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("kfusion-prepare: stopped; the same command goes on", file=sys.stderr)
         return 130
     print(summary(corpus))
     return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = arguments(argv)
+    return run_command("kfusion-prepare", lambda: run(options))
 
 
 if __name__ == "__main__":

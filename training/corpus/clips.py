@@ -59,15 +59,15 @@ class Clip:
         return face_at_rest(self.points) if self.rest is None else self.rest
 
 
-def at_times(track: NDArray[Any], times: NDArray[Any], wanted: NDArray[Any]) -> NDArray[Any]:
-    """(T, ...) frames at rising ``times`` (T,) seconds -> frames at ``wanted`` (K,) seconds.
+def at_times(track: NDArray[Any], times: NDArray[Any], new_times: NDArray[Any]) -> NDArray[Any]:
+    """(T, ...) frames at rising ``times`` (T,) seconds -> frames at ``new_times`` (K,) seconds.
 
     Cubic Hermite interpolation with Catmull-Rom tangents, held at the ends.
     """
     if len(track) == 1:
-        return np.repeat(track, len(wanted), axis=0)
+        return np.repeat(track, len(new_times), axis=0)
     last = len(track) - 1
-    at = np.minimum(np.maximum(wanted, times[0]), times[-1])
+    at = np.minimum(np.maximum(new_times, times[0]), times[-1])
     i = np.minimum(np.searchsorted(times[1:], at, side="right"), last - 1)
     before, after = np.maximum(i - 1, 0), np.minimum(i + 2, last)
     step = times[i + 1] - times[i]
@@ -80,7 +80,7 @@ def at_times(track: NDArray[Any], times: NDArray[Any], wanted: NDArray[Any]) -> 
     out = rows.take(i, 0) * (1 - rise - right)[:, None]
     for k, weights in ((before, -left), (i + 1, rise + left), (after, right)):
         out += rows.take(k, 0) * weights[:, None]
-    return out.reshape(len(wanted), *track.shape[1:])
+    return out.reshape(len(new_times), *track.shape[1:])
 
 
 def at_30fps(track: NDArray[Any], times: NDArray[Any]) -> NDArray[Any]:
@@ -89,7 +89,7 @@ def at_30fps(track: NDArray[Any], times: NDArray[Any]) -> NDArray[Any]:
     return at_times(track, times, np.arange(count) / FPS)
 
 
-def sound_of(track: Path) -> Path:
+def sound_beside(track: Path) -> Path:
     """The sound file beside a track, or :class:`DataError`."""
     sounds = [track.with_suffix(s) for s in SOUNDS]
     sound = next((s for s in sounds if s.exists()), None)
@@ -129,7 +129,7 @@ def read_track(track: Path) -> Clip:
     """One ready-made track by the path of its .npz, resampled to 30 fps and 16 kHz mono."""
     points, fps = read_points(track)
     times = np.arange(len(points)) / fps
-    sound = read_sound(sound_of(track))
+    sound = read_sound(sound_beside(track))
     return Clip(track.stem, sound, at_30fps(points, times), rest=face_at_rest(points))
 
 

@@ -1,4 +1,4 @@
-"""A prepared corpus: files that are mapped into memory, never read whole.
+"""The format of a prepared corpus, whose files are mapped into memory, never read whole.
 
     corpus.json     what it was made from and how it was split; written last
     clips.jsonl     one line a clip, in the order of the data (:class:`Entry`)
@@ -8,8 +8,8 @@
     phones.u8       of the clips whose phones are known: one for every 10 ms (training/phones.py)
     skipped.jsonl   clips that could not be used, each with the reason
 
-An hour takes 115 MB of sound and 29 MB of points, so that forty hours fit in 6 GB of disk. A clip
-is there when its line is: what a killed writer left behind it is cut off when writing goes on.
+An hour takes 115 MB of sound and 29 MB of points; forty hours fit in 6 GB of disk. A clip exists
+once its line does: data after the last line, from a killed writer, is cut off when writing resumes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from io import FileIO
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Literal, TypeVar
 
 import msgspec
@@ -30,6 +29,7 @@ from numpy.typing import NDArray
 from kfusion.emotion import EMOTIONS
 from kfusion.errors import DataError
 from kfusion.landmarks import to_canonical
+from kfusion.system import write_whole
 from training.corpus.clips import Clip
 from training.corpus.splits import LeakError, Split, check_no_leak
 
@@ -41,9 +41,8 @@ T = TypeVar("T")
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     """A clip's line. ``audio``, ``points`` and ``phones`` are (first, count) in samples, frames and
-    steps of their files, and the frame before the first is the face at rest; ``fps`` and
-    ``tracked`` say what the source had: frames a second, and the share of them in which a face was
-    found (the rest is interpolated).
+    steps of their files; the frame before the first is the face at rest. ``fps`` is the source's
+    frame rate, ``tracked`` the share of its frames with a face (the others are interpolated).
     """
 
     name: str
@@ -60,9 +59,9 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Header(msgspec.Struct, frozen=True):
-    """corpus.json. ``split_by`` is "speaker", or "clip" where there is one speaker; ``files`` are
-    the sha256 of the table of phones and of the teacher that it was made with, and how much brisker
-    its lips were made. ``dubbed``: the voices are not those of the faces.
+    """corpus.json. ``split_by`` is "speaker", or "clip" where there is one speaker. ``files``: the
+    sha256 of the table of phones and of the teacher, and how much brisker the lips were made.
+    ``dubbed``: the voices are not those of the faces.
     """
 
     source: str
@@ -93,7 +92,7 @@ def _lines(path: Path, kind: type[T]) -> list[T]:
 
 
 class CorpusWriter:
-    """Writes a corpus clip by clip, going on after the last whole one::
+    """Writes a corpus clip by clip, and resumes after the last whole one::
 
         with CorpusWriter(folder, header) as corpus:
             if name not in corpus.done:
@@ -101,32 +100,27 @@ class CorpusWriter:
             corpus.finish()
 
     Raises :class:`~kfusion.errors.DataError` for a folder begun from another source or split,
-    and where a disk is full; then the clip that did not fit is taken back whole.
+    and for a full disk, after removing all of the clip that did not fit.
     """
 
     def __init__(self, folder: Path, header: Header) -> None:
         self.folder, self.header = folder, header
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            begun = folder / "begun.json"
-            plan = msgspec.json.encode(header)
-            if begun.exists() and begun.read_bytes() != plan:
+            begun, settings = folder / "begun.json", msgspec.json.encode(header)
+            if not begun.exists():
+                write_whole(begun, settings)
+            elif begun.read_bytes() != settings:
                 raise DataError(
                     f"{folder}: was begun with other settings, {begun.read_text()}; "
                     "wanted the same, or a new --out"
                 )
-            if not begun.exists():
-                partial = folder / "begun.partial"
-                partial.write_bytes(plan)
-                partial.replace(begun)
             self.entries = _lines(folder / "clips.jsonl", Entry)
             self.skipped = _lines(folder / "skipped.jsonl", Skipped)
             self._recordings = {e.sha256: e for e in self.entries}
-            self._samples = sum(e.audio[1] for e in self.entries)
-            self._frames = _frames(self.entries)
+            self._samples, self._frames, self._steps = _totals(self.entries)
             self._audio = self._open("audio.i16", self._samples * 2)
             self._points = self._open("points.i16", self._frames * FRAME_BYTES)
-            self._steps = _steps(self.entries)
             self._phones = self._open("phones.u8", self._steps)
             self._index = self._open("clips.jsonl", _size(self.entries))
             self._skips = self._open("skipped.jsonl", _size(self.skipped))
@@ -147,7 +141,7 @@ class CorpusWriter:
         return {e.name for e in self.entries} | {s.name for s in self.skipped}
 
     def add(self, clip: Clip, split: Split, *, fps: float = 30.0, tracked: float = 1.0) -> Entry:
-        """Writes a clip. The file system sees the sound and points before the line.
+        """Writes a clip, its line last.
 
         Raises :class:`~training.corpus.splits.LeakError`, and writes nothing, where the same
         recording is on the other side of the split already.
@@ -159,12 +153,12 @@ class CorpusWriter:
         sound = np.clip(np.round(clip.audio * 32768.0), -32768, 32767).astype("<i2").tobytes()
         frames = np.concatenate([clip.identity[None], clip.points])
         track = np.clip(np.round(frames * 64), -32768, 32767).astype("<i2").tobytes()
-        spoken = b"" if clip.phones is None else clip.phones.astype(np.uint8).tobytes()
+        phones = b"" if clip.phones is None else clip.phones.astype(np.uint8).tobytes()
         digest = hashlib.sha256(sound + track).hexdigest()
-        twin = self._recordings.get(digest)
-        if twin is not None and twin.split != split:
+        same = self._recordings.get(digest)
+        if same is not None and same.split != split:
             raise LeakError(
-                f"is the same recording as {twin.name}, which is on the other side of the split"
+                f"is the same recording as {same.name}, which is on the other side of the split"
             )
         entry = Entry(
             name=clip.name,
@@ -177,17 +171,17 @@ class CorpusWriter:
             sha256=digest,
             fps=fps,
             tracked=round(tracked, 4),
-            phones=(self._steps, len(spoken)) if spoken else None,
+            phones=(self._steps, len(phones)) if phones else None,
         )
         line = msgspec.json.encode(entry) + b"\n"
         self._write(
-            (self._audio, sound), (self._points, track), (self._phones, spoken), (self._index, line)
+            (self._audio, sound), (self._points, track), (self._phones, phones), (self._index, line)
         )
         self.entries.append(entry)
         self._recordings[digest] = entry
         self._samples += len(clip.audio)
         self._frames += len(frames)
-        self._steps += len(spoken)
+        self._steps += len(phones)
         return entry
 
     def skip(self, name: str, reason: str) -> None:
@@ -212,39 +206,32 @@ class CorpusWriter:
             ) from None
 
     def finish(self) -> None:
-        """Says that the corpus is whole. Raises DataError for one without a clip."""
+        """Writes corpus.json, which marks the corpus whole. Raises DataError without a clip."""
         if not self.entries:
             reasons = "; ".join(f"{s.name}: {s.reason}" for s in self.skipped[:3])
             raise DataError(f"{self.folder}: no usable clip ({reasons or 'nothing was found'})")
         path = self.folder / "corpus.json"
-        partial = path.with_suffix(".partial")
         try:
-            partial.write_bytes(msgspec.json.format(msgspec.json.encode(self.header)) + b"\n")
-            partial.replace(path)
+            write_whole(path, msgspec.json.format(msgspec.json.encode(self.header)) + b"\n")
         except OSError as error:
             raise DataError(f"{path}: cannot be written ({error})") from None
 
     def __enter__(self) -> CorpusWriter:
         return self
 
-    def __exit__(
-        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for file in (self._audio, self._points, self._phones, self._index, self._skips):
             file.close()
 
 
-def _frames(entries: Sequence[Entry]) -> int:
-    """In points.i16: those of the clips, and a face at rest for each."""
-    return sum(e.points[1] + 1 for e in entries)
-
-
-def _steps(entries: Sequence[Entry]) -> int:
-    """In phones.u8."""
-    return sum(e.phones[1] for e in entries if e.phones)
+def _totals(entries: Sequence[Entry]) -> tuple[int, int, int]:
+    """Samples, frames (a face at rest before those of each clip) and steps of phones."""
+    steps = sum(e.phones[1] for e in entries if e.phones)
+    return sum(e.audio[1] for e in entries), sum(e.points[1] + 1 for e in entries), steps
 
 
 def _size(entries: Sequence[msgspec.Struct]) -> int:
+    """Bytes of their lines."""
     return sum(len(msgspec.json.encode(e)) + 1 for e in entries)
 
 
@@ -269,13 +256,11 @@ class Corpus:
         if self.header.format != FORMAT:
             raise DataError(f"{folder}: format is {self.header.format!r}; wanted {FORMAT!r}")
         self.entries = _lines(folder / "clips.jsonl", Entry)
-        self.audio = self._mapped("audio.i16", (-1,), sum(e.audio[1] for e in self.entries) * 2)
-        size = _frames(self.entries) * FRAME_BYTES
-        self.points = self._mapped("points.i16", (-1, 68, 2), size)
-        steps = _steps(self.entries)
-        self._phones = (
-            self._mapped("phones.u8", (-1,), steps, "u1") if steps else np.zeros(0, np.uint8)
-        )
+        samples, frames, steps = _totals(self.entries)
+        self.audio = self._mapped("audio.i16", (-1,), samples * 2)
+        self.points = self._mapped("points.i16", (-1, 68, 2), frames * FRAME_BYTES)
+        if steps:
+            self._phones = self._mapped("phones.u8", (-1,), steps, "u1")
         check_splits([self])
 
     def _mapped(
@@ -283,9 +268,9 @@ class Corpus:
     ) -> NDArray[Any]:
         path = self.folder / name
         try:
-            found = path.stat().st_size
-            if not size or found < size:
-                raise DataError(f"{path}: has {found} bytes; by its index wanted {size} bytes")
+            actual = path.stat().st_size
+            if not size or actual < size:
+                raise DataError(f"{path}: has {actual} bytes; by its index wanted {size} bytes")
             mapped = np.memmap(path, kind, "r", shape=(size // np.dtype(kind).itemsize,))
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error}); wanted {size} bytes") from None
@@ -334,8 +319,8 @@ class Corpus:
         """
         if entry.emotion in (None, "neutral") or entry.speaker not in self.neutral:
             return None
-        back = to_canonical(self.clip_identity(entry)).inverse
-        return back.apply(self.neutral[entry.speaker])
+        from_canonical = to_canonical(self.clip_identity(entry)).inverse
+        return from_canonical.apply(self.neutral[entry.speaker])
 
     def clip_identity(self, entry: Entry) -> NDArray[np.float64]:
         """The clip's own face at rest, (68, 2) in its pixels (:attr:`Clip.identity`)."""
@@ -368,8 +353,8 @@ class Corpus:
 def check_splits(corpora: Sequence[Corpus]) -> None:
     """Raises :class:`~training.corpus.splits.LeakError` where corpora, alone or together, leak.
 
-    Of a corpus split by clip the one speaker is on both sides, and that is said in its header;
-    but one whom it trains on is no stranger to the others.
+    The one speaker of a corpus split by clip may be on both sides of it, as its header says. Where
+    it trains on them, no other corpus may hold them out.
     """
     speakers: dict[Split, set[str]] = {"train": set(), "validation": set()}
     recordings: dict[Split, set[str]] = {"train": set(), "validation": set()}
@@ -382,16 +367,14 @@ def check_splits(corpora: Sequence[Corpus]) -> None:
 
 
 def select_entries(corpora: Sequence[Corpus], split: Subset) -> list[tuple[Corpus, Entry]]:
-    """The entries of one side of corpora that are used together, some of which may have none
-    there. DataError where none of them has one.
-    """
-    some = [(c, e) for c in corpora for e in c.entries if split in ("all", e.split)]
-    if not some:
+    """The entries of one side of several corpora. DataError where none of them has one."""
+    selected = [(c, e) for c in corpora for e in c.entries if split in ("all", e.split)]
+    if not selected:
         raise DataError(
             f"{', '.join(str(c.folder) for c in corpora)}: no {split} clips among "
             f"{sum(len(c.entries) for c in corpora)}"
         )
-    return some
+    return selected
 
 
 def fingerprint(entries: Iterable[Entry]) -> str:

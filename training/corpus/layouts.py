@@ -1,4 +1,4 @@
-"""Where a corpus keeps its clips and what its file names say; nothing is opened here.
+"""Finds the clips of a corpus and their labels by path alone; no file is opened.
 
     mead      M003/video/front/happy/level_3/001.mp4, sound in M003/audio/happy/level_3/001.m4a
     crema-d   VideoFlash/1001_DFA_ANG_XX.flv, sound also in AudioWAV/1001_DFA_ANG_XX.wav
@@ -33,9 +33,9 @@ GROUPS: Final = ("speaker", "emotion", "level")
 
 
 @dataclass(frozen=True)
-class Source:
-    """A clip to be prepared. ``video`` is the .npz of a ready-made track; ``audio`` is a sound
-    file apart, for a video without its own."""
+class ClipSource:
+    """A clip to be prepared. ``video`` is the .npz for a ready-made track. ``audio`` is a separate
+    sound file for a video without sound."""
 
     name: str
     video: Path
@@ -46,67 +46,63 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Found:
-    """``foreign``: (name, reason) of files that the layout has no place for. ``unused``: how many
-    it has a place for but no use (views from the side, songs, videos without sound)."""
+class Listing:
+    """The clips of a folder. ``unmatched``: (name, reason) of files that do not fit the layout.
+    ``unused``: how many fit it and are not used (side views, songs, videos without sound)."""
 
     layout: str
-    clips: list[Source]
-    foreign: list[tuple[str, str]]
+    clips: list[ClipSource]
+    unmatched: list[tuple[str, str]]
     unused: int
-
-
-def _name(path: PurePosixPath) -> str:
-    return str(path.with_suffix(""))
 
 
 def _beside(video: Path) -> Path | None:
     return next((p for s in APART if (p := video.with_suffix(s)).exists()), None)
 
 
-def _mead(root: Path, path: PurePosixPath) -> Source | bool:
+def _mead(root: Path, path: PurePosixPath) -> ClipSource | bool:
     """``False``: not of this layout; ``True``: of it, but not used."""
     if len(path.parts) < 6 or path.parts[-5] != "video":
         return False
     *above, speaker, _, view, emotion, level, file = path.parts
-    found = re.fullmatch(r"level_(\d)", level)
-    if not re.fullmatch(r"[MW]\d{3}", speaker) or not found or emotion not in EMOTIONS:
+    match = re.fullmatch(r"level_(\d)", level)
+    if not re.fullmatch(r"[MW]\d{3}", speaker) or not match or emotion not in EMOTIONS:
         return False
     if view != "front":
         return True
     apart = root.joinpath(*above, speaker, "audio", emotion, level, file)
     name = "/".join((speaker, view, emotion, level, path.stem))
-    return Source(name, root / path, _beside(apart), speaker, emotion, int(found[1]))
+    return ClipSource(name, root / path, _beside(apart), speaker, emotion, int(match[1]))
 
 
-def _crema_d(root: Path, path: PurePosixPath) -> Source | bool:
-    found = re.fullmatch(r"(\d{4})_[A-Z]{3}_([A-Z]{3})_(LO|MD|HI|XX|X)", path.stem)
-    if not found or found[2] not in CREMA_D:
+def _crema_d(root: Path, path: PurePosixPath) -> ClipSource | bool:
+    match = re.fullmatch(r"(\d{4})_[A-Z]{3}_([A-Z]{3})_(LO|MD|HI|XX|X)", path.stem)
+    if not match or match[2] not in CREMA_D:
         return False
     video = root / path
     audio = _beside(video.parent.parent / "AudioWAV" / video.name)
-    return Source(path.stem, video, audio, found[1], CREMA_D[found[2]], LEVELS.get(found[3]))
+    return ClipSource(path.stem, video, audio, match[1], CREMA_D[match[2]], LEVELS.get(match[3]))
 
 
-def _ravdess(root: Path, path: PurePosixPath) -> Source | bool:
-    found = re.fullmatch(r"(0[123])-(0[12])-(0[1-8])-(0[12])-\d\d-\d\d-(\d\d)", path.stem)
-    if not found:
+def _ravdess(root: Path, path: PurePosixPath) -> ClipSource | bool:
+    match = re.fullmatch(r"(0[123])-(0[12])-(0[1-8])-(0[12])-\d\d-\d\d-(\d\d)", path.stem)
+    if not match:
         return False
-    if found[1] != "01" or found[2] != "01":  # pictures alone, or song
+    if match[1] != "01" or match[2] != "01":  # pictures alone, or song
         return True
-    speaker = f"Actor_{found[5]}"
+    speaker = f"Actor_{match[5]}"
     name = f"{speaker}/{path.stem}"
-    return Source(name, root / path, None, speaker, RAVDESS[int(found[3])], int(found[4]))
+    return ClipSource(name, root / path, None, speaker, RAVDESS[int(match[3])], int(match[4]))
 
 
-def _grid(root: Path, path: PurePosixPath) -> Source | bool:
+def _grid(root: Path, path: PurePosixPath) -> ClipSource | bool:
     folders = [p for p in (root.resolve().name, *path.parts[:-1]) if re.fullmatch(r"s\d{1,2}", p)]
     if not folders or not re.fullmatch(r"[blps][bgrw][abiw][a-z][0-9z][anps]", path.stem):
         return False
-    return Source(f"{folders[-1]}/{path.stem}", root / path, _beside(root / path), folders[-1])
+    return ClipSource(f"{folders[-1]}/{path.stem}", root / path, _beside(root / path), folders[-1])
 
 
-_PARSERS: Final[dict[str, Callable[[Path, PurePosixPath], Source | bool]]] = {
+_PARSERS: Final[dict[str, Callable[[Path, PurePosixPath], ClipSource | bool]]] = {
     "mead": _mead,
     "crema-d": _crema_d,
     "ravdess": _ravdess,
@@ -132,7 +128,7 @@ def _files(source: Path) -> tuple[list[PurePosixPath], list[PurePosixPath]]:
     return sorted(videos), sorted(tracks)
 
 
-def _recognised(source: Path, videos: list[PurePosixPath], tracks: list[PurePosixPath]) -> str:
+def _guess_layout(source: Path, videos: list[PurePosixPath], tracks: list[PurePosixPath]) -> str:
     """The one layout that a tree's names fit, or DataError."""
     fits = [n for n, parse in _PARSERS.items() if any(parse(source, v) for v in videos)]
     kinds = (fits or (["plain"] if videos else [])) + (["tracks"] if tracks else [])
@@ -148,9 +144,9 @@ def _recognised(source: Path, videos: list[PurePosixPath], tracks: list[PurePosi
     return kinds[0]
 
 
-def find(
+def find_clips(
     source: Path, layout: str = "auto", name: str | None = None, speaker: str | None = None
-) -> Found:
+) -> Listing:
     """The clips under a folder, sorted by name.
 
     ``name`` is a regular expression with groups speaker, emotion, level, for plain folders and
@@ -161,52 +157,55 @@ def find(
     emotion that is none of the eight, and two files for one clip.
     """
     videos, tracks = _files(source)
-    chosen = _recognised(source, videos, tracks) if layout == "auto" else layout
+    chosen = _guess_layout(source, videos, tracks) if layout == "auto" else layout
     if chosen in _PARSERS:
         if name is not None or speaker is not None:
             raise DataError(f"layout {chosen} says who speaks itself; wanted no --name, --speaker")
-        found = _parsed(source, chosen, videos)
+        listing = _parsed(source, chosen, videos)
     else:
         files = tracks if chosen == "tracks" else videos
-        found = _labelled(_plain(source, chosen, files, speaker), name)
-    if not found.clips:
-        some = f", among them {found.foreign[0][0]}: {found.foreign[0][1]}" if found.foreign else ""
+        listing = _labelled(_plain(source, chosen, files, speaker), name)
+    if not listing.clips:
+        example = "".join(f", among them {n}: {reason}" for n, reason in listing.unmatched[:1])
         raise DataError(
             f"{source}: has no clips in the layout {chosen} (looked at {len(videos)} videos and "
-            f"{len(tracks)} tracks{some})"
+            f"{len(tracks)} tracks{example})"
         )
-    return replace(found, clips=_unique(found.clips))
+    return replace(listing, clips=_unique(listing.clips))
 
 
-def _parsed(source: Path, layout: str, videos: Iterable[PurePosixPath]) -> Found:
-    clips: list[Source] = []
-    foreign: list[tuple[str, str]] = []
+def _parsed(source: Path, layout: str, videos: Iterable[PurePosixPath]) -> Listing:
+    clips: list[ClipSource] = []
+    unmatched: list[tuple[str, str]] = []
     unused = 0
     for path in videos:
         parsed = _PARSERS[layout](source, path)
-        if isinstance(parsed, Source):
+        if isinstance(parsed, ClipSource):
             clips.append(parsed)
         elif parsed:
             unused += 1
         else:
-            foreign.append((str(path), f"its path is not named as in {layout}"))
-    return Found(layout, clips, foreign, unused)
+            unmatched.append((str(path), f"its path is not named as in {layout}"))
+    return Listing(layout, clips, unmatched, unused)
 
 
-def _plain(source: Path, layout: str, files: Iterable[PurePosixPath], speaker: str | None) -> Found:
+def _plain(
+    source: Path, layout: str, files: Iterable[PurePosixPath], speaker: str | None
+) -> Listing:
     own = source.resolve().name or "speaker"
-    clips: list[Source] = []
+    clips: list[ClipSource] = []
     for path in files:
         audio = None if layout == "tracks" else _beside(source / path)
-        who = speaker or (path.parts[0] if len(path.parts) > 1 else own)
-        clips.append(Source(_name(path), source / path, audio, who))
-    return Found(layout, clips, [], 0)
+        by_folder = path.parts[0] if len(path.parts) > 1 else own
+        name = str(path.with_suffix(""))
+        clips.append(ClipSource(name, source / path, audio, speaker or by_folder))
+    return Listing(layout, clips, [], 0)
 
 
-def _labelled(found: Found, pattern: str | None) -> Found:
+def _labelled(listing: Listing, pattern: str | None) -> Listing:
     """The same clips with the labels that a pattern finds in their names."""
     if pattern is None:
-        return found
+        return listing
     try:
         compiled = re.compile(pattern)
     except re.error as error:
@@ -216,17 +215,17 @@ def _labelled(found: Found, pattern: str | None) -> Found:
             f"--name {pattern!r}: group {unknown[0]!r} is unknown; wanted some of "
             f"{', '.join(GROUPS)}"
         )
-    clips: list[Source] = []
-    foreign: list[tuple[str, str]] = []
-    for clip in found.clips:
+    clips: list[ClipSource] = []
+    unmatched: list[tuple[str, str]] = []
+    for clip in listing.clips:
         if match := compiled.fullmatch(clip.name):
             clips.append(_with_labels(clip, match.groupdict()))
         else:
-            foreign.append((clip.name, f"its name does not match {pattern}"))
-    return replace(found, clips=clips, foreign=foreign)
+            unmatched.append((clip.name, f"its name does not match {pattern}"))
+    return replace(listing, clips=clips, unmatched=unmatched)
 
 
-def _with_labels(clip: Source, labels: dict[str, str | None]) -> Source:
+def _with_labels(clip: ClipSource, labels: dict[str, str | None]) -> ClipSource:
     emotion, level = labels.get("emotion"), labels.get("level")
     if emotion is not None and emotion not in EMOTIONS:
         raise DataError(
@@ -234,11 +233,13 @@ def _with_labels(clip: Source, labels: dict[str, str | None]) -> Source:
         )
     if level is not None and not level.isdecimal():
         raise DataError(f"{clip.video}: level {level!r} by its name; wanted a number")
-    who = labels.get("speaker") or clip.speaker
-    return replace(clip, speaker=who, emotion=emotion, level=None if level is None else int(level))
+    speaker = labels.get("speaker") or clip.speaker
+    return replace(
+        clip, speaker=speaker, emotion=emotion, level=None if level is None else int(level)
+    )
 
 
-def _unique(clips: list[Source]) -> list[Source]:
+def _unique(clips: list[ClipSource]) -> list[ClipSource]:
     """Sorted by name; DataError where two files claim one name."""
     ordered = sorted(clips, key=lambda c: (c.name, c.video))
     for one, other in pairwise(ordered):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from kfusion.errors import DataError
 from kfusion.faces import SIZE, Boxes, FaceNetworks, Pixels, main_face
 from training.corpus.clips import Points, at_30fps, face_at_rest
-from training.corpus.video import crops, spread
+from training.corpus.video import crops, sample_pictures
 
 PROBES: Final = 5  # pictures (to twice as many) that say where a clip's face is
 PROBE_SIZE: Final = 640  # their longer side, for the detector
@@ -46,7 +46,7 @@ class Tracker(Protocol):
 
 
 @dataclass(frozen=True)
-class Track:
+class FaceTrack:
     """``points`` (T, 68, 2) at 30 fps; ``rest`` (68, 2), the face at rest in the source's frames;
     ``fps`` of the source; ``tracked``: share of its frames in which a face was found."""
 
@@ -63,11 +63,11 @@ def square_around(boxes: Boxes) -> tuple[int, int, int]:
     return round((left + right - side) / 2), round((top + bottom - side) / 2), side
 
 
-def track_video(path: Path, tracker: Tracker) -> Track:
+def track_video(path: Path, tracker: Tracker) -> FaceTrack:
     """Tracks one clip. Raises :class:`~kfusion.errors.DataError` saying why it cannot be used."""
-    probes, stamps = spread(path, PROBES, PROBE_SIZE)
-    if len(stamps) < 2:
-        raise DataError(f"it has {len(stamps)} pictures; wanted two or more")
+    probes, times = sample_pictures(path, PROBES, PROBE_SIZE)
+    if len(times) < 2:
+        raise DataError(f"it has {len(times)} pictures; wanted two or more")
     boxes: list[Boxes] = []
     for pixels, shrink in probes:
         face = main_face(tracker.faces(pixels), pixels.shape[1], pixels.shape[0])
@@ -77,37 +77,37 @@ def track_video(path: Path, tracker: Tracker) -> Track:
         raise DataError(f"no face in any of {len(probes)} pictures spread over it")
     square = square_around(np.stack(boxes))
     parts = [
-        tracker.track(np.stack(some)) for some in batched(crops(path, square, SIZE), tracker.batch)
+        tracker.track(np.stack(frames))
+        for frames in batched(crops(path, square, SIZE), tracker.batch)
     ]
     points = np.concatenate([p for p, _ in parts])
     found = np.concatenate([f for _, f in parts])
-    times = np.array(stamps)
-    filled = fill(points, found, times)
-    fps = float((len(times) - 1) / times[-1])
+    filled = fill_gaps(points, found, np.array(times))
+    fps = round((len(times) - 1) / times[-1], 3)
     rest = face_at_rest(filled)
-    return Track(at_30fps(filled, times), rest, round(fps, 3), float(found.mean()))
+    return FaceTrack(at_30fps(filled, np.array(times)), rest, fps, float(found.mean()))
 
 
 def batched(items: Iterable[T], count: int) -> Iterator[list[T]]:
     """Lists of ``count`` items, the last one shorter."""
     iterator = iter(items)
-    while some := list(islice(iterator, count)):
-        yield some
+    while batch := list(islice(iterator, count)):
+        yield batch
 
 
-def fill(points: Points, found: NDArray[np.bool_], times: NDArray[Any]) -> Points:
+def fill_gaps(points: Points, found: NDArray[np.bool_], times: NDArray[Any]) -> Points:
     """Frames without a face from those beside them, linearly in time; DataError for too many."""
     share = float(found.mean())
     if share < LEAST_FOUND:
         raise DataError(f"a face in {share:.0%} of its pictures; wanted {LEAST_FOUND:.0%}")
-    return between(points[found], times[found], times)
+    return interpolate(points[found], times[found], times)
 
 
-def between(values: NDArray[Any], times: NDArray[Any], wanted: NDArray[Any]) -> NDArray[Any]:
-    """(K, ...) values at rising ``times`` -> at ``wanted``, linear, held at the ends."""
+def interpolate(values: NDArray[Any], times: NDArray[Any], new_times: NDArray[Any]) -> NDArray[Any]:
+    """(K, ...) values at rising ``times`` -> at ``new_times``, linear, held at the ends."""
     flat = values.reshape(len(values), -1)
-    out = np.stack([np.interp(wanted, times, column) for column in flat.T], axis=1)
-    return out.reshape(len(wanted), *values.shape[1:])
+    out = np.stack([np.interp(new_times, times, column) for column in flat.T], axis=1)
+    return out.reshape(len(new_times), *values.shape[1:])
 
 
 class FaceAlignmentTracker(FaceNetworks):
@@ -127,14 +127,14 @@ class FaceAlignmentTracker(FaceNetworks):
     def track(self, frames: Pixels) -> tuple[Points, NDArray[np.bool_]]:
         probed = np.unique(np.append(np.arange(0, len(frames), DETECT_EVERY), len(frames) - 1))
         faces = [main_face(b, SIZE, SIZE) for b in self.detect(frames[probed])]
-        seen = [f for f in faces if f is not None]
+        boxes = [f for f in faces if f is not None]
         found = np.zeros(len(frames), np.bool_)
         points = np.zeros((len(frames), 68, 2))
-        if not seen:
+        if not boxes:
             return points, found
-        there = np.array([f is not None for f in faces])
+        detected = np.array([f is not None for f in faces])
         every = np.arange(len(frames))
-        found = there[np.abs(every[:, None] - probed).argmin(axis=1)]
-        boxes = between(np.stack(seen), probed[there], every)
-        points[found] = self.points(frames[found], boxes[found])
+        found = detected[np.abs(every[:, None] - probed).argmin(axis=1)]
+        smooth = interpolate(np.stack(boxes), probed[detected], every)
+        points[found] = self.points(frames[found], smooth[found])
         return points, found

@@ -1,4 +1,4 @@
-"""Real video: pictures with the times at which they are shown, and the sound that goes with them.
+"""Reads video files: pictures with their presentation times, and sound in step with them.
 
 Time 0 is the first picture. Times come from the file's presentation times, never from counting, so
 a varying frame rate is read as it was recorded. Pictures are streamed: one is in memory at a time.
@@ -29,7 +29,7 @@ Pixels = NDArray[np.uint8]
 
 GAP_S: Final = 0.05  # sound that starts later than this after its forerunner's end leaves a gap
 PAUSE_S: Final = 10.0  # a longer pause is a broken file
-MOST_LATE: Final = 0.05  # of the pictures
+MOST_OUT_OF_ORDER: Final = 0.05  # of the pictures
 LEAST_SHOWN: Final = 0.9  # of the time that the file says it has; less: it was cut off
 
 
@@ -73,7 +73,7 @@ def _opened(path: Path) -> Generator[InputContainer, None, None]:
         raise DataError(f"{path}: cannot be read ({reason})") from None
 
 
-def _rising(container: InputContainer) -> Iterator[tuple[float, av.VideoFrame]]:
+def _in_time_order(container: InputContainer) -> Iterator[tuple[float, av.VideoFrame]]:
     """Frames with their times in the file's own clock.
 
     A frame without a time stands one frame after the last. One that does not come later than the
@@ -85,7 +85,7 @@ def _rising(container: InputContainer) -> Iterator[tuple[float, av.VideoFrame]]:
     stream.thread_type = "SLICE"  # several processes are at work already
     step = 1 / float(stream.average_rate or 25)
     first = last = None
-    count = late = 0
+    count = out_of_order = 0
     for frame in container.decode(stream):
         stamp = frame.pts
         if stamp is None or frame.time_base is None:
@@ -96,13 +96,13 @@ def _rising(container: InputContainer) -> Iterator[tuple[float, av.VideoFrame]]:
             raise DataError(f"it has no picture for {time - last:.1f} s")
         count += 1
         if last is not None and time <= last:
-            late += 1
+            out_of_order += 1
             continue
         last = time
         first = time if first is None else first
         yield time, frame
-    if late > MOST_LATE * count:
-        raise DataError(f"the times of its pictures go backwards ({late} of {count})")
+    if out_of_order > MOST_OUT_OF_ORDER * count:
+        raise DataError(f"the times of its pictures go backwards ({out_of_order} of {count})")
     if first is None or last is None:
         raise DataError("has no pictures")
     if stream.duration is not None and stream.time_base is not None:
@@ -114,7 +114,7 @@ def _rising(container: InputContainer) -> Iterator[tuple[float, av.VideoFrame]]:
 def first_time(path: Path) -> float:
     """When the first picture is shown, in seconds of the file's own clock."""
     with _opened(path) as container:
-        return next(_rising(container))[0]
+        return next(_in_time_order(container))[0]
 
 
 def pictures(path: Path) -> Iterator[Picture]:
@@ -124,12 +124,14 @@ def pictures(path: Path) -> Iterator[Picture]:
     """
     with _opened(path) as container:
         start: float | None = None
-        for time, frame in _rising(container):
+        for time, frame in _in_time_order(container):
             start = time if start is None else start
             yield Picture(time - start, frame)
 
 
-def spread(path: Path, count: int, longest: int) -> tuple[list[tuple[Pixels, float]], list[float]]:
+def sample_pictures(
+    path: Path, count: int, longest: int
+) -> tuple[list[tuple[Pixels, float]], list[float]]:
     """About ``count`` (to twice that) pictures evenly over a clip, as :meth:`Picture.pixels`
     gives them, and the times of all pictures. One pass, whatever the clip's length."""
     kept: list[tuple[Pixels, float]] = []
@@ -213,11 +215,11 @@ def _joined(blocks: list[tuple[float | None, Samples]], rate: int, origin: float
     placed: list[tuple[int, Samples]] = []
     at = 0  # where the next block goes, in samples after the origin
     for time, block in blocks:
-        wanted = at if time is None or origin is None else round((time - origin) * rate)
-        if abs(wanted - at) > PAUSE_S * rate:
-            raise DataError(f"its sound jumps by {(wanted - at) / rate:.1f} s")
-        if not placed or wanted - at > GAP_S * rate:
-            at = wanted
+        start = at if time is None or origin is None else round((time - origin) * rate)
+        if abs(start - at) > PAUSE_S * rate:
+            raise DataError(f"its sound jumps by {(start - at) / rate:.1f} s")
+        if not placed or start - at > GAP_S * rate:
+            at = start
         placed.append((at, block))
         at += len(block)
     whole = np.zeros(max(0, at), np.float32)

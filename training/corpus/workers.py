@@ -1,4 +1,4 @@
-"""Sources made into clips, in order, by one process or several that each own a tracker."""
+"""Reads and tracks clips in order, in this process or in several that each own a tracker."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import os
 import signal
 import threading
 import traceback
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from multiprocessing import connection
+from queue import SimpleQueue
 from typing import Any, Final
 
 import numpy as np
@@ -20,7 +22,7 @@ from kfusion.errors import DataError
 from kfusion.faces import FaceFinderError
 from kfusion.system import interrupts_blocked
 from training.corpus.clips import Clip, Samples, read_track
-from training.corpus.layouts import Source
+from training.corpus.layouts import ClipSource
 from training.corpus.track import Tracker, track_video
 from training.corpus.video import first_time, has_sound, sound
 
@@ -30,47 +32,54 @@ Pipe = Any  # multiprocessing's Connection, which has another class on Windows
 
 
 @dataclass(frozen=True)
-class Made:
-    """A clip that can be written, with what its source had."""
+class PreparedClip:
+    """A clip that can be written; ``fps`` and ``tracked`` as of its source."""
 
     clip: Clip
     fps: float
     tracked: float
 
 
-def make(source: Source, tracker: Tracker | None) -> Made | str:
+def prepare_clip(source: ClipSource, tracker: Tracker | None) -> PreparedClip | str:
     """Reads and tracks one clip; the reason where it cannot be used."""
     try:
-        return _from_track(source) if tracker is None else _from_video(source, tracker)
+        prepared = _from_track(source) if tracker is None else _from_video(source, tracker)
     except DataError as error:
         return str(error).removeprefix(f"{source.video}: ")
+    clip = replace(
+        prepared.clip,
+        name=source.name,
+        speaker=source.speaker,
+        emotion=source.emotion,
+        level=source.level,
+    )
+    return replace(prepared, clip=clip)
 
 
-def _from_track(source: Source) -> Made:
+def _from_track(source: ClipSource) -> PreparedClip:
     clip = read_track(source.video)
     if not len(clip.audio):
         raise DataError("its sound is empty")
     with np.load(source.video, allow_pickle=False) as file:
         fps = float(file["fps"])
         tracked = float(file["tracked"]) if "tracked" in file else 1.0
-    return Made(_labelled(clip, source), fps, tracked)
+    return PreparedClip(clip, fps, tracked)
 
 
-def _from_video(source: Source, tracker: Tracker) -> Made:
+def _from_video(source: ClipSource, tracker: Tracker) -> PreparedClip:
     audio = _sound(source)  # first: it is quick to read, and some clips have none
     track = track_video(source.video, tracker)
     seconds = len(track.points) / FPS
     audio = audio[: round(seconds * SAMPLE_RATE)]
     if len(audio) < LEAST_SOUND * seconds * SAMPLE_RATE:
         raise DataError(f"its sound ends at {len(audio) / SAMPLE_RATE:.1f} s of {seconds:.1f} s")
-    return Made(
-        _labelled(Clip("", audio, track.points, rest=track.rest), source), track.fps, track.tracked
-    )
+    return PreparedClip(Clip("", audio, track.points, rest=track.rest), track.fps, track.tracked)
 
 
-def _sound(source: Source) -> Samples:
-    """The video's own sound, at the time of its first picture; else that apart, which starts with
-    the video."""
+def _sound(source: ClipSource) -> Samples:
+    """The video's own sound from its first picture on, else its sound file, which starts with
+    the video.
+    """
     if has_sound(source.video):
         audio = sound(source.video, first_time(source.video))
     elif source.audio is not None:
@@ -82,71 +91,68 @@ def _sound(source: Source) -> Samples:
     return audio
 
 
-def _labelled(clip: Clip, source: Source) -> Clip:
-    return replace(
-        clip,
-        name=source.name,
-        speaker=source.speaker,
-        emotion=source.emotion,
-        level=source.level,
-    )
+class WorkerProcess:
+    """A process that owns one tracker and prepares one clip at a time.
 
-
-class _Worker:
-    """A process that owns one tracker and makes one clip at a time.
-
-    Its pipe is its own: where it is killed half-way through a clip's samples, the parent reads an
-    end. In a queue that processes share, as an executor's is, the parent would wait for the rest.
+    Each has a pipe of its own: where the process is killed while it sends a clip, the parent reads
+    the end of the pipe. ``ProcessPoolExecutor`` and loky share one queue between processes, in
+    which the parent would wait for the rest for ever.
     """
 
     def __init__(self, make_tracker: MakeTracker | None) -> None:
         context = multiprocessing.get_context("spawn")  # a forked process cannot use CUDA
-        self.pipe, its = context.Pipe()
-        self.process = context.Process(target=_serve, args=(its, make_tracker), daemon=True)
+        self.pipe, child_pipe = context.Pipe()
+        self.process = context.Process(target=_run, args=(child_pipe, make_tracker), daemon=True)
         with interrupts_blocked():
             self.process.start()
-        its.close()
+        child_pipe.close()
 
-    def give(self, source: Source) -> None:
-        with suppress(OSError):  # it has ended, as take() will tell
+    def prepare(self, source: ClipSource) -> PreparedClip | str:
+        """:func:`prepare_clip` in the process. Raises what failed there."""
+        with suppress(OSError):  # it has ended, as receive() reports
             self.pipe.send(source)
+        while (result := self.receive()) is None:
+            pass
+        return result
 
-    def take(self) -> Made | str | None:
-        """What it made; None from one whose tracker is loaded. Raises what failed there."""
+    def receive(self) -> PreparedClip | str | None:
+        """A clip's result; None once the tracker is loaded. Raises what failed in the process, and
+        FaceFinderError where it has ended.
+        """
         try:
-            answer = self.pipe.recv()
+            message = self.pipe.recv()
         except (EOFError, OSError):
             raise FaceFinderError(
                 "a process was killed or crashed, perhaps for want of memory; what is written is "
                 "whole, and the same command goes on from it; wanted fewer --processes"
             ) from None
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        if isinstance(message, Exception):
+            raise message
+        return message
 
-    def end(self) -> None:
-        self.process.terminate()  # stopped half-way: nobody wants its clip
+    def close(self) -> None:
+        self.process.terminate()
         self.process.join()
         self.process.close()
         self.pipe.close()
 
 
-def _serve(pipe: Pipe, make_tracker: MakeTracker | None) -> None:
-    """A worker's life: Ctrl-C is its parent's to tell of, and with its parent it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it could not be held
+def _run(pipe: Pipe, make_tracker: MakeTracker | None) -> None:
+    """The process: ignores Ctrl-C, which its parent handles, and ends with its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it could not be blocked
     parent = multiprocessing.parent_process()
     assert parent is not None
 
-    def watch() -> None:
+    def end_with_parent() -> None:
         parent.join()
         os._exit(1)
 
-    threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     try:
         tracker = make_tracker() if make_tracker else None
         pipe.send(None)
         while True:
-            pipe.send(make(pipe.recv(), tracker))
+            pipe.send(prepare_clip(pipe.recv(), tracker))
     except (EOFError, ConnectionError):
         pass
     except Exception as error:
@@ -154,9 +160,9 @@ def _serve(pipe: Pipe, make_tracker: MakeTracker | None) -> None:
         pipe.send(error)
 
 
-def results(
-    sources: Sequence[Source], make_tracker: MakeTracker | None, processes: int
-) -> Generator[Made | str, None, None]:
+def prepared_clips(
+    sources: Sequence[ClipSource], make_tracker: MakeTracker | None, processes: int
+) -> Generator[PreparedClip | str, None, None]:
     """Each clip's result, in the order of the list whatever the number of processes.
 
     At most two clips a process are under way or waiting to be taken. ``make_tracker`` is a
@@ -166,33 +172,36 @@ def results(
         return
     if processes == 1:
         tracker = make_tracker() if make_tracker else None
-        yield from (make(source, tracker) for source in sources)
+        yield from (prepare_clip(source, tracker) for source in sources)
         return
-    workers: list[_Worker] = []
+    workers: list[WorkerProcess] = []
+    idle: SimpleQueue[WorkerProcess] = SimpleQueue()
+
+    def prepare(source: ClipSource) -> PreparedClip | str:
+        worker = idle.get()
+        try:
+            return worker.prepare(source)
+        finally:
+            idle.put(worker)
+
+    threads = ThreadPoolExecutor(processes)  # each waits for one process
     try:
-        workers.append(_Worker(make_tracker))
-        # One alone first, so that weights are fetched once and what fails is told once.
-        workers[0].take()
+        workers.append(WorkerProcess(make_tracker))
+        workers[0].receive()  # alone, so that weights are fetched once and an error is raised once
         while len(workers) < processes:
-            workers.append(_Worker(make_tracker))  # each is known once it runs, and is ended
-        idle = workers[:1]
-        busy: dict[Pipe, tuple[_Worker, int]] = {w.pipe: (w, -1) for w in workers[1:]}
-        made: dict[int, Made | str] = {}
-        given = 0
-        for wanted in range(len(sources)):
-            while wanted not in made:
-                while idle and given < min(len(sources), wanted + 2 * processes):
-                    worker = idle.pop()
-                    worker.give(sources[given])
-                    busy[worker.pipe] = worker, given
-                    given += 1
-                for pipe in connection.wait(list(busy)):
-                    worker, which = busy.pop(pipe)
-                    result = worker.take()
-                    if result is not None:
-                        made[which] = result
-                    idle.append(worker)
-            yield made.pop(wanted)
+            workers.append(WorkerProcess(make_tracker))
+        for worker in workers:
+            idle.put(worker)
+        pending: deque[Future[PreparedClip | str]] = deque()
+        for source in sources:
+            pending.append(threads.submit(prepare, source))
+            if len(pending) == 2 * processes:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
     finally:
         for worker in workers:
-            worker.end()
+            worker.process.terminate()  # its thread reads the end of the pipe
+        threads.shutdown(cancel_futures=True)
+        for worker in workers:
+            worker.close()

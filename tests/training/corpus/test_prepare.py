@@ -29,7 +29,7 @@ from tests.training.corpus.drawn_video import (
 )
 from training.corpus.clips import read_track
 from training.corpus.format import Corpus
-from training.corpus.workers import Made, results
+from training.corpus.workers import PreparedClip, WorkerProcess, prepared_clips
 from training.phones import INDEX
 from training.prepare import main, plan, prepare
 
@@ -371,14 +371,10 @@ def test_stopped_by_the_keyboard_it_says_that_it_goes_on(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("then", ["goes on", "stops"])
-def test_a_process_killed_half_way_through_its_answer_keeps_nobody_waiting(
-    tmp_path: Path, then: str
-) -> None:
-    """A clip of 4 s is more than a pipe holds, so its process is in the middle of sending it."""
-    sources = plan(tracks(tmp_path / "tracks", 8, seconds=4.0), held_out=["p2"]).found.clips
-    made = results(sources, None, 2)
-    assert isinstance(next(made), Made)
-    time.sleep(1.0)  # nothing is taken, and both are under way with what comes next
+def test_processes_that_are_killed_keep_nobody_waiting(tmp_path: Path, then: str) -> None:
+    sources = plan(tracks(tmp_path / "tracks", 8), held_out=["p2"]).listing.clips
+    prepared = prepared_clips(sources, None, 2)
+    assert isinstance(next(prepared), PreparedClip)
     workers = [p.pid for p in multiprocessing.active_children() if p.name.startswith("Spawn")]
     assert len(workers) == 2
     for pid in workers:
@@ -387,10 +383,23 @@ def test_a_process_killed_half_way_through_its_answer_keeps_nobody_waiting(
     began = time.monotonic()
     if then == "goes on":
         with pytest.raises(FaceFinderError, match="a process was killed or crashed"):
-            list(made)
-    made.close()
+            list(prepared)
+    prepared.close()
     assert time.monotonic() - began < 5.0
     assert not set(workers) & {p.pid for p in multiprocessing.active_children()}
+
+
+def test_a_process_killed_while_it_sends_a_clip_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """A clip of 4 s is more than a pipe holds, so its process waits in the middle of sending it."""
+    (source,) = plan(tracks(tmp_path / "tracks", 1, seconds=4.0)).listing.clips
+    worker = WorkerProcess(None)
+    assert worker.receive() is None  # it is ready
+    worker.pipe.send(source)
+    assert worker.pipe.poll(20)
+    worker.process.kill()
+    with pytest.raises(FaceFinderError, match="a process was killed or crashed"):
+        worker.receive()
+    worker.close()
 
 
 def test_a_source_that_says_otherwise_now_wants_a_new_folder(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from tests.training.corpus.drawn_video import (
     write_clip,
     write_sound,
 )
-from training.corpus.video import crop, first_time, has_sound, pictures, sound, spread
+from training.corpus.video import crop, first_time, has_sound, pictures, sample_pictures, sound
 
 
 def test_times_are_those_of_the_file_and_start_at_0(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_sound_of_its_own_file_starts_with_its_first_sample(tmp_path: Path, suff
 def test_pictures_spread_over_a_clip_are_few_small_and_even(tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
     write_clip(path, fps=Fraction(25), seconds=3, audio_from=None)
-    some, times = spread(path, 5, longest=80)
+    some, times = sample_pictures(path, 5, longest=80)
     assert 5 <= len(some) < 10 and len(times) == 75
     assert all(p.shape == (60, 80, 3) and shrink == 0.5 for p, shrink in some)
     assert times == pytest.approx([n / 25 for n in range(75)], abs=1e-6)
