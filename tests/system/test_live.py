@@ -11,16 +11,9 @@ import soxr
 from numpy.typing import NDArray
 
 from kfusion import wire
-from kfusion.runtime import Animator
 from tests.conftest import RunningServer, folder_of, usual_p95
-from tests.system.raw_client import RawClient, client, pcm, stream_file
+from tests.system.raw_client import RawClient, client, pcm
 from training.corpus.clips import Clip, read_folder
-from training.scores.scoring import (
-    constant_face,
-    mean_displacement,
-    predict_offline,
-    score_predictor,
-)
 
 
 @pytest.fixture(scope="module")
@@ -77,38 +70,3 @@ async def speak(raw: RawClient, sound: NDArray[np.float32], rate: int) -> list[f
             delays += [now - t0 - n / 30 for n in range(seen.first, seen.first + len(seen.values))]
     await sending
     return delays
-
-
-@pytest.mark.live
-@pytest.mark.asyncio
-async def test_all_validation_clips_streamed_are_as_good_as_offline(
-    server: RunningServer, model: Animator, clips: list[Clip]
-) -> None:
-    streamed: dict[str, NDArray[np.float32]] = {}
-    few = asyncio.Semaphore(3)
-
-    async def one(clip: Clip) -> None:
-        async with few:
-            raw = await stream_file(
-                server, clip.audio, identity={"points": clip.identity.tolist()},
-            )  # fmt: skip
-            streamed[clip.name] = raw.points
-
-    await asyncio.gather(*(one(clip) for clip in clips))
-    for clip in clips[::10]:
-        exact = (clip.audio * 32767).astype("<i2").astype(np.float32) / 32768
-        offline = model.animate(exact, 16_000, identity=clip.identity)
-        np.testing.assert_allclose(streamed[clip.name], offline, atol=1e-4)
-    constant = mean_displacement(read_folder(folder_of("grid_s1"), "train"))
-    rows = {
-        "streamed": score_predictor(clips, lambda c: streamed[c.name]).row,
-        "offline": score_predictor(clips, lambda c: predict_offline(model, c, 3, 3)).row,
-        "best constant": score_predictor(clips, lambda c: constant_face(c, constant)).row,
-    }
-    for name in ("streamed", "offline"):
-        row = rows[name]
-        print(f"\n{name}: {row}")
-        assert row["m_ld"] <= 0.75 * rows["best constant"]["m_ld"]
-        assert row["correlation"] >= 0.78
-        assert 0.7 <= row["gain"] <= 1.3
-        assert row["abs_lag"] <= 1
