@@ -1,4 +1,4 @@
-"""What a KFusion network is made of: every size and every switch, with defaults that run."""
+"""Rates and window sizes, and the configuration of a network: its sizes and switches."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import Any, Final, Literal
 from kfusion.errors import CheckpointError
 
 SAMPLE_RATE: Final = 16_000
+"""Hz of the audio that the network takes."""
 MIN_RATE: Final = 8_000
 """Lowest sample rate in Hz of a stream or of samples given to ``animate``."""
 MAX_RATE: Final = 96_000
 """Highest sample rate in Hz, likewise."""
 FPS: Final = 30
+"""Video frames a second."""
 WINDOW: Final = 16_000
 """Samples of 16 kHz audio in a window (1 s)."""
 FRAMES: Final = 30
@@ -33,38 +35,37 @@ _CHOICES: Final[dict[str, tuple[str, ...]]] = {
 @dataclass(frozen=True)
 class ModelConfig:
     """One network. The defaults are those of the first files of the ``compact`` preset, so that
-    they load; :data:`PRESETS` has today's.
+    they load; :data:`PRESETS` has the current ones.
 
-    Sizes are widths and layer counts; ``fusion``, ``lstm``, ``global_domain`` and ``head`` are
-    the ablations of the paper's Table 2.
+    ``fusion``, ``lstm``, ``global_domain`` and ``head`` are the ablations of the paper's Table 2.
     """
 
-    preset: Literal["compact", "paper"] = "compact"
-    sound: Literal["mel", "raw"] = "mel"  # what the Global Domain hears
-    content: Literal["mel", "wav2vec2"] = "mel"  # what the Content Domain hears
+    preset: Literal["compact", "paper"] = "compact"  # name in an engine's name
+    sound: Literal["mel", "raw"] = "mel"  # input of the Global Domain
+    content: Literal["mel", "wav2vec2"] = "mel"  # input of the Content Domain
     wav2vec2: str = ""  # its architecture: a transformers configuration as JSON
-    freeze_wav2vec2: bool = True
-    width: int = 128  # d
-    heads: int = 4
-    feedforward: int = 384
+    freeze_wav2vec2: bool = True  # wav2vec2's weights are not trained
+    width: int = 128  # d: channels of every Transformer layer
+    heads: int = 4  # attention heads of every Transformer layer
+    feedforward: int = 384  # inner channels of a Transformer layer's feed-forward block
     global_layers: int = 2  # Transformer encoder E of the Global Domain
-    content_layers: int = 3  # Transformer encoder that stands in for wav2vec2 (content mel)
+    content_layers: int = 3  # Transformer encoder instead of wav2vec2 (content "mel")
     context_layers: int = 1  # Transformer encoder of the ct branch
     decoder_layers: int = 1  # each of the three decoders
     cell: Literal["lstm", "gru"] = "lstm"  # of the recurrent branches that the paper calls LSTM
-    lstm_width: int = 128
-    mels: int = 80
+    lstm_width: int = 128  # channels of each recurrent branch
+    mels: int = 80  # mel bands
     bottleneck: int = 64  # inner channels of the 1-3-1 block B
-    kan_hidden: int = 64  # H of KAN [F, H, F]
+    kan_hidden: int = 64  # H of KAN [F, H, F]; the MLP's inner channels too
     kan_grid: int = 8  # intervals of the spline grid
     kan_range: float = 3.0  # the grid spans -range..range before it is fitted to data
-    dropout: float = 0.1
+    dropout: float = 0.1  # in every Transformer layer
     unit_px: float = 4.0  # canonical pixels that one unit of the network's output stands for
-    fusion: bool = True
-    lstm: bool = True
-    global_domain: bool = True
-    head: Literal["kan", "mlp"] = "kan"
-    direct: bool = False  # direct paths (departures in model.py); presets have, older files had not
+    fusion: bool = True  # KFusion (section 3.4); off: one linear layer
+    lstm: bool = True  # the recurrent branches of the Content Domain
+    global_domain: bool = True  # the Global Domain (section 3.2)
+    head: Literal["kan", "mlp"] = "kan"  # the last layers
+    direct: bool = False  # direct paths (departures in model.py); only the first files lack them
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -75,21 +76,21 @@ class ModelConfig:
 
         Fields that are not given, as an older file lacks newer ones, take their defaults.
         """
-        known = {f.name: type(f.default) for f in fields(cls)}
-        unknown = sorted(set(values) - set(known))
+        types = {f.name: type(f.default) for f in fields(cls)}
+        unknown = sorted(set(values) - set(types))
         if unknown:
             raise CheckpointError(f"model config: unknown fields {', '.join(unknown)}")
         for name, value in values.items():
-            wanted = known[name]
-            if type(value) is not wanted and not (wanted is float and type(value) is int):
+            expected = types[name]
+            if type(value) is not expected and not (expected is float and type(value) is int):
                 raise CheckpointError(
-                    f"model config: {name} is {value!r}; wanted {wanted.__name__}"
+                    f"model config: {name} is {value!r}; wanted {expected.__name__}"
                 )
             if name in _CHOICES and value not in _CHOICES[name]:
                 raise CheckpointError(
                     f"model config: {name} is {value!r}; wanted {' or '.join(_CHOICES[name])}"
                 )
-            if wanted in (int, float) and not 0 <= value <= 1_000_000:
+            if expected in (int, float) and not 0 <= value <= 1_000_000:
                 raise CheckpointError(f"model config: {name} is {value!r}; wanted 0 to 1e6")
         return cls(**values)
 

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from kfusion.config import CROP_CENTRE, CROP_SCALE, FRAMES, ModelConfig
 from kfusion.emotion import EMOTIONS
+from kfusion.errors import CheckpointError
 from kfusion.layers.blocks import Bottleneck, Encoder, LandmarkDecoder, TimeConv
 from kfusion.layers.encoder import LogMel, RawStem, Stem, ToFrames
 from kfusion.layers.kan import KAN
@@ -48,20 +49,22 @@ class GlobalDomain(nn.Module):
 class ContentDomain(nn.Module):
     """Section 3.3: script and emotion, -> ct (B, C, F), f (B, C, F), m (B, C, M).
 
-    What comes in is wav2vec2's features (B, S, 768), or with content ``mel`` the log-mel that a
-    Transformer encoder of our own makes into a script. Without the LSTM branches (Table 2) f
+    The input is wav2vec2's features (B, S, 768), or with content ``mel`` the log-mel, which a
+    Transformer encoder of this module turns into a script. Without the LSTM branches (Table 2) f
     and m are None.
     """
 
-    def __init__(self, c: ModelConfig, times: Tensor | None, hidden: int) -> None:
+    def __init__(self, c: ModelConfig, wav2vec2: Wav2Vec2 | None) -> None:
         super().__init__()
         if c.content == "mel":
             self.stem = Stem(c.mels, c.width)
             self.script = Encoder(c.content_layers, c.width, c.heads, c.feedforward, c.dropout)
             times, hidden = self.stem.times, c.width
-        else:
+        elif wav2vec2 is not None:
+            times, hidden = wav2vec2.times, wav2vec2.width
             self.down = nn.Linear(hidden, c.width)
-        assert times is not None
+        else:
+            raise CheckpointError(f"model config: content is {c.content!r} without a wav2vec2")
         self.gate = nn.Linear(len(EMOTIONS), hidden, bias=False)  # W of w = 1 + W e
         nn.init.normal_(self.gate.weight, std=0.2)
         self.encoder = Encoder(c.context_layers, c.width, c.heads, c.feedforward, c.dropout)
@@ -71,7 +74,7 @@ class ContentDomain(nn.Module):
         )
         if c.lstm:
             self.to_frames = ToFrames(times, c.width)
-            self.who = nn.Linear(FACE, c.width) if c.direct else None
+            self.who = nn.Linear(FACE, c.width) if c.direct else None  # embeds the identity
             recurrent = nn.GRU if c.cell == "gru" else nn.LSTM
             self.face_lstm = recurrent(c.width, c.lstm_width, batch_first=True)
             self.mouth_lstm = recurrent(c.width, c.lstm_width, batch_first=True)
@@ -99,7 +102,7 @@ class ContentDomain(nn.Module):
 
 
 def _zero(layer: nn.Linear | TimeConv) -> None:
-    """Makes the layer answer zero until it is trained."""
+    """Makes the layer's output zero until it is trained."""
     nn.init.zeros_(layer.weight)
     assert layer.bias is not None
     nn.init.zeros_(layer.bias)
@@ -113,23 +116,31 @@ class Fusion(nn.Module):
         self.mouth = Bottleneck(mouth_inputs, c.bottleneck, MOUTH)
         self.face = Bottleneck(face_inputs, c.bottleneck, REST)
         self.residual = TimeConv(face_inputs, REST, 1)
-        self.mouth_residual = TimeConv(mouth_inputs, MOUTH, 1) if c.direct else None
-        if self.mouth_residual is not None:
-            # What the head adds to starts at zero, with B of eq. 10 as a factor around one.
-            for block, linear in (
-                (self.face, self.residual),
-                (self.mouth, self.mouth_residual),
-            ):
-                assert block.up.bias is not None
-                nn.init.ones_(block.up.bias)
-                _zero(linear)
 
     def forward(self, x_f: Tensor, x_m: Tensor) -> Tensor:
-        y_m = self.mouth(x_m)  # x'_m = B(x_m): (B, C, M)
-        if self.mouth_residual is not None:
-            y_m = y_m * self.mouth_residual(x_m)
         y_f = self.face(x_f) * self.residual(x_f)  # eq. 10
-        return torch.cat([y_f, y_m], dim=-1)  # eq. 11: the mouth's positions are the last M
+        return torch.cat([y_f, self.fused_mouth(x_m)], dim=-1)  # eq. 11: the mouth is the last M
+
+    def fused_mouth(self, x_m: Tensor) -> Tensor:
+        return self.mouth(x_m)  # x'_m = B(x_m): (B, C, M)
+
+
+class DirectFusion(Fusion):
+    """With direct paths: the mouth has the linear factor of eq. 10 too, and the output starts at 0.
+
+    Each bottleneck B starts as a factor around one, each linear layer as zero.
+    """
+
+    def __init__(self, c: ModelConfig, face_inputs: int, mouth_inputs: int) -> None:
+        super().__init__(c, face_inputs, mouth_inputs)
+        self.mouth_residual = TimeConv(mouth_inputs, MOUTH, 1)
+        for block, linear in ((self.face, self.residual), (self.mouth, self.mouth_residual)):
+            assert block.up.bias is not None
+            nn.init.ones_(block.up.bias)
+            _zero(linear)
+
+    def fused_mouth(self, x_m: Tensor) -> Tensor:
+        return self.mouth(x_m) * self.mouth_residual(x_m)
 
 
 class Concatenation(nn.Module):
@@ -169,18 +180,15 @@ class KFusion(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = c = config
-        hears_mel = c.content == "mel" or (c.global_domain and c.sound == "mel")
-        self.mel = LogMel(c.mels) if hears_mel else None
+        uses_mel = c.content == "mel" or (c.global_domain and c.sound == "mel")
+        self.mel = LogMel(c.mels) if uses_mel else None
         self.wav2vec2 = Wav2Vec2(c.wav2vec2, c.freeze_wav2vec2) if c.content != "mel" else None
         self.global_domain = GlobalDomain(c) if c.global_domain else None
-        self.content_domain = ContentDomain(
-            c,
-            self.wav2vec2.times if self.wav2vec2 else None,
-            self.wav2vec2.width if self.wav2vec2 else 0,
-        )
-        face = FACE * (1 + c.lstm + c.global_domain + c.direct)
-        mouth = MOUTH * (max(1, c.lstm + c.global_domain) + c.direct)
-        self.fusion = Fusion(c, face, mouth) if c.fusion else Concatenation(c, face, mouth)
+        self.content_domain = ContentDomain(c, self.wav2vec2)
+        face_inputs = FACE * (1 + c.lstm + c.global_domain + c.direct)
+        mouth_inputs = MOUTH * (max(1, c.lstm + c.global_domain) + c.direct)
+        fusion = (DirectFusion if c.direct else Fusion) if c.fusion else Concatenation
+        self.fusion = fusion(c, face_inputs, mouth_inputs)
         if c.head == "kan":
             self.head: nn.Module = KAN(FACE, c.kan_hidden, FACE, c.kan_grid, c.kan_range)
         else:
@@ -208,35 +216,35 @@ class KFusion(nn.Module):
         return self.decode(*self.features(audio, stretch), identity, emotion)
 
     def features(self, audio: Tensor, stretch: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Audio (B, 16000) -> what each domain starts from: (global, content).
+        """Audio (B, 16000) -> the inputs of the two domains: (global, content).
 
-        Log-mel (B, 100, mels), the raw signal, or wav2vec2's features (B, S, 768), which can be
-        cached where wav2vec2 is frozen.
+        Log-mel (B, 100, mels), the raw signal, or wav2vec2's features (B, S, 768). The features of
+        a frozen wav2vec2 can be cached.
         """
         mel = self.mel(audio, stretch) if self.mel is not None else audio
         content = self.wav2vec2(audio) if self.wav2vec2 is not None else mel
         return (mel if self.config.sound == "mel" else audio), content
 
     def decode(self, sound: Tensor, content: Tensor, identity: Tensor, emotion: Tensor) -> Tensor:
-        """What :meth:`features` gave, a face and an emotion -> displacements (B, 30, 68, 2)."""
+        """The output of :meth:`features`, a face, an emotion -> displacements (B, 30, 68, 2)."""
         v = (identity.flatten(1) - CROP_CENTRE) / CROP_SCALE  # (B, F)
         ct, f, m = self.content_domain(content, v, emotion)
-        of_face, of_mouth = [ct], list[Tensor]()
+        face_features, mouth_features = [ct], list[Tensor]()
         if f is not None and m is not None:
-            of_face.insert(0, f)
-            of_mouth.append(m)
+            face_features.insert(0, f)
+            mouth_features.append(m)
         if self.global_domain is not None:
             gb, gb_m = self.global_domain(sound, v)
-            of_face.append(gb)
-            of_mouth.append(gb_m)
-        if not of_mouth:
-            of_mouth.append(ct[..., REST:])
+            face_features.append(gb)
+            mouth_features.append(gb_m)
+        if not mouth_features:
+            mouth_features.append(ct[..., REST:])
         if self.config.direct:
-            who = v.unsqueeze(1).expand(-1, FRAMES, -1)
-            of_face.append(who)
-            of_mouth.append(who[..., REST:])
-        x_m = torch.cat(of_mouth, dim=-1)  # eq. 8: m (+) gb_m
-        x_f = torch.cat(of_face, dim=-1)  # eq. 9: f (+) gb (+) ct, here f, ct, gb
+            identities = v.unsqueeze(1).expand(-1, FRAMES, -1)
+            face_features.append(identities)
+            mouth_features.append(identities[..., REST:])
+        x_m = torch.cat(mouth_features, dim=-1)  # eq. 8: m (+) gb_m
+        x_f = torch.cat(face_features, dim=-1)  # eq. 9: f (+) gb (+) ct, here f, ct, gb
         with torch.autocast(x_f.device.type, enabled=False):  # positions want more than 8 bits
             fused = self.fusion(x_f.float(), x_m.float())
             y = self.head(fused)  # eq. 12, less the identity
@@ -245,31 +253,45 @@ class KFusion(nn.Module):
         return y.unflatten(-1, (68, 2)) * self.config.unit_px
 
 
-# Departures from the paper, each with its reason and, in tests/kfusion/test_model.py unless
-# another file is named, the test that covers it:
+# Departures from the paper, each above the test that covers it (tests/kfusion/test_model.py, or the
+# file that is named).
 #
-# - Attention runs along time, within a row; the authors' code attends across the batch, where
-#   rows are other people. (test_a_row_alone_gives_what_it_gives_in_a_batch)
-# - The emotion is a vector e per row in a gate 1 + W e, so that mixtures are possible; theirs is
-#   a label that cancels out at batch 1. (test_the_emotion_changes_its_own_row_and_no_other)
-# - The identity is the speaker's face at rest, not the window's own first frame: live there is no
-#   such frame. (test_windows.py,
-#   test_the_identity_is_the_clips_face_at_rest_whatever_frame_a_window_begins_with)
-# - The output is the identity plus a displacement that starts at zero: an untrained network is a
-#   face at rest. (test_an_untrained_network_answers_the_identity)
-# - Landmarks are normalised by a similarity, so that place, size and roll of a face do not
-#   matter. (test_a_similarity_of_the_identity_is_one_of_the_answer)
-# - The decoders' queries are identity + frame position + the frame's own audio feature: from the
-#   identity alone every frame would ask the same. (test_every_input_matters_at_batch_one)
-# - Conv takes S steps to C frames at the frames' true times, where the paper leaves open how 50
-#   steps become 30. (test_encoder.py, ..._are_taken_to_frames_at_their_true_times)
-# - The 40 channels of eq. 10 that eq. 11 overwrites are not built: the same function, less work.
-#   (test_each_switch_changes_exactly_what_it_names counts what is there)
-# - Direct paths (ModelConfig.direct): the head adds to what it is given; the mouth's bottleneck too
-#   has the linear factor of eq. 10, and both start as that factor alone; the LSTMs and the fusion
-#   are told the identity. Without them the same budget of training ended behind a plain recurrent
-#   network (training/RESULTS.md). (test_direct_paths_start_at_the_identity_and_carry_gradients)
-# - `compact` has GRUs for the LSTMs of section 3.3: at the same width and budget they learned
-#   faster (training/RESULTS.md). (test_each_switch_changes_exactly_what_it_names)
-# - `compact` hears through log-mel and a Transformer of its own, where the paper has the raw
-#   signal and wav2vec2, to be live on two CPU cores. (test_encoder.py, the numpy twin)
+# paper                       | here                           | why
+# ----------------------------|--------------------------------|------------------------------------
+# the authors' code attends   | attention along time, within   | rows are other people
+# across the batch            | a row                          |
+#     test_a_row_alone_gives_what_it_gives_in_a_batch
+# the emotion is a label that | a vector e per row in a gate   | mixtures are possible
+# cancels out at batch 1      | 1 + W e                        |
+#     test_the_emotion_changes_its_own_row_and_no_other
+# the identity is the         | the speaker's face at rest     | a live stream has no such frame
+# window's own first frame    |                                |
+#     tests/training/data/test_windows.py,
+#     test_the_identity_is_the_clips_face_at_rest_whatever_frame_a_window_begins_with
+# landmarks are the output    | identity + a displacement that | an untrained network gives a face
+#                             | starts at zero                 | at rest
+#     test_an_untrained_network_answers_the_identity
+# landmarks in pixels         | normalised by a similarity     | a face's place, size and roll do
+#                             |                                | not matter
+#     test_a_similarity_of_the_identity_is_one_of_the_answer
+# decoder queries are the     | identity + frame position +    | from the identity alone the queries
+# identity                    | the frame's audio feature      | of all frames are equal
+#     test_every_input_matters_at_batch_one
+# Conv takes 50 steps to 30   | interpolation at the frames'   | the paper does not say how
+# frames                      | true times, then convolution   |
+#     tests/kfusion/test_encoder.py,
+#     test_encoder_steps_are_taken_to_frames_at_their_true_times
+# eq. 10 has 136 channels, of | the 40 are not built           | the same function with less work
+# which eq. 11 overwrites 40  |                                |
+#     test_each_switch_changes_exactly_what_it_names
+# no such paths               | ModelConfig.direct: the head   | without them the same training
+#                             | adds to its input, DirectFusion| budget ended behind a plain
+#                             | is used, and the LSTMs and the | recurrent network
+#                             | fusion get the identity        | (training/RESULTS.md)
+#     test_direct_paths_start_at_the_identity_and_carry_gradients
+# LSTMs (section 3.3)         | GRUs in `compact`              | at the same width and budget they
+#                             |                                | learned faster (RESULTS.md)
+#     test_each_switch_changes_exactly_what_it_names
+# raw signal and wav2vec2     | log-mel and a small            | live on two CPU cores
+#                             | Transformer in `compact`       |
+#     tests/kfusion/test_encoder.py, test_the_numpy_twin_hears_the_same

@@ -244,6 +244,7 @@ def test_in_bfloat16_rows_stay_apart(config: ModelConfig) -> None:
     assert together.dtype == torch.float32
 
 
+@pytest.mark.slow
 def test_one_batch_can_be_learned() -> None:
     torch.manual_seed(0)
     model = KFusion(replace(SMALL, dropout=0.0))
