@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, cast
@@ -33,8 +34,9 @@ from server.logs import event
 from server.metrics import Metrics
 from server.pictures.queue import Pictures, can_look
 from server.session.identities import Identities
-from server.session.resume_tokens import Kept
-from server.session.session import Session, State
+from server.session.resume_tokens import ResumeTokens
+from server.session.session import Session
+from server.session.states import State
 from server.transports.websocket import Connection
 
 if TYPE_CHECKING:  # optional, and without it pyzmq and aiortc are not imported
@@ -117,7 +119,7 @@ class App:
         self.engine = Lanes(engine, config.max_batch, self.metrics)
         self.connections: dict[Link, str | None] = {}  # with their networks
         self.drivers: set[Driver] = set()
-        self.kept: Kept[Driver] = Kept()
+        self.kept: ResumeTokens[Driver] = ResumeTokens()
         self.feeder = Feeder()
         self.most, self.each = (
             config.max_sessions + UNSTARTED,
@@ -270,12 +272,12 @@ class App:
             event(log, "stream started", session=session.name, address=address, demand=demand)
 
         limits = self.config.limits
+        name = secrets.token_hex(8)
         session = Session(
-            self.model, limits, loop.time(), identities, admit=admit,
+            self.model, limits, loop.time(), identities, name, admit,
+            publish=self.publisher.tap(name) if self.publisher is not None else None,
             has_webrtc=self.peers is not None, has_faces=self.pictures is not None,
         )  # fmt: skip
-        if self.publisher is not None:
-            session.publish = self.publisher.tap(session.name)
         driver = Driver(
             session, self.engine, self.metrics, self.kept, self._ended, self.feeder, self.pictures
         )
@@ -286,7 +288,7 @@ class App:
 
     def _turn_away(self, driver: Driver, reason: str) -> None:
         """Tells a newcomer that has not said anything yet what it would be told then."""
-        if driver.session.state is State.NEW and driver.session.wanted is None:
+        if driver.session.state is State.NEW and driver.session.resume_request is None:
             self.metrics.refused.inc()
             driver.session.fail(Busy(reason, RETRY_S), asyncio.get_running_loop().time())
             driver.pump()
@@ -299,15 +301,16 @@ class App:
         session = driver.session
         if not self.places.release(session.name):
             return
-        if session.live and session.clock.began is not None:
-            self.metrics.drift.observe(session.clock.drift)
+        summary = session.summary()
+        drift = summary.drift or 0.0
+        if session.live and summary.drift is not None:
+            self.metrics.drift.observe(drift)
         event(
             log, "stream ended", session=session.name,
-            mode="live" if session.live else "file",
-            seconds=round(session.slider.received / session.slider.rate, 3),
-            sent=session.outbox.sent, dropped=session.outbox.total_dropped,
-            resumed=session.resumptions, errors=sum(session.told.values()),
-            drift=round(session.clock.drift, 3),
+            mode=summary.mode, seconds=round(summary.seconds, 3),
+            sent=summary.sent, dropped=sum(summary.dropped.values()),
+            resumed=summary.resumptions, errors=sum(summary.errors.values()),
+            drift=round(drift, 3),
         )  # fmt: skip
 
     def resume(self, connection: Link, wanted: wire.ResumeFrom) -> Driver:

@@ -16,15 +16,12 @@ from server.metrics import Metrics
 from server.pictures.queue import Pictures, Ticket
 from server.pictures.request import Answer as Seen
 from server.pictures.request import Search
-from server.session.resume_tokens import Kept
-from server.session.session import Job, Session, State, internal
+from server.session.resume_tokens import ResumeTokens
+from server.session.session import Session, internal_error
+from server.session.states import State
+from server.session.windows import Job
 
 log = logging.getLogger("kfusion.driver")
-
-LEFT: Final = (1000, 1001, 1002, 1003, 1005, 1007, 1009)
-"""Close codes after which nobody comes back: in good order (1005: without a code), or a breach of
-WebSocket's rules. A connection that was lost has 1006.
-"""
 
 
 class Link(Protocol):
@@ -80,7 +77,7 @@ class Driver:
         session: Session,
         engine: Lanes,
         metrics: Metrics,
-        kept: Kept[Driver],
+        kept: ResumeTokens[Driver],
         ended: Callable[[Driver], None],
         feeder: Feeder,
         pictures: Pictures | None = None,
@@ -106,7 +103,7 @@ class Driver:
         self.session.tick(now)
         if self.session.live:
             while (job := self.session.take_window(now)) is not None:
-                self.engine.submit(job, self._done, self.session.wants)
+                self.engine.submit(job, self._done, self.session.is_current)
         elif self.session.has_work:
             self.feeder.add(self)
         self._look()
@@ -114,7 +111,7 @@ class Driver:
         if self.session.state is State.CLOSED:
             self._forget()
         elif self.session.token:
-            self.kept.know(self, self.session.token)
+            self.kept.register(self, self.session.token)
         if self.link is not None:
             self.link.moved()
 
@@ -122,10 +119,10 @@ class Driver:
         """A piece of a file's next window, and the window once it is whole."""
         began = time.thread_time()
         session = self.session
-        if session.has_work and session.slider.prepare(samples):
+        if session.has_work and session.prepare_window(samples):
             job = session.take_window(self.loop.time())
             if job is not None:
-                self.engine.submit(job, self._done, session.wants)
+                self.engine.submit(job, self._done, session.is_current)
         self._pump()
         self.spent += time.thread_time() - began
 
@@ -148,7 +145,7 @@ class Driver:
         began = time.thread_time()
         now = self.loop.time()
         if isinstance(answer, Exception):
-            self.session.fail(internal(answer), now)
+            self.session.fail(internal_error(answer), now)
         else:
             self.session.complete(job, answer, now)
             if answer is not None and job.deadline < float("inf"):
@@ -158,7 +155,7 @@ class Driver:
 
     def _look(self) -> None:
         """Has the face looked for that the session wants, and no other one any more."""
-        search = self.session.search if self.session.state is not State.CLOSED else None
+        search = self.session.search
         if search is self.search or self.pictures is None:
             return
         if self.ticket is not None:
@@ -185,10 +182,10 @@ class Driver:
     def hear(self, sound: bytes | int) -> None:
         """Sound, or so many samples of silence, of a media track."""
         try:
-            self.session.hear(sound, self.loop.time())
+            self.session.receive_media(sound, self.loop.time())
         except Exception as error:
             log.exception("session %s failed", self.session.name)
-            self.session.fail(internal(error), self.loop.time())
+            self.session.fail(internal_error(error), self.loop.time())
         self.pump()
 
     # Connections come and go
@@ -200,7 +197,7 @@ class Driver:
         """
         self.session.resumed(wanted, self.loop.time())
         before, self.link = self.link, link
-        self.kept.found(self)
+        self.kept.connected(self)
         self.metrics.resumed.inc()
         if before is not None:
             before.replaced()
@@ -211,29 +208,24 @@ class Driver:
         if self.link is not link:
             return
         self.link = None
-        if code in LEFT:
-            self.session.state = State.CLOSED
-        else:
-            self.session.lost(self.loop.time())
+        self.session.disconnected(code, self.loop.time())
         if self.session.state is not State.CLOSED:
-            self.kept.lose(self)
+            self.kept.disconnected(self)
         self.pump()
 
     def _forget(self) -> None:
-        self.kept.forget(self)
+        self.kept.remove(self)
         self.count()
         self.ended(self)
 
     def count(self) -> None:
         """Adds to the metrics what has come since the last time."""
-        outbox, metrics = self.session.outbox, self.metrics
-        totals = [("sent", metrics.frames, outbox.written)]
+        summary, metrics = self.session.summary(), self.metrics
+        totals = [("sent", metrics.frames, summary.written)]
         totals += [
-            (f"dropped {k}", metrics.dropped.labels(k), n) for k, n in outbox.dropped.items()
+            (f"dropped {k}", metrics.dropped.labels(k), n) for k, n in summary.dropped.items()
         ]
-        totals += [
-            (f"error {k}", metrics.errors.labels(k), n) for k, n in self.session.told.items()
-        ]
+        totals += [(f"error {k}", metrics.errors.labels(k), n) for k, n in summary.errors.items()]
         for name, counter, total in totals:
             counter.inc(total - self.counted.get(name, 0))
             self.counted[name] = total
@@ -252,15 +244,15 @@ def receive(
     session, began = driver.session, time.thread_time()
     try:
         session.receive(message, driver.loop.time())
-        if session.state is State.NEW and session.wanted is not None:
-            found = find(link, session.wanted)
+        if session.state is State.NEW and session.resume_request is not None:
+            found = find(link, session.resume_request)
             driver.left(link, 1000)  # it has only asked for the other one
             return found
     except WireError as error:
         session.fail(error, driver.loop.time())
     except Exception as error:
         log.exception("session %s failed", session.name)
-        session.fail(internal(error), driver.loop.time())
+        session.fail(internal_error(error), driver.loop.time())
     finally:
         driver.spent += time.thread_time() - began
     return driver

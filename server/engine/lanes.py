@@ -24,7 +24,7 @@ from server.engine.batcher import Batcher
 from server.engine.capacity import STEP_S, Capacity
 from server.logs import event
 from server.metrics import Metrics
-from server.session.session import Job
+from server.session.windows import Job
 
 log = logging.getLogger("kfusion.engine")
 
@@ -158,7 +158,7 @@ def _after_the_loop() -> None:
 def _said(engine: Engine, orders: list[_Order]) -> NDArray[np.float32]:
     return engine.step(
         np.stack([o.job.window.audio for o in orders]),
-        np.stack([o.job.look.identity.canonical for o in orders]),
+        np.stack([o.job.rendering.identity.canonical for o in orders]),
         np.stack([o.job.emotion for o in orders]),
     )
 

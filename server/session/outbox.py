@@ -1,70 +1,23 @@
-"""What is still to be sent to one client, in order, with every frame counted once.
-
-What was sent lately is remembered, so that a client whose connection was lost can be given again
-what it did not get.
-"""
+"""What is still to be sent to one client, in order, with every frame counted once."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import deque
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kfusion import wire
-from kfusion.config import FPS
-from kfusion.errors import BadMessage
-from kfusion.life import HISTORY as HEARD
-from server.session.rendering import Look
+from server.session.history import History, Item, end_of
+from server.session.rendering import Encoding, FrameChunk, FrameEncoder
 
-HISTORY: Final = 900  # sent frames that are remembered, and unsent ones kept for a lost client
-MAX_HISTORY: Final = 2 * HISTORY  # blocks of frames and replies remembered
-MAX_RANGES: Final = 1000  # separate ranges of dropped frames told apart
-
-
-@dataclass
-class Frames:
-    """Consecutive frames from ``first``: canonical ``displacement`` (k, 68, 2), how they are shown,
-    and with life what it hears: ``levels`` (HISTORY of kfusion.life + k,).
-    """
-
-    first: int
-    displacement: NDArray[np.float32]
-    look: Look
-    levels: NDArray[Any] | None = None
-
-    def __len__(self) -> int:
-        return len(self.displacement)
-
-    @property
-    def end(self) -> int:
-        return self.first + len(self.displacement)
-
-    def shown(
-        self, outputs: tuple[wire.Output, ...] | None = None
-    ) -> dict[wire.Output, NDArray[np.float32]]:
-        """As sent, (k, width) of each output, or of these ones."""
-        return self.look.shown(self.first, self.displacement, self.levels, outputs)
-
-    def split(self, count: int) -> tuple[Frames, Frames]:
-        before = after = self.levels
-        if self.levels is not None:
-            before, after = self.levels[: HEARD + count], self.levels[count:]
-        return (
-            Frames(self.first, self.displacement[:count], self.look, before),
-            Frames(self.first + count, self.displacement[count:], self.look, after),
-        )
-
-    def holding(self, displacement: NDArray[np.float32]) -> Frames:
-        """The same frames from another place in memory."""
-        return Frames(self.first, displacement, self.look, self.levels)
+MAX_RANGES: Final = 1000  # separate ranges of dropped frames
 
 
 class DroppedFrames:
-    """The numbers of all frames given up, as merged ranges; counts them by reason, each once."""
+    """The numbers of all dropped frames, as merged ranges; counts them by reason, each once."""
 
     def __init__(self) -> None:
         self.by_reason: dict[str, int] = {}
@@ -79,7 +32,7 @@ class DroppedFrames:
         if low < high:
             first, end = min(first, self.firsts[low]), max(end, self.ends[high - 1])
         self.firsts[low:high], self.ends[low:high] = [first], [end]
-        if len(self.firsts) > MAX_RANGES:  # the oldest gap is no longer told from what was dropped
+        if len(self.firsts) > MAX_RANGES:  # the oldest gap counts as dropped from now on
             del self.firsts[1], self.ends[0]
         return new
 
@@ -92,51 +45,41 @@ class DroppedFrames:
 class Outbox:
     """Frames and messages in wire order.
 
-    ``waiting`` frames are unsent; ``sent + dropped + waiting`` is every frame ever put here or
-    announced. ``last_sent`` is the displacement (68, 2) that the client saw last. ``reached`` is
-    one past the last frame sent or announced; everything below ``forgotten`` cannot be sent again,
-    the rest is in ``history``. ``owed`` of the waiting frames are those that ``rewind`` put back.
-    ``written`` counts frames as often as they were sent.
+    ``waiting`` frames are unsent, ``resent`` of them put back by ``rewind``; ``sent + dropped +
+    waiting`` is every frame ever put here or announced, and ``written`` counts frames as often as
+    they were sent. ``last_sent`` is the displacement (68, 2) that the client got last.
 
-    ``encoding`` "pairs" is for a way that loses messages: each holds one frame and, again, the one
-    before it, if that was sent. Answers and errors do not wait for frames then.
+    With the encoding "pairs" frames go over a channel of their own: answers and errors do not wait
+    for them.
     """
 
-    MAX_BLOCK: Final = 30  # frames a binary message
-
-    def __init__(self, encoding: Literal["json", "binary", "pairs"]) -> None:
-        self.encoding = encoding
-        self.items: deque[Frames | wire.ServerMessage] = deque()
-        self.blocks: deque[bytes] = deque()  # the other outputs of frames that are being sent
-        self.history: deque[Frames | wire.ServerMessage] = deque()
-        # All that the history will ever take, from the start: a server's memory is flat then. A
-        # block does not go over the end, and what lies there is the older by up to two blocks.
-        self.memory = np.full((HISTORY + 2 * self.MAX_BLOCK, 68, 2), 0, np.float32)
-        self.free = 0
-        self.remembered = 0  # frames in the history
+    def __init__(self, encoding: Encoding) -> None:
+        self.encoder = FrameEncoder(encoding)
+        self.items: deque[Item] = deque()
+        self.encoded: deque[str | bytes] = (
+            deque()
+        )  # the other outputs of frames that are being sent
+        self.history = History()
         self.waiting = 0
-        self.owed = 0
+        self.resent = 0
         self.sent = 0
         self.written = 0
-        self.reached = 0
-        self.forgotten = 0
-        self.given_up = DroppedFrames()
+        self.dropped_frames = DroppedFrames()
         self.last_sent: NDArray[np.float32] | None = None
-        self.before: tuple[int, dict[wire.Output, NDArray[np.float32]]] | None = None  # of pairs
 
     @property
     def paired(self) -> bool:
-        """Whether frames go another way than the rest."""
-        return self.encoding == "pairs"
+        """Whether frames go over a channel of their own."""
+        return self.encoder.encoding == "pairs"
 
     @property
     def unsent(self) -> bool:
-        return bool(self.items or self.blocks)
+        return bool(self.items or self.encoded)
 
     @property
     def dropped(self) -> dict[str, int]:
-        """Frames given up, by reason."""
-        return self.given_up.by_reason
+        """Dropped frames by reason."""
+        return self.dropped_frames.by_reason
 
     @property
     def total_dropped(self) -> int:
@@ -148,233 +91,123 @@ class Outbox:
         else:
             self.items.append(message)
 
-    def put_frames(self, frames: Frames) -> None:
+    def put_frames(self, frames: FrameChunk) -> None:
         if len(frames):
             self.items.append(frames)
             self.waiting += len(frames)
 
-    def give_up(self, first: int, end: int, reason: wire.DropReason) -> None:
+    def announce_dropped(self, first: int, end: int, reason: wire.DropReason) -> None:
         """Announces frames that will never be put: ``first`` .. ``end`` - 1, the next to come."""
         if end <= first:
             return
-        self.given_up.add(first, end, reason)
+        self.dropped_frames.add(first, end, reason)
         _announce(self.items, first, end, reason)
 
     def drop_oldest(self, count: int, reason: wire.DropReason) -> None:
-        """Gives up the oldest ``count`` unsent frames and announces them in their place."""
-        kept: deque[Frames | wire.ServerMessage] = deque()
+        """Drops the oldest ``count`` unsent frames and announces them in their place."""
+        kept: deque[Item] = deque()
         while self.items and count:
             item = self.items.popleft()
-            if not isinstance(item, Frames):
+            if not isinstance(item, FrameChunk):
                 kept.append(item)
                 continue
-            gone, rest = item.split(min(count, len(item)))
-            count -= len(gone)
-            self._taken(len(gone))
-            self.given_up.add(gone.first, gone.end, reason)
-            _announce(kept, gone.first, gone.end, reason)
+            dropped, rest = item.split(min(count, len(item)))
+            count -= len(dropped)
+            self._count_removed(len(dropped))
+            self.dropped_frames.add(dropped.first, dropped.end, reason)
+            _announce(kept, dropped.first, dropped.end, reason)
             if len(rest):
                 kept.append(rest)
         self.items.extendleft(reversed(kept))
 
+    def drop_unsent_frames(self, reason: wire.DropReason) -> None:
+        """Drops them all, and what is left of the outputs of a frame that is being sent."""
+        self.encoded.clear()
+        self.drop_oldest(self.waiting, reason)
+
     def drop_all(self, first: int, until: int, reason: wire.DropReason) -> None:
-        """Gives up every unsent frame; announces all below ``until`` at once.
+        """Drops every unsent frame; announces all below ``until`` at once.
 
         ``first`` is the next frame that would have been put.
         """
         place = len(self.items)
         for k, item in enumerate(self.items):
-            if isinstance(item, Frames):
+            if isinstance(item, FrameChunk):
                 place, first = k, item.first
                 break
         before, after = list(self.items)[:place], list(self.items)[place:]
         self.items = deque(before)
         if until > first:
-            self.given_up.add(first, until, reason)
+            self.dropped_frames.add(first, until, reason)
             self.items.append(wire.Dropped(first, until - first, reason))
-        # What was dropped among these frames, and is to be announced again, is part of the whole.
-        self.items.extend(item for item in after if not isinstance(item, (Frames, wire.Dropped)))
-        self.waiting = self.owed = 0
+        # Frames dropped before, and to be announced again, are part of the announced range.
+        again = (FrameChunk, wire.Dropped)
+        self.items.extend(item for item in after if not isinstance(item, again))
+        self.waiting = self.resent = 0
 
-    def _taken(self, count: int) -> None:
+    def _count_removed(self, count: int) -> None:
         self.waiting -= count
-        self.owed = max(0, self.owed - count)
+        self.resent = max(0, self.resent - count)
 
     def pop(self, clock_us: int, *, frames: bool = True) -> str | bytes | None:
         """The next message to send, encoded at this time; None when there is none, or when it is
-        of frames and those are not wanted.
+        of frames and ``frames`` is false.
         """
-        if self.blocks and frames:
-            return self.blocks.popleft()
+        if self.encoded and frames:
+            return self.encoded.popleft()
         if not self.items:
             return None
         item = self.items[0]
-        if isinstance(item, Frames) and not frames:
-            return None
-        if not isinstance(item, Frames):
-            self._remember(self.items.popleft())
-            if isinstance(item, wire.End):  # counted when it leaves, so that it is the truth
-                item = wire.End(self.sent, self.total_dropped, item.seconds)
-            return wire.encode(item)
-        count = min(len(item), self.MAX_BLOCK) if self.encoding == "binary" else 1
-        now, later = item.split(count)
-        if len(later):
-            self.items[0] = later
+        if isinstance(item, FrameChunk):
+            if not frames:
+                return None
+            self._encode_first(item, clock_us)
+            return self.encoded.popleft()
+        self.history.add(self.items.popleft())
+        if isinstance(item, wire.End):  # filled in when it is sent, so that it counts all frames
+            item = wire.End(self.sent, self.total_dropped, item.seconds)
+        return wire.encode(item)
+
+    def _encode_first(self, item: FrameChunk, clock_us: int) -> None:
+        """Moves the first frames of the first item to the encoded messages."""
+        chunk, rest = item.split(min(len(item), self.encoder.max_frames))
+        if len(rest):
+            self.items[0] = rest
         else:
             self.items.popleft()
-        self._taken(count)
-        self.sent += count
-        self.written += count
-        self.last_sent = now.displacement[-1]
-        self._remember(now)
-        shown = now.shown()
-        if self.encoding == "json":
-            numbers: dict[str, list[float]] = {k: v[0].tolist() for k, v in shown.items()}
-            return wire.encode(wire.Frame(now.first, now.first / FPS, **numbers))
-        first = now.first
-        if self.paired:
-            first, shown = self._paired(first, shown)
-        self.blocks.extend(
-            wire.encode_frames(wire.FrameBlock(name, first, clock_us, values))
-            for name, values in shown.items()
-        )
-        return self.blocks.popleft()
+        self._count_removed(len(chunk))
+        self.sent += len(chunk)
+        self.written += len(chunk)
+        self.last_sent = chunk.displacement[-1]
+        self.history.add(chunk)
+        self.encoded.extend(self.encoder.encode(chunk, clock_us))
 
-    def _paired(
-        self, n: int, shown: dict[wire.Output, NDArray[np.float32]]
-    ) -> tuple[int, dict[wire.Output, NDArray[np.float32]]]:
-        """Frame ``n`` with the one that was sent before it, as it was sent."""
-        before, self.before = self.before, (n, shown)
-        if before is None or before[0] != n - 1 or before[1].keys() != shown.keys():
-            return n, shown
-        return n - 1, {k: np.concatenate((before[1][k], v)) for k, v in shown.items()}
+    def rewind(self, n: int) -> None:
+        """Puts back, in its order, what a client did not get that has all frames below ``n``.
 
-    # A lost connection
-
-    def _remember(self, item: Frames | wire.ServerMessage) -> None:
-        if isinstance(item, (wire.Ready, wire.Error, wire.SdpAnswer)):
-            return
-        if isinstance(item, (Frames, wire.Dropped)):
-            self.reached = _end(item)
-        new = len(item) if isinstance(item, Frames) else 0
-        while self.remembered + new > HISTORY or len(self.history) >= MAX_HISTORY:
-            oldest = self.history.popleft()
-            if not isinstance(oldest, (Frames, wire.Dropped)):
-                continue
-            if isinstance(oldest, Frames):
-                excess = max(1, self.remembered + new - HISTORY)
-                gone, rest = oldest.split(min(excess, len(oldest)))
-                self.remembered -= len(gone)
-                if len(rest):
-                    self.history.appendleft(rest)
-                oldest = gone
-            self.forgotten = _end(oldest)
-        if isinstance(item, Frames):
-            self.remembered += new
-            item = item.holding(self._stored(item.displacement))
-        self.history.append(item)
-
-    def _stored(self, displacement: NDArray[np.float32]) -> NDArray[np.float32]:
-        """A copy in this outbox's own memory, where the oldest frames were."""
-        if self.free + len(displacement) > len(self.memory):
-            self.free = 0
-        place = self.memory[self.free : self.free + len(displacement)]
-        place[:] = displacement
-        self.free += len(displacement)
-        return place
-
-    def _pack(self) -> None:
-        """Moves the history to the memory's start: what is sent next would else come to lie behind
-        what was put back, and reach the oldest of the history before its turn.
+        Raises :class:`~kfusion.errors.BadMessage`, and changes nothing, beyond what was sent.
         """
-        kept = [
-            item.holding(item.displacement.copy()) if isinstance(item, Frames) else item
-            for item in self.history
-        ]
-        self.free = 0
-        self.history = deque(
-            item.holding(self._stored(item.displacement)) if isinstance(item, Frames) else item
-            for item in kept
-        )
-
-    def rewind(self, wanted: int) -> None:
-        """Puts back, in its order, what a client did not get that has all frames below it.
-
-        What of it is forgotten is announced as dropped, reason ``resume``. Replies come again if
-        the frame that they name is at or after ``wanted``. Raises
-        :class:`~kfusion.errors.BadMessage`, and changes nothing, for one beyond what was sent.
-        """
-        if wanted > self.reached:
-            raise BadMessage(
-                f"resume.next is {wanted}; wanted at most {self.reached}, the first frame not sent"
-            )
-        again: list[Frames | wire.ServerMessage] = []
-        gap_end = max(wanted, min(self.forgotten, self.reached))
-        if gap_end > wanted:
-            self.sent -= self.given_up.add(wanted, gap_end, "resume")
-            again.append(wire.Dropped(wanted, gap_end - wanted, "resume"))
-        self.blocks.clear()
-        self.before = None
-        history, self.history = self.history, deque()
-        told = self.forgotten
-        for item in history:
-            before, after = _split(item, wanted)
-            if isinstance(item, wire.Dropped):  # what of it lies in the gap was announced anew
-                after = _split(item, gap_end)[1]
-            if isinstance(item, (Frames, wire.Dropped)):
-                told = _end(item)
-            elif told >= wanted:  # came after all frames that the client has: perhaps not at all
-                before, after = None, item
-            if before is not None:
-                self.history.append(before)
-            if isinstance(after, Frames):  # out of the memory that new frames will take
-                after = after.holding(after.displacement.copy())
-            if after is not None:
-                again.append(after)
-        frames = [item for item in again if isinstance(item, Frames)]
-        put_back = sum(map(len, frames))
-        self.remembered -= put_back
-        self.waiting += put_back
-        self.sent -= put_back
-        self.owed = self.waiting
-        self.reached = wanted
-        seen = [item for item in self.history if isinstance(item, Frames)]
-        if seen:
-            self.last_sent = seen[-1].displacement[-1].copy()
-        self._pack()
+        again = self.history.rewind(n)
+        forgotten = again[0] if again else None
+        if isinstance(forgotten, wire.Dropped) and forgotten.reason == "resume":
+            first, end = forgotten.first, end_of(forgotten)
+            self.sent -= self.dropped_frames.add(first, end, "resume")
+        count = sum(len(item) for item in again if isinstance(item, FrameChunk))
+        self.waiting += count
+        self.sent -= count
+        self.resent = self.waiting
+        self.encoded.clear()
+        self.encoder.previous = None
+        if self.history.last_chunk is not None:
+            self.last_sent = self.history.last_chunk.displacement[-1]
         unsent = [item for item in self.items if not isinstance(item, (wire.Ready, wire.SdpAnswer))]
         self.items = deque([*again, *unsent])
 
 
-def _announce(
-    items: deque[Frames | wire.ServerMessage], first: int, end: int, reason: wire.DropReason
-) -> None:
-    """Appends that frames are dropped, or adds them to what was just announced."""
+def _announce(items: deque[Item], first: int, end: int, reason: wire.DropReason) -> None:
+    """Appends that frames are dropped, or adds them to the range announced last."""
     before = items[-1] if items else None
-    if isinstance(before, wire.Dropped) and before.reason == reason and _end(before) == first:
+    if isinstance(before, wire.Dropped) and before.reason == reason and end_of(before) == first:
         items[-1] = wire.Dropped(before.first, end - before.first, reason)
     else:
         items.append(wire.Dropped(first, end - first, reason))
-
-
-def _end(item: Frames | wire.Dropped) -> int:
-    return item.end if isinstance(item, Frames) else item.first + item.count
-
-
-def _split(
-    item: Frames | wire.ServerMessage, frame: int
-) -> tuple[Frames | wire.ServerMessage | None, Frames | wire.ServerMessage | None]:
-    """What of an item lies before frame ``frame``, and what at or after it."""
-    if isinstance(item, Frames):
-        before, after = item.split(min(len(item), max(0, frame - item.first)))
-        return before if len(before) else None, after if len(after) else None
-    if isinstance(item, wire.Dropped):
-        kept = min(item.count, max(0, frame - item.first))
-        parts = (
-            wire.Dropped(item.first, kept, item.reason),
-            wire.Dropped(item.first + kept, item.count - kept, item.reason),
-        )
-        return parts[0] if kept else None, parts[1] if kept < item.count else None
-    if isinstance(item, (wire.EmotionSet, wire.IdentitySet, wire.MarkReached, wire.ResetDone)):
-        return (item, None) if item.n < frame else (None, item)
-    return None, item

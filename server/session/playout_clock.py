@@ -1,6 +1,4 @@
-"""When audio is due: the play-out clock of a live stream; and a limit on how often a client may ask
-for what is expensive. Times are seconds of any one clock.
-"""
+"""When audio is due: the play-out clock of a live stream. Times are seconds of any one clock."""
 
 from __future__ import annotations
 
@@ -79,16 +77,3 @@ class PlayoutClock:
         if self.end is not None and self.end > now:
             self.end = now
             self.segments.append((self.received, now))
-
-
-class Allowance:
-    """A token bucket: ``share`` is added each second, and at most ``most`` is saved up."""
-
-    def __init__(self, share: float, most: float, now: float) -> None:
-        self.share, self.most, self.left, self.at = share, most, most, now
-
-    def spend(self, amount: float, now: float) -> float:
-        """Takes this amount; gives how long to wait until nothing is owed."""
-        self.left = min(self.most, self.left + (now - self.at) * self.share) - amount
-        self.at = now
-        return max(0.0, -self.left / self.share)

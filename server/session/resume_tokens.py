@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Kept(Generic[T]):
+class ResumeTokens(Generic[T]):
     """Sessions by their one valid token each."""
 
     def __init__(self) -> None:
@@ -18,7 +18,7 @@ class Kept(Generic[T]):
         self.tokens: dict[T, str] = {}
         self.lost: set[T] = set()
 
-    def know(self, session: T, token: str) -> None:
+    def register(self, session: T, token: str) -> None:
         """From now on this token, and no earlier one, stands for the session."""
         if self.tokens.get(session) == token:
             return
@@ -31,16 +31,16 @@ class Kept(Generic[T]):
     def find(self, token: str) -> T | None:
         return self.by_key.get(_key(token))
 
-    def lose(self, session: T) -> None:
+    def disconnected(self, session: T) -> None:
         """The session has no connection."""
         self.lost.add(session)
 
-    def found(self, session: T) -> None:
+    def connected(self, session: T) -> None:
         """The session has a connection again."""
         self.lost.discard(session)
 
-    def forget(self, session: T) -> None:
-        """The session has ended, or was never known."""
+    def remove(self, session: T) -> None:
+        """The session has ended, or was never registered."""
         self.lost.discard(session)
         self.tokens.pop(session, None)
         key = self.keys.pop(session, None)

@@ -85,8 +85,7 @@ class Connection:
             await asyncio.gather(*tasks, return_exceptions=True)
             replaced, session = self.driver.link is not self, self.driver.session
             self.driver.left(self, self.ws.close_code)
-            if session.media is self.peer:  # else that of a connection that has come meanwhile
-                session.media = None
+            session.negotiation.detach(self.peer)
             if replaced:
                 await self._close_replaced()
             if self.aborting is not None:
@@ -115,7 +114,7 @@ class Connection:
         session = self.driver.session
         if session.closing is not None and self.aborting is None:
             self.aborting = self.loop.call_later(CLOSE_S, self.ws.transport.abort)
-        if session.outbox.unsent or session.closing is not None:
+        if session.unsent or session.closing is not None:
             self.outgoing.set()
         if session.wants_input:
             self.wanted.set()
@@ -144,7 +143,7 @@ class Connection:
 
     def _receive(self, message: str | bytes) -> None:
         self.driver = receive(self, self.driver, message, self.find)
-        offer = self.driver.session.offered
+        offer = self.driver.session.negotiation.offer
         if offer is not None and (self.negotiation is None or self.negotiation.done()):
             self.negotiation = asyncio.create_task(self._negotiate(offer))
         self.driver.pump()
@@ -156,7 +155,8 @@ class Connection:
         replaced: Peer | None = peer
         try:
             answer = await peer.answer(offer)
-            replaced, self.peer, session.media = self.peer, peer, peer
+            replaced, self.peer = self.peer, peer
+            session.negotiation.attach(peer)
         except BadMessage as error:
             answer = error
         finally:
@@ -173,7 +173,7 @@ class Connection:
     async def _write(self) -> None:
         try:
             while True:
-                session, apart = self.driver.session, self.driver.session.outbox.paired
+                session, apart = self.driver.session, self.driver.session.separate_frames
                 room = self.peer is not None and self.peer.room if apart else True
                 message = session.next_message(self.loop.time(), room=room)
                 if isinstance(message, bytes) and apart and self.peer is not None:
@@ -185,10 +185,10 @@ class Connection:
                         self._taken()
                         self.driver.pump()  # a file's windows wait for room in the outbox
                     continue
-                if session.closing is not None and session.outbox.unsent and not self._carried:
-                    session.give_up_frames()
+                if session.closing is not None and session.unsent and not self._carried:
+                    session.drop_unsent_frames()
                     continue
-                if session.closing is not None and not session.outbox.unsent:
+                if session.closing is not None and not session.unsent:
                     await self.ws.close(session.closing.code, session.closing.reason)
                     return
                 self.outgoing.clear()

@@ -19,7 +19,7 @@ import zmq
 from kfusion import wire
 from kfusion.errors import BadOptions
 from server.metrics import Metrics
-from server.session.outbox import Frames
+from server.session.rendering import FrameChunk
 from server.transports.zeromq_sockets import Doors
 
 log = logging.getLogger("kfusion.zeromq")
@@ -180,13 +180,13 @@ class Tap:
         self.version = -1
         self.wanted: tuple[wire.Output, ...] = ()
 
-    def __call__(self, frames: Frames, clock_us: int) -> None:
+    def __call__(self, frames: FrameChunk, clock_us: int) -> None:
         if self.version != self.publisher.version:
             self.version = self.publisher.version
             wants = self.publisher.wants
             self.wanted = tuple(kind for kind, topic in self.topics.items() if wants(topic))
         if not self.wanted:
             return
-        for kind, values in frames.shown(self.wanted).items():
+        for kind, values in frames.render(self.wanted).items():
             block = wire.FrameBlock(kind, frames.first, clock_us, values)
             self.publisher.send(self.topics[kind] + wire.encode_frames(block))

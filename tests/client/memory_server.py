@@ -11,7 +11,9 @@ from client.stream.transports import Closed
 from kfusion import wire
 from kfusion.errors import UnknownSession, WireError
 from kfusion.runtime import SyntheticEngine
-from server.session.session import Job, Session, State
+from server.session.session import Session
+from server.session.states import State
+from server.session.windows import Job
 
 ENGINE = SyntheticEngine()
 MODEL = wire.Model(ENGINE.name, ENGINE.sha256)
@@ -41,7 +43,7 @@ class MemoryServer:
             job = self._window(session)
             if job is None:
                 break
-            identity, emotion = job.look.identity.canonical, job.emotion
+            identity, emotion = job.rendering.identity.canonical, job.emotion
             said = ENGINE.step(job.window.audio[None], identity[None], emotion[None])
             session.complete(job, said[0], self.now())
         if session.closing is not None:
@@ -52,15 +54,15 @@ class MemoryServer:
         if isinstance(message, str) and '"resume"' in message:
             asking = Session(MODEL, self.limits, self.now())  # of a new connection
             asking.receive(message, self.now())
-            if asking.wanted is not None:
-                return self._resumed(asking, asking.wanted)
+            if asking.resume_request is not None:
+                return self._resumed(asking, asking.resume_request)
         self.session.receive(message, self.now())
         return self.session
 
     def _resumed(self, asking: Session, wanted: wire.ResumeFrom) -> Session:
         try:
             if wanted.token == self.session.token:
-                self.session.lost(self.now())
+                self.session.disconnected(1006, self.now())
             if wanted.token != self.session.token or self.session.state is State.CLOSED:
                 raise UnknownSession("resume.token is of no session that is kept")
             self.session.resumed(wanted, self.now())

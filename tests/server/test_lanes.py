@@ -17,8 +17,8 @@ from kfusion.stream import Window
 from server.engine.batcher import FILE, LATE_S
 from server.engine.lanes import Answer, Lanes, measured
 from server.metrics import Metrics
-from server.session.rendering import Look
-from server.session.session import Job
+from server.session.rendering import Rendering
+from server.session.windows import Job
 
 
 class Slow:
@@ -53,7 +53,7 @@ class Slow:
 
 def job(value: float, deadline: float = FILE) -> Job:
     window = Window(6, 0, 3, np.full(WINDOW, value, np.float32))
-    return Job(window, Look(NEUTRAL_IDENTITY), None, vector({}), deadline, 0)
+    return Job(window, Rendering(NEUTRAL_IDENTITY), None, vector({}), deadline, 0)
 
 
 class Running:

@@ -26,8 +26,7 @@ from kfusion.landmarks import NEUTRAL_IDENTITY
 from server.app import App
 from server.config import ServerConfig
 from server.metrics import Metrics
-from server.session.outbox import Frames
-from server.session.rendering import Look
+from server.session.rendering import FrameChunk, Rendering
 from server.transports.zeromq_publish import Publisher
 from server.transports.zeromq_sockets import Doors
 from tests.conftest import RunningServer, eventually, start_server, stop_server, voice
@@ -504,12 +503,12 @@ def test_without_subscribers_a_hop_costs_next_to_nothing() -> None:
         tap = publisher.tap("a")
         asked: list[str] = []
 
-        class Asked(Frames):
-            def shown(self, outputs: tuple[wire.Output, ...] | None = None) -> dict[Any, Any]:
+        class Asked(FrameChunk):
+            def render(self, outputs: tuple[wire.Output, ...] | None = None) -> dict[Any, Any]:
                 asked.extend(outputs or ())
                 return {}
 
-        frames = Asked(0, np.zeros((3, 68, 2), np.float32), Look(NEUTRAL_IDENTITY))
+        frames = Asked(0, np.zeros((3, 68, 2), np.float32), Rendering(NEUTRAL_IDENTITY))
         tap(frames, 0)
         assert not asked
         publisher.subscribed.add(b"a/points")

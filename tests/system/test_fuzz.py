@@ -22,7 +22,8 @@ from kfusion.audio import Format, decode_pcm
 from kfusion.errors import BadAudio, BadMessage, WireError
 from kfusion.landmarks import NEUTRAL
 from kfusion.runtime import SyntheticEngine
-from server.session.session import Session, State
+from server.session.session import Session
+from server.session.states import State
 
 SECONDS: Final = float(os.environ.get("FUZZ_SECONDS", "6")) / 4  # for each of the tests below
 SEED: Final = int(os.environ.get("FUZZ_SEED", "1"))
@@ -169,9 +170,8 @@ def test_a_session_answers_whatever_it_is_told() -> None:
             session.tick(now)
             session.receive(bytes_of(rng) if rng.random() < 0.5 else text_of(rng, CLIENT), now)
             while (job := session.take_window(now)) is not None:
-                said = engine.step(
-                    job.window.audio[None], job.look.identity.canonical[None], job.emotion[None]
-                )
+                face = job.rendering.identity.canonical
+                said = engine.step(job.window.audio[None], face[None], job.emotion[None])
                 session.complete(job, said[0] if rng.random() < 0.9 else None, now)
             while (message := session.next_message(now)) is not None:
                 if isinstance(message, bytes):

@@ -18,8 +18,11 @@ from kfusion.coefficients import ARKIT52, Rig
 from kfusion.errors import BadMessage, Busy, Internal, WireError
 from kfusion.landmarks import NEUTRAL, NEUTRAL_IDENTITY
 from kfusion.runtime import Animator, SyntheticEngine
-from server.session.outbox import HISTORY
-from server.session.session import ERRORS, LIVE_BACKLOG, MAX_UNSENT, Job, Session, State
+from server.session.history import HISTORY
+from server.session.session import MAX_UNSENT, Session
+from server.session.states import State
+from server.session.summary import MAX_ERRORS as ERRORS
+from server.session.windows import LIVE_BACKLOG, Job, WindowScheduler
 from tests.conftest import voice
 
 ENGINE = SyntheticEngine()
@@ -37,8 +40,13 @@ class Stream:
         if start.pop("started", True):
             self.say(type="start", **{"encoding": "binary", **start})
 
+    @property
+    def windows(self) -> WindowScheduler:
+        assert self.session.stream is not None
+        return self.session.stream.windows
+
     def lose(self) -> None:
-        self.session.lost(self.now)
+        self.session.disconnected(1006, self.now)
 
     def resume(self, wanted: int) -> wire.Ready:
         """Goes on from frame ``wanted``."""
@@ -143,7 +151,7 @@ class Stream:
 
 
 def run(job: Job) -> np.ndarray[Any, Any]:
-    face = job.look.identity.canonical
+    face = job.rendering.identity.canonical
     return ENGINE.step(job.window.audio[None], face[None], job.emotion[None])[0]
 
 
@@ -433,7 +441,7 @@ def test_audio_beyond_a_minute_held_is_too_fast_and_counts_nothing() -> None:
     assert stream.codes == []
     stream.give(bytes(2 * 16_000))
     assert stream.codes == ["too_fast"]
-    assert stream.session.slider.received == 62 * 16_000
+    assert stream.windows.slider.received == 62 * 16_000
     stream.wait(1.0)
     stream.give(bytes(2 * 16_000))
     assert stream.codes == ["too_fast"]
@@ -446,7 +454,7 @@ def test_silence_gives_back_the_time_of_the_gap() -> None:
     stream.say(type="silence", samples=5 * 16_000)
     assert len(stream.frames) == (6 * 30 - 3) // 3 * 3  # all of it is already due
     stream.audio(voice(1.0))
-    assert stream.session.clock.end == pytest.approx(stream.now + 1.0)
+    assert stream.windows.clock.end == pytest.approx(stream.now + 1.0)
 
 
 def test_audio_after_a_pause_without_silence_is_due_when_it_arrives() -> None:
@@ -454,8 +462,8 @@ def test_audio_after_a_pause_without_silence_is_due_when_it_arrives() -> None:
     stream.audio(voice(1.0))
     stream.wait(6)
     stream.audio(voice(4.0))
-    assert stream.session.clock.end == pytest.approx(stream.now + 4.0)
-    last = stream.session.slider.total
+    assert stream.windows.clock.end == pytest.approx(stream.now + 4.0)
+    last = stream.windows.slider.total
     assert len(stream.frames) < last  # frames beyond two seconds wait
 
 
@@ -467,10 +475,10 @@ def test_an_hour_of_chunks_neither_drifts_nor_grows() -> None:
         stream.now = t0 + (k + 1) * 0.1
         stream.give(chunk)
         if k % 1000 == 0:
-            assert len(stream.session.slider.queue.chunks) < 30
-            assert len(stream.session.clock.segments) < 30
+            assert len(stream.windows.slider.queue.chunks) < 30
+            assert len(stream.windows.clock.segments) < 30
     assert stream.frames == list(range(108_000))
-    end = stream.session.clock.end
+    end = stream.windows.clock.end
     assert end is not None and abs(end - (t0 + 3600.1)) < 1 / 30
 
 
@@ -680,7 +688,7 @@ class Script:
             points = (NEUTRAL * (1 + size / 1000)).tolist()
             stream.say(type="identity", id=f"face {size}", points=points)
         elif name == "reset":
-            self.resets.append(stream.session.slider.total)
+            self.resets.append(stream.windows.slider.total)
             stream.say(type="reset")
         elif name == "wait":
             stream.wait(size / 1000)
@@ -700,7 +708,7 @@ class Script:
         stream.wait(1.0)
         stream.reading = reading
         self.see()
-        stream.take_over(round(stream.session.outbox.reached * size / 1000))
+        stream.take_over(round(stream.session.outbox.history.end * size / 1000))
         return None
 
     def see(self) -> None:
@@ -738,7 +746,7 @@ def test_a_lost_connection_costs_no_frame_no_mark_and_no_reply(
         script.step("read", 0)
         script.see()
     calm, hit = scripts
-    total = hit.stream.session.slider.total
+    total = hit.stream.windows.slider.total
     assert hit.stream.accounted() == list(range(total))
     (end,) = hit.stream.of(wire.End)
     assert (end.frames, end.frames + end.dropped) == (len(hit.stream.frames), total)
@@ -925,10 +933,10 @@ def test_what_cannot_be_resumed_ends_with_its_connection() -> None:
 def test_a_resume_is_for_the_first_message_alone() -> None:
     stream = Stream()
     stream.say(type="start", resume={"token": stream.session.token, "next": 0})
-    assert stream.codes == ["bad_message"] and stream.session.wanted is None
+    assert stream.codes == ["bad_message"] and stream.session.resume_request is None
     stream = Stream(started=False)
     stream.say(type="start", resume={"token": "t", "next": 7})
-    assert stream.session.wanted == wire.ResumeFrom("t", 7) and not stream.out
+    assert stream.session.resume_request == wire.ResumeFrom("t", 7) and not stream.out
 
 
 def test_a_microphone_gives_back_the_time_of_the_gap_by_silence() -> None:
@@ -941,7 +949,7 @@ def test_a_microphone_gives_back_the_time_of_the_gap_by_silence() -> None:
     assert stream.accounted() == list(range((6 * 30 - 3) // 3 * 3))  # all of it is due already
     stream.audio(voice(1.0))
     assert ready.audio_position == 16_000
-    assert stream.session.clock.end == pytest.approx(stream.now + 1.0)
+    assert stream.windows.clock.end == pytest.approx(stream.now + 1.0)
 
 
 # Emotion and identity
@@ -1196,19 +1204,20 @@ def test_a_reset_eases_from_the_face_without_its_life() -> None:
 def test_empty_messages_of_sound_are_nothing() -> None:
     client = Stream(mode="live")
     client.audio(np.zeros(1600, np.float32))
-    before = len(client.session.clock.segments)
+    before = len(client.windows.clock.segments)
     for _ in range(500):
         client.now += 0.1
         client.give(b"")
-    assert len(client.session.clock.segments) == before and not client.codes
+    assert len(client.windows.clock.segments) == before and not client.codes
 
 
 def test_an_offer_that_was_not_answered_is_forgotten_with_its_connection() -> None:
     client = Stream(mode="live")
     session = client.session
-    session.start = msgspec.structs.replace(session.start, media="webrtc")
+    assert session.stream is not None
+    session.stream.start = msgspec.structs.replace(session.stream.start, media="webrtc")
     client.say(type="offer", sdp="one")
-    session.lost(client.now)
+    session.disconnected(1006, client.now)
     client.resume(0)
     client.say(type="offer", sdp="two")
-    assert session.offered == "two" and not client.codes
+    assert session.negotiation.offer == "two" and not client.codes

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -37,22 +37,21 @@ from kfusion.errors import BadMessage, NoFace
 from kfusion.landmarks import NEUTRAL, Identity
 from kfusion.stream import HOPS
 from server.pictures.request import FoundFace, Search
-from server.session.outbox import HISTORY, MAX_HISTORY
-from server.session.session import (
+from server.session.history import HISTORY, MAX_HISTORY
+from server.session.session import MAX_UNSENT, START_S, Session
+from server.session.states import State
+from server.session.summary import ERRORS_S
+from server.session.summary import MAX_ERRORS as ERRORS
+from server.session.windows import (
     AHEAD_S,
-    ERRORS,
-    ERRORS_S,
     FILE_AHEAD_S,
     FILE_BACKLOG,
     LIVE_BACKLOG,
     MAX_IN_FLIGHT,
     MAX_MARKS,
-    MAX_UNSENT,
     SLACK_S,
-    START_S,
     Job,
-    Session,
-    State,
+    WindowScheduler,
 )
 
 FACES: Final = {name: NEUTRAL * size + 5 for name, size in zip("abcd", (1, 2, 0.5, 3), strict=True)}
@@ -333,6 +332,11 @@ class Machine(RuleBasedStateMachine):
     # What the model knows
 
     @property
+    def windows(self) -> WindowScheduler:
+        assert self.session.stream is not None
+        return self.session.stream.windows
+
+    @property
     def rate(self) -> int:
         return int(self.told["audio"]["rate"])
 
@@ -346,13 +350,14 @@ class Machine(RuleBasedStateMachine):
 
     def snapshot(self) -> Any:
         s = self.session
-        if not self.told:
+        if s.stream is None:
             return s.state
+        w = s.stream.windows
         return (
-            s.state, s.slider.received, s.slider.floor, s.slider.next_end, len(s.marks), s.token,
-            s.generation, s.clock.end, s.identity_id, s.emotion.target.tolist(), s.next_frame,
-            s.at_engine, s.outbox.waiting, sorted(s.identities.faces), s.lost_at,
-            s.search,
+            s.state, w.slider.received, w.slider.floor, w.slider.next_end, len(w.marks), s.token,
+            w.generation, w.clock.end, s.stream.identity_id, s.stream.emotion.target.tolist(),
+            w.next_frame, w.at_engine, s.outbox.waiting, sorted(s.identity_search.identities.faces),
+            s.lost_at, s.search,
         )  # fmt: skip
 
     def give(self, message: str | bytes) -> None:
@@ -419,14 +424,14 @@ class Machine(RuleBasedStateMachine):
         assert (window.first, window.last) == (first, min(last, self.total) if self.ended else last)
         assert first < window.last <= first + self.told["hop"]
         assert window.audio.shape == (WINDOW,)
-        needs = window.end * self.rate // 30 + self.session.slider.delay
+        needs = window.end * self.rate // 30 + self.windows.slider.delay
         assert self.ended or needs <= self.received
         if self.live and self.due_end is not None:
-            slider = self.session.slider
+            slider = self.windows.slider
             spoken_for = (self.told["lookahead"] + 1) / 30 + slider.delay / self.rate
             assert self.now >= job.deadline - spoken_for - AHEAD_S - 1e-6
         np.testing.assert_allclose(job.emotion, self.dial.at(window.last - 1), atol=1e-6)
-        assert np.array_equal(job.look.identity.points, self.faces[-1][1])
+        assert np.array_equal(job.rendering.identity.points, self.faces[-1][1])
         if self.rate == SAMPLE_RATE:
             heard = self.sound.window(window.end * SAMPLE_RATE // 30)
             np.testing.assert_allclose(window.audio, heard, atol=1e-6)
@@ -514,7 +519,7 @@ class Machine(RuleBasedStateMachine):
     def ask_for_another_session(self) -> None:
         answers = len(self.session.outbox.items)
         self.session.receive('{"type":"start","resume":{"token":"t","next":7}}', self.now)
-        assert self.session.wanted == wire.ResumeFrom("t", 7)
+        assert self.session.resume_request == wire.ResumeFrom("t", 7)
         assert self.session.state is State.NEW and len(self.session.outbox.items) == answers
         self.begin(self.limits, None)  # the shell goes on with the other one
 
@@ -609,12 +614,13 @@ class Machine(RuleBasedStateMachine):
         return (begin if silent else max(self.now, begin)) + samples / self.rate
 
     def moves(self, message: str | bytes, samples: int, *, silent: bool) -> None:
-        self.due_end = self.spoken_until(samples, silent)
+        if samples:
+            self.due_end = self.spoken_until(samples, silent)
         self.received += samples
         self.give(message)
-        assert self.session.slider.received == self.received
-        end = self.session.clock.end
-        assert end is not None and end == pytest.approx(self.due_end, abs=1e-3)
+        assert self.windows.slider.received == self.received
+        end = self.windows.clock.end
+        assert end == (None if self.due_end is None else pytest.approx(self.due_end, abs=1e-3))
 
     @precondition(can_speak)
     @rule(
@@ -667,7 +673,7 @@ class Machine(RuleBasedStateMachine):
     def shows(self, name: str, note: str = "") -> None:
         """An identity is told, and is that of every window from now on."""
         points = NEUTRAL if name == "neutral" else FACES[self.stored[name]]
-        n = self.session.slider.next_first if self.ended else self.taken
+        n = self.windows.slider.next_first if self.ended else self.taken
         self.faces.append((n, points))
         pairs = [(float(x), float(y)) for x, y in points]
         self.client.replies.owe(wire.IdentitySet(name, n, pairs, note or wire.UNSET))
@@ -728,7 +734,7 @@ class Machine(RuleBasedStateMachine):
         for _ in range(times):
             if self.before_or_after(message):
                 return
-            if len(self.session.marks) >= MAX_MARKS:
+            if len(self.windows.marks) >= MAX_MARKS:
                 self.refused(message, "bad_message")
                 continue
             self.client.marks.owe(wire.MarkReached(name, self.total))
@@ -747,7 +753,7 @@ class Machine(RuleBasedStateMachine):
             self.due_end = min(self.due_end, self.now)
         self.client.replies.owe(wire.ResetDone(self.total, self.received))
         self.give(message)
-        assert not self.session.marks and not self.session.outbox.waiting
+        assert not self.windows.marks and not self.session.outbox.waiting
 
     @precondition(lambda self: self.can_speak() and self.state is State.OPEN)
     @rule(chunks=st.integers(1, 12))
@@ -841,7 +847,7 @@ class Machine(RuleBasedStateMachine):
         self.arrive(came)
         kept = self.state in KEPT and self.limits.resume_s > 0
         self.cut()
-        self.session.lost(self.now)
+        self.session.disconnected(1006, self.now)
         self.connected = False
         assert (self.session.state is not State.CLOSED) is kept
         if not kept:
@@ -883,7 +889,7 @@ class Machine(RuleBasedStateMachine):
             return
         self.cut()
         outbox = self.session.outbox
-        if len(outbox.history) >= MAX_HISTORY or wanted < outbox.forgotten:
+        if len(outbox.history.items) >= MAX_HISTORY or wanted < outbox.history.start:
             self.client.replies.complete = self.client.marks.complete = False
         self.session.resumed(asked, self.now)
         self.client.rewind(wanted)
@@ -918,18 +924,19 @@ class Machine(RuleBasedStateMachine):
         session = self.session
         outbox = session.outbox
         assert len(outbox.items) <= MOST_ITEMS
-        assert len(outbox.history) <= MAX_HISTORY and outbox.remembered <= HISTORY
-        assert len(session.errors) <= ERRORS and len(session.marks) <= MAX_MARKS
+        assert len(outbox.history.items) <= MAX_HISTORY and outbox.history.frames <= HISTORY
+        assert len(session.errors.recent) <= ERRORS
         assert len(self.engine) <= MAX_IN_FLIGHT, "windows at the engine"
         if not self.told:
             return
-        assert len(session.identities.faces) <= self.limits.identities
+        assert len(self.windows.marks) <= MAX_MARKS
+        assert len(session.identity_search.identities.faces) <= self.limits.identities
         if self.live:
             held = AHEAD_S + SLACK_S + self.limits.held_s
-            assert session.slider.waiting <= (held + 1e-3) * self.rate
-            assert outbox.waiting <= max(HISTORY, LIVE_BACKLOG + outbox.owed) <= 3 * HISTORY
+            assert self.windows.slider.waiting <= (held + 1e-3) * self.rate
+            assert outbox.waiting <= max(HISTORY, LIVE_BACKLOG + outbox.resent) <= 3 * HISTORY
         else:
-            most = FILE_BACKLOG + MAX_IN_FLIGHT * self.told["hop"] + outbox.owed
+            most = FILE_BACKLOG + MAX_IN_FLIGHT * self.told["hop"] + outbox.resent
             assert outbox.waiting <= most and not set(outbox.dropped) - {"reset", "resume"}
 
     def only_a_slow_reader_loses_frames(self) -> None:
@@ -1003,7 +1010,9 @@ def most(name: str, default: int) -> int:
 
 TestSessionMachine: Any = Machine.TestCase
 TestSessionMachine.settings = settings(
-    max_examples=most("SESSION_EXAMPLES", 12), stateful_step_count=most("SESSION_STEPS", 40)
+    phases=[Phase.explicit, Phase.generate],
+    max_examples=most("SESSION_EXAMPLES", 12),
+    stateful_step_count=most("SESSION_STEPS", 40),
 )
 
 
@@ -1135,7 +1144,7 @@ def test_single_samples_between_silences_take_no_more_memory_than_others() -> No
     for _ in range(5000):
         found.session.receive(b"\1\0", found.now)
         found.session.receive('{"type":"silence","samples":1}', found.now)
-    assert len(found.session.slider.queue.chunks) < 100
+    assert len(found.windows.slider.queue.chunks) < 100
 
 
 def test_unread_replies_of_one_face_share_its_points() -> None:
@@ -1196,7 +1205,9 @@ def test_a_session_that_is_over_waits_for_no_picture() -> None:
     assert search is not None
     found.lose(0)
     found.session.found(search, FoundFace(Identity.from_points(NEUTRAL)), found.now)
-    assert found.session.state is State.CLOSED and not found.session.identities.faces
+    assert (
+        found.session.state is State.CLOSED and not found.session.identity_search.identities.faces
+    )
 
 
 def test_a_server_that_stops_answers_a_picture_and_ends() -> None:

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from kfusion import wire
 from kfusion.errors import BadMessage
 from kfusion.landmarks import NEUTRAL, NEUTRAL_IDENTITY
-from server.session.outbox import HISTORY, MAX_HISTORY, MAX_RANGES, DroppedFrames, Frames, Outbox
-from server.session.rendering import Look
+from server.session.history import HISTORY, MAX_HISTORY
+from server.session.outbox import MAX_RANGES, DroppedFrames, Outbox
+from server.session.rendering import FrameChunk, Rendering
 
 
 class Reader:
@@ -27,7 +28,7 @@ class Reader:
     def fill(self, count: int) -> None:
         numbers = np.arange(self.put, self.put + count, dtype=np.float32)
         moved = np.broadcast_to(numbers[:, None, None], (count, 68, 2)).copy()
-        self.outbox.put_frames(Frames(self.put, moved, Look(NEUTRAL_IDENTITY)))
+        self.outbox.put_frames(FrameChunk(self.put, moved, Rendering(NEUTRAL_IDENTITY)))
         self.put += count
 
     def mark(self) -> None:
@@ -64,8 +65,8 @@ class Reader:
     def check(self) -> None:
         outbox = self.outbox
         assert outbox.sent + outbox.total_dropped + outbox.waiting == self.put
-        held = sum(len(m) for m in outbox.history if isinstance(m, Frames))
-        assert held == outbox.remembered <= HISTORY and len(outbox.history) <= MAX_HISTORY
+        held = sum(len(m) for m in outbox.history.items if isinstance(m, FrameChunk))
+        assert held == outbox.history.frames <= HISTORY and len(outbox.history.items) <= MAX_HISTORY
 
 
 STEPS = st.one_of(
@@ -90,7 +91,7 @@ def test_every_frame_comes_once_or_is_announced_and_is_counted_once(
         elif step == "read":
             reader.read(size)
         elif step == "rewind":  # from anywhere at all up to what was sent
-            reader.rewind(reader.outbox.reached * size // 1000)
+            reader.rewind(reader.outbox.history.end * size // 1000)
         elif step == "drop":
             reader.outbox.drop_oldest(min(size, reader.outbox.waiting), "slow_reader")
         elif step == "reset":

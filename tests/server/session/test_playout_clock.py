@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.session.playout_clock import Allowance, PlayoutClock
+from server.session.negotiation import TokenBucket
+from server.session.playout_clock import PlayoutClock
 
 
 def test_audio_on_time_is_due_when_it_arrives() -> None:
@@ -59,14 +60,14 @@ def test_due_times_never_go_back_and_forgetting_changes_none(
 
 
 @given(st.lists(st.tuples(st.floats(0, 2), st.floats(0, 0.5)), max_size=40))
-def test_an_allowance_is_a_share_of_the_time_and_what_was_saved_up(
+def test_a_token_bucket_is_a_share_of_the_time_and_what_was_saved_up(
     steps: list[tuple[float, float]],
 ) -> None:
     now, spent = 0.0, 0.0
-    allowance = Allowance(0.25, 1.0, now)
+    bucket = TokenBucket(0.25, 1.0, now)
     for passed, seconds in steps:
         now += passed
-        wait = allowance.spend(seconds, now)
+        wait = bucket.spend(seconds, now)
         spent += seconds
         assert wait >= 0
         now += wait

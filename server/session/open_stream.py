@@ -1,0 +1,173 @@
+"""What a session has from its ``start`` on, and what the client's messages do to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from kfusion import emotion as emotions
+from kfusion import wire
+from kfusion.audio import decode_pcm
+from kfusion.config import FPS
+from kfusion.emotion import EmotionCurve
+from kfusion.errors import BadMessage
+from kfusion.landmarks import Identity
+from kfusion.life import Life
+from kfusion.stream import latency_ms
+from server.pictures.request import FoundFace, set_by
+from server.session.identity_search import IdentitySearch
+from server.session.negotiation import Negotiation
+from server.session.outbox import Outbox
+from server.session.rendering import (
+    FrameChunk,
+    FrameEncoder,
+    Rendering,
+    ordered_outputs,
+    output_names,
+)
+from server.session.states import RepeatedEnd
+from server.session.windows import Job, WindowScheduler
+
+StreamMessage = (
+    bytes
+    | wire.Silence
+    | wire.SetEmotion
+    | wire.Mark
+    | wire.Reset
+    | wire.SdpOffer
+    | wire.EndOfAudio
+    | RepeatedEnd
+)
+
+
+@dataclass
+class OpenStream:
+    """``rendering`` is that of the next windows; ``identity_id`` is None for points in `start`."""
+
+    start: wire.Start
+    outbox: Outbox
+    windows: WindowScheduler
+    emotion: EmotionCurve
+    rendering: Rendering
+    identity_id: str | None
+    identity_search: IdentitySearch
+    negotiation: Negotiation
+
+    @classmethod
+    def of(
+        cls,
+        start: wire.Start,
+        limits: wire.Limits,
+        outbox: Outbox,
+        search: IdentitySearch,
+        negotiation: Negotiation,
+        publish: Callable[[FrameChunk, int], None] | None,
+    ) -> OpenStream:
+        """Raises :class:`~kfusion.errors.WireError` for a start that is refused."""
+        if start.media == "webrtc":
+            if start.mode == "file":
+                raise BadMessage("start.mode file with media webrtc; wanted live, or media socket")
+            start = msgspec.structs.replace(
+                start, audio=wire.AudioFormat(rate=48_000), encoding="binary"
+            )
+        emotion = EmotionCurve(emotions.vector(start.emotion))
+        if isinstance(start.identity, wire.IdentityPoints):
+            identity, name = Identity.from_points(start.identity.points), None
+        else:
+            identity, name = search.identities[start.identity], start.identity
+        life = Life(start.seed, start.life) if start.life else None
+        rendering = Rendering(identity, ordered_outputs(start.outputs), life)
+        windows = WindowScheduler(start, limits.held_s, outbox, publish)
+        return cls(start, outbox, windows, emotion, rendering, name, search, negotiation)
+
+    @property
+    def demand(self) -> float:
+        """Windows a second; 0 for a file, which takes what is left."""
+        return FPS / self.start.hop if self.windows.live else 0.0
+
+    def make_encoder(self) -> FrameEncoder:
+        return FrameEncoder("pairs" if self.start.media == "webrtc" else self.start.encoding)
+
+    def ready(
+        self, session: str, token: str, n: int, model: wire.Model, limits: wire.Limits
+    ) -> wire.Ready:
+        """The answer to a client that has all frames below ``n``."""
+        return wire.ready(
+            self.start,
+            session=session,
+            resume=token,
+            audio_position=self.windows.slider.received,
+            n=n,
+            model=model,
+            emotion=emotions.named(self.emotion.target),
+            identity=self.identity_id,
+            limits=limits,
+            latency_ms=latency_ms(self.start.audio.rate, self.start.hop, self.start.lookahead),
+            outputs=output_names(self.start.outputs),
+        )
+
+    def handle(self, message: StreamMessage, now: float) -> None:
+        """Does what a message says.
+
+        Raises :class:`~kfusion.errors.WireError`, and changes nothing, for one that is refused.
+        """
+        match message:
+            case bytes():
+                if self.start.media == "webrtc":
+                    raise BadMessage(
+                        "audio on the socket; with media webrtc wanted it on the track"
+                    )
+                self.add_sound(message, now)
+            case wire.Silence(samples):
+                self._add_silence(samples, now)
+            case wire.SetEmotion():
+                self._set_emotion(message)
+            case wire.Mark(name):
+                self.windows.add_mark(name)
+            case wire.Reset():
+                self.windows.reset(now)
+            case wire.SdpOffer(sdp):
+                if self.start.media != "webrtc":
+                    raise BadMessage("offer: only with media webrtc, which start did not ask for")
+                self.negotiation.begin(sdp, now)
+            case wire.EndOfAudio():
+                if self.negotiation.media is not None:
+                    self.negotiation.media.flush()
+                self.windows.slider.finish()
+            case RepeatedEnd():
+                pass
+
+    def add_sound(self, sound: bytes | int, now: float) -> None:
+        """PCM, or samples of silence."""
+        if isinstance(sound, int):
+            self.windows.add_silence(sound, now)
+        else:
+            audio = self.start.audio
+            self.windows.add_audio(decode_pcm(sound, audio.format, audio.channels), now)
+
+    def _add_silence(self, samples: int, now: float) -> None:
+        most = 60 * self.start.audio.rate
+        if samples > most:
+            raise BadMessage(f"silence.samples is {samples}; wanted at most {most} (60 s)")
+        self.windows.add_silence(samples, now)
+        if self.negotiation.media is not None:
+            self.negotiation.media.skip(samples)
+
+    def _set_emotion(self, message: wire.SetEmotion) -> None:
+        """From the present audio position on."""
+        vector = emotions.vector(message.weights)
+        n = self.windows.slider.total
+        self.emotion.start(n, vector, message.ramp * FPS)
+        self.outbox.put(wire.EmotionSet(emotions.named(vector), n, message.ramp))
+
+    def take_window(self, now: float, *, paced: bool) -> Job | None:
+        return self.windows.take(now, self.rendering, self.emotion, paced=paced)
+
+    def set_identity(self, name: str, face: FoundFace) -> None:
+        """From the next window on."""
+        self.identity_id = name
+        self.rendering = replace(self.rendering, identity=face.identity)
+        n = max(self.windows.next_frame, self.windows.slider.next_first)
+        self.outbox.put(set_by(name, n, face))
