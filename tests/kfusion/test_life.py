@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from time import process_time
-from timeit import repeat
 from typing import Any
 
 import numpy as np
@@ -316,16 +314,3 @@ def test_noise_is_smooth_where_its_pieces_meet(seed: int, knot: int) -> None:
     n = knot * KNOT
     track = lively(life, max(0, n - 6), 12)[:, 27, 0].astype(np.float64)
     assert np.abs(np.diff(track, 3)).max() < 5e-3
-
-
-def test_life_costs_little() -> None:
-    life, hearing = Life(1, 1.0), LoudnessHistory()
-    window = list(windows_of(voice(2.0), 16_000, 3, 3))[10]
-    said = still(3)
-
-    def hop() -> None:
-        life.add(NEUTRAL_IDENTITY, window.first, said, hearing.push(window))
-
-    assert (
-        min(repeat(hop, number=20, repeat=15, timer=process_time)) / 20 / 3 < 200e-6
-    )  # s a frame; 30e-6 when idle
