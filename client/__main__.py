@@ -28,7 +28,7 @@ from client.cli.status import exit_code, print_note
 from client.face_files import read_identity
 from client.loadtest.command import add_options
 from client.sinks import WANTED
-from client.stream.transports import address
+from client.stream.websocket import stream_url
 from kfusion import __version__
 from kfusion.errors import BadOptions, Busy, ConnectionFailed, KFusionError, run_command
 
@@ -178,7 +178,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def _check_url(url: str) -> None:
     try:
-        address(url)
+        stream_url(url)
     except ConnectionFailed as error:
         raise BadOptions(f"--url {error}") from None
 

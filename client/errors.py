@@ -1,4 +1,4 @@
-"""Errors of a client's own, and a server's errors by their names."""
+"""Errors of the client, and the errors of a server by their codes."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Any, Final
 from kfusion import wire
 from kfusion.errors import Busy, KFusionError, WireError
 
-RETRY_S: Final = 5  # of a busy server that does not say
+RETRY_S: Final = 5  # where a busy server gives no time
 
 
 class OutputError(KFusionError):
-    """A file cannot be written where it was wanted."""
+    """A file cannot be written."""
 
 
 class BadSink(KFusionError):
-    """Frames cannot be sent where they were wanted, or it is no such place."""
+    """The address of a sink is invalid, or frames cannot be sent to it."""
 
 
 class PictureError(KFusionError):
-    """A picture cannot be read, or its points are no face in it."""
+    """A picture cannot be read, or the points are no face in it."""
 
 
 class RecordingError(KFusionError):
-    """A file is no recording of a stream, or a damaged one."""
+    """A file is no recording of a stream, or is damaged."""
 
 
 def _classes(base: type[WireError]) -> Iterator[tuple[str, Any]]:
@@ -37,7 +37,7 @@ _BY_CODE: Final = dict(_classes(WireError))
 
 
 def named_error(error: wire.Error) -> WireError:
-    """The class of kfusion.errors for the code; a code of a later version keeps its name."""
+    """The error of kfusion.errors for the code; an unknown code stands in the message."""
     if error.code == Busy.code:
         retry = RETRY_S if error.retry_after_s is wire.UNSET else error.retry_after_s
         return Busy(error.message, retry)

@@ -1,11 +1,10 @@
-"""Connect, send, frames: a stream as a user writes it.
+"""Opens a stream::
 
-    async with connect("ws://127.0.0.1:8765") as face:
-        await face.send(samples)  # float32 in -1..1, or PCM bytes
-        async for frame in face.frames():
-            draw(frame.points)  # (68, 2)
-
-The protocol lies in protocol.py, what a stream offers in face.py.
+async with connect("ws://127.0.0.1:8765") as face:
+    await face.send(samples)  # float32 in -1..1, or PCM bytes
+    await face.end()
+    async for frame in face.frames():
+        draw(frame.points)  # (68, 2)
 """
 
 from __future__ import annotations
@@ -13,26 +12,70 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import AsyncGenerator, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, TypedDict, Unpack, cast
 
 from numpy.typing import ArrayLike
 
 from client.recording.recorder import Recorder
 from client.stream.clock import Clock, LoopClock
-from client.stream.connection import Link
+from client.stream.connection import Backoff, Connection
 from client.stream.face import Face
-from client.stream.messages import identity_of
-from client.stream.reconnect import Backoff, Reconnection
+from client.stream.messages import start_identity
 from client.stream.state import ClientStream
-from client.stream.transports import Opener, Transport, open_websocket
+from client.stream.transport import Opener, Transport
+from client.stream.websocket import open_websocket
 from kfusion import wire
 from kfusion.audio import Format
 from kfusion.emotion import vector
 from kfusion.emotion_timeline import EmotionTimeline
 from kfusion.errors import BadMessage
 
-__all__ = ["Backoff", "Face", "connect"]
+__all__ = ["Backoff", "ConnectionOptions", "Face", "connect"]
+
+
+@dataclass(frozen=True)
+class ConnectionOptions:
+    """How a stream is connected. :func:`connect` takes each field as a keyword argument, too.
+
+    Attributes:
+        token: The server's token, if it requires one.
+        open_timeout: Seconds for connecting, and for the answer to the start.
+        reconnect: Whether a lost connection is replaced and the stream resumed, for as long as
+            the server keeps the session; a :class:`Backoff` sets the waits between attempts.
+        resend: Whether all audio that was lost with a connection is sent again, however late.
+            None: in mode "file". A live stream resends only what is still to be played; what is
+            past becomes silence, so that it does not fall behind.
+        fill_silence: Whether a live stream sends silence when its source stops talking. False for
+            a file that is played at live pace.
+        transport: Replaces the WebSocket: a connection, e.g. :class:`client.memory.MemoryTransport`
+            in tests, or a function that opens one, which reconnecting needs.
+        clock: Replaces the event loop's clock.
+        record: A file for all messages of the stream, without tokens (docs/recording.md).
+    """
+
+    token: str | None = None
+    open_timeout: float = 10.0
+    reconnect: bool | Backoff = True
+    resend: bool | None = None
+    fill_silence: bool = True
+    transport: Transport | Opener | None = None
+    clock: Clock | None = None
+    record: str | Path | None = None
+
+
+class ConnectionKeywords(TypedDict, total=False):
+    """The fields of :class:`ConnectionOptions` as keyword arguments."""
+
+    token: str | None
+    open_timeout: float
+    reconnect: bool | Backoff
+    resend: bool | None
+    fill_silence: bool
+    transport: Transport | Opener | None
+    clock: Clock | None
+    record: str | Path | None
 
 
 @contextlib.asynccontextmanager
@@ -51,39 +94,39 @@ async def connect(
     outputs: Iterable[wire.Output] = ("points",),
     life: float = 0.0,
     seed: int = 0,
-    token: str | None = None,
-    fill_silence: bool = True,
-    reconnect: bool | Backoff = True,
-    resend: bool | None = None,
-    open_timeout: float = 10.0,
-    transport: Transport | Opener | None = None,
-    clock: Clock | None = None,
-    record: str | Path | None = None,
+    options: ConnectionOptions | None = None,
+    **connection: Unpack[ConnectionKeywords],
 ) -> AsyncGenerator[Face, None]:
     """Opens a stream; leaving the block closes it.
 
-    ``url``: ws://HOST:8765 or wss://. ``rate`` 8000-96000 Hz. ``hop`` and ``lookahead`` in
-    frames of 1/30 s: what they sum to is the latency. ``mode`` "file" is as fast as the server
-    can, nothing dropped; send and read at once. ``identity``: an id, or points (68, 2) at rest
-    in any coordinates, which the frames are then in. ``emotion``: {name: 0..1}, the rest neutral,
-    or an :class:`~kfusion.emotion_timeline.EmotionTimeline`, each said in its place between the
-    samples that are sent. ``outputs``: what else frames carry besides points, "arkit52" and
-    "vrm". ``life`` 0..1: how much of blinks, brow accents and head motion is added, the same for
-    the same ``seed``. ``fill_silence``: in live mode, send the
-    silence of a source that stops talking; False for a file played at live pace.
-    ``reconnect``: open another connection when this one is lost, and go on where it was, for as
-    long as the server keeps the session. ``resend``: send again all the sound that was lost with
-    it, late though it may be, as mode "file" does; by default a live stream sends again only
-    what is still to be spoken, and what is past becomes silence, so that it does not fall behind.
-    ``open_timeout`` in seconds, for connecting and for the answer. ``transport``: instead of a
-    WebSocket, e.g. :class:`client.memory.MemoryTransport` in tests; or a function that opens one,
-    for reconnecting needs another. ``record``: a file for every message of the stream, without
-    tokens (record.py).
+    Args:
+        url: The server: ws://HOST:8765 or wss://HOST.
+        rate: Samples a second of the audio, 8000-96000.
+        channels: Channels of the audio. The server mixes two.
+        format: Format of the audio on the wire, "s16le" or "f32le".
+        encoding: Encoding of the frames on the wire.
+        hop: Frames of 1/30 s that the server computes at once. Latency is hop + lookahead.
+        lookahead: Frames of audio after a frame that the server waits for.
+        mode: "live" at the pace of speech; "file" as fast as the server can, with no frame
+            dropped: send and read at once.
+        identity: An id, or points (68, 2) of a face at rest in any coordinates, which the frames
+            are then in. None: the neutral face.
+        emotion: {name: 0..1}, the rest neutral; or an
+            :class:`~kfusion.emotion_timeline.EmotionTimeline`, whose emotions are sent at their
+            places in the audio.
+        outputs: What frames carry besides points: "arkit52", "vrm".
+        life: The amount of blinks, brow accents and head motion, 0..1.
+        seed: Their random sequence.
+        options: How the stream is connected.
+        **connection: Fields of :class:`ConnectionOptions`; they replace those of ``options``.
 
-    Raises :class:`~kfusion.errors.ConnectionFailed`, ``Busy`` (with ``retry_after_s``),
-    ``Unauthorized``, or ``BadMessage``, ``BadEmotion``, ``BadIdentity`` for a bad option.
+    Raises:
+        ConnectionFailed: No connection, or no answer.
+        Busy: The server has no room; ``retry_after_s`` says when to try again.
+        Unauthorized: The token is missing or wrong.
+        BadMessage: A value that no stream can have; ``BadEmotion`` and ``BadIdentity`` for these.
     """
-    score = emotion if isinstance(emotion, EmotionTimeline) else None
+    timeline = emotion if isinstance(emotion, EmotionTimeline) else None
     weights = dict(emotion.initial if isinstance(emotion, EmotionTimeline) else emotion or {})
     vector(weights)
     try:
@@ -93,7 +136,7 @@ async def connect(
             hop=hop,  # type: ignore[arg-type] - checked below, by the schema
             lookahead=lookahead,
             mode=mode,
-            identity=identity_of(identity),
+            identity=start_identity(identity),
             emotion=weights,
             outputs=("points", *(name for name in dict.fromkeys(outputs) if name != "points")),
             life=life,
@@ -101,38 +144,52 @@ async def connect(
         )
     except ValueError as error:
         raise BadMessage(f"start: {error}") from None
-    clock = clock or LoopClock()
-    opener: Opener | None = None
-    if transport is None:
-        opener = functools.partial(
-            open_websocket, url, token=token, pings=mode == "live", open_timeout=open_timeout
-        )
-    elif callable(transport):
-        opener = transport
-    reconnection = None
-    if reconnect and opener is not None:
-        backoff = Backoff() if reconnect is True else reconnect
-        reconnection = Reconnection(opener, backoff, clock, open_timeout)
+    how = replace(options or ConnectionOptions(), **connection)
+    async with _open(url, start, timeline, how) as face:
+        yield face
+
+
+@contextlib.asynccontextmanager
+async def _open(
+    url: str, start: wire.Start, timeline: EmotionTimeline | None, options: ConnectionOptions
+) -> AsyncGenerator[Face, None]:
+    clock = options.clock or LoopClock()
+    opener = _opener(url, start, options)
+    backoff = Backoff() if options.reconnect is True else options.reconnect or None
     stream = ClientStream(
         start,
-        fill_silence=fill_silence,
-        reconnects=reconnection is not None,
-        resend=resend,
-        score=score,
+        fill_silence=options.fill_silence,
+        reconnects=opener is not None and backoff is not None,
+        resend=options.resend,
+        timeline=timeline,
     )
-    stream.open()  # tells a bad option before a server is asked, or a file is written
-    recorder = None if record is None else Recorder(record, url, token, clock.now)
+    stream.start_message()  # refuses a bad value before a connection is opened, or a file written
+    recorder = None
+    if options.record is not None:
+        recorder = Recorder(options.record, url, options.token, clock.now)
     if recorder is not None and opener is not None:
         opener = recorder.opener(opener)
-        if reconnection is not None:
-            reconnection.opener = opener
     with recorder or contextlib.nullcontext():
-        first = cast(Transport, transport) if opener is None else await opener()
+        first = cast(Transport, options.transport) if opener is None else await opener()
         if recorder is not None and opener is None:
             first = recorder.transport(first)
-        face = Face(stream, Link(stream, first, reconnection), clock)
+        connection = Connection(stream, first, clock, options.open_timeout, opener, backoff)
+        face = Face(stream, connection, clock)
         try:
-            await face.open(open_timeout)
+            await face.open()
             yield face
         finally:
             await face.close()
+
+
+def _opener(url: str, start: wire.Start, options: ConnectionOptions) -> Opener | None:
+    """What opens connections; None for a single transport."""
+    if options.transport is None:
+        return functools.partial(
+            open_websocket,
+            url,
+            token=options.token,
+            pings=start.mode == "live",
+            open_timeout=options.open_timeout,
+        )
+    return options.transport if callable(options.transport) else None

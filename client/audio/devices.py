@@ -13,7 +13,7 @@ _ERRORS: Final[dict[Kind, type[KFusionError]]] = {
     "input": MicrophoneError,
     "output": SpeakerError,
 }
-_PLUGGED: Final[dict[Kind, str]] = {
+_REQUIRED: Final[dict[Kind, str]] = {
     "input": "wanted a microphone that is plugged in",
     "output": "wanted a loudspeaker or headphones that are plugged in",
 }
@@ -21,7 +21,7 @@ _PLUGGED: Final[dict[Kind, str]] = {
 
 @dataclass(frozen=True)
 class Device:
-    """A device as PortAudio lists it, with its channels in the direction that was asked for."""
+    """A device as PortAudio lists it; ``channels`` of the direction that was listed."""
 
     index: int
     name: str
@@ -30,10 +30,10 @@ class Device:
     default: bool
 
 
-def portaudio() -> Any:
-    """The sounddevice module. Raises :class:`~kfusion.errors.MissingExtra`, saying what to do."""
+def sounddevice() -> Any:
+    """The package sounddevice. Raises :class:`~kfusion.errors.MissingExtra` where it is missing."""
     try:
-        import sounddevice
+        import sounddevice as package
     except ImportError:
         raise MissingExtra(
             "the sounddevice package is not installed; pip install 'kfusion[client]'"
@@ -42,12 +42,12 @@ def portaudio() -> Any:
         raise MissingExtra(
             "the PortAudio library is not installed; on Debian or Ubuntu: apt install libportaudio2"
         ) from None
-    return sounddevice
+    return package
 
 
-def listed(kind: Kind) -> list[Device]:
+def list_devices(kind: Kind) -> list[Device]:
     """Every input or output device. Raises :class:`~kfusion.errors.MissingExtra`."""
-    sd = portaudio()
+    sd = sounddevice()
     default = sd.default.device[kind == "output"]
     channels = f"max_{kind}_channels"
     return [
@@ -57,19 +57,20 @@ def listed(kind: Kind) -> list[Device]:
     ]
 
 
-def choose(found: list[Device], wanted: str | int | None, kind: Kind = "input") -> Device:
-    """The device of an index or of a name, or a part of one in any case; None: the default.
+def choose_device(name: str | int | None, kind: Kind) -> Device:
+    """The device of an index, a name, or a part of a name in any case; None: the default.
 
-    Raises :class:`~kfusion.errors.MicrophoneError` or :class:`~kfusion.errors.SpeakerError` for
-    none, or for several that fit a name.
+    Raises :class:`~kfusion.errors.MicrophoneError` or :class:`~kfusion.errors.SpeakerError` where
+    no device fits, or several do.
     """
     error = _ERRORS[kind]
+    found = list_devices(kind)
     if not found:
-        raise error(f"no {kind} device; {_PLUGGED[kind]}")
+        raise error(f"no {kind} device; {_REQUIRED[kind]}")
     names = "; ".join(f"{d.index} {d.name}" for d in found)
-    if wanted is None:
+    if name is None:
         return next((d for d in found if d.default), found[0])
-    text = str(wanted)
+    text = str(name)
     if text.isdecimal():
         fits = [d for d in found if d.index == int(text)]
     else:

@@ -1,8 +1,8 @@
 """Live sound from an input device, through PortAudio (sounddevice).
 
-PortAudio's thread calls back with blocks of samples and must never wait: they go into a
-bounded queue. What does not fit is counted and comes out as silence of the same length in the
-same place, so that time stays true.
+PortAudio's thread calls back with blocks of samples and must never wait: they go into a bounded
+queue. Blocks that do not fit are counted and replaced by silence of the same length, so that time
+stays true.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from client.audio.devices import Device, choose, listed, portaudio
+from client.audio.devices import choose_device, sounddevice
 from kfusion.config import MAX_RATE, MIN_RATE
 from kfusion.errors import MicrophoneError
 
@@ -29,7 +29,7 @@ QUEUE_S: Final = 2.0
 
 @dataclass(frozen=True)
 class Block:
-    """Mono s16le ``pcm`` whose first sample was heard at ``at``, s; or ``lost`` samples."""
+    """Mono s16le ``pcm`` whose first sample was captured at ``at``, s; or ``lost`` samples."""
 
     pcm: bytes
     at: float
@@ -37,62 +37,57 @@ class Block:
 
 
 class BlockQueue:
-    """Between the device's thread and the loop; one side puts, the other takes, without locks.
+    """A queue without locks from the device's thread, which puts, to the event loop, which takes.
 
-    ``lost``: samples that did not fit and are not announced yet; ``lost_in_all`` counts them.
+    ``pending_loss``: samples lost since the last block that was put; ``lost`` counts all of them.
     """
 
     def __init__(self, blocks: int) -> None:
-        self.most = blocks
+        self.max_blocks = blocks
         self.blocks: deque[Block] = deque()
+        self.pending_loss = 0
         self.lost = 0
-        self.lost_in_all = 0
 
-    def lose(self, samples: int) -> None:
+    def add_loss(self, samples: int) -> None:
         """Counts samples that the device itself has dropped."""
+        self.pending_loss += samples
         self.lost += samples
-        self.lost_in_all += samples
 
     def put(self, pcm: bytes, at: float) -> None:
-        """A block from the device's thread. Never waits."""
-        if len(self.blocks) >= self.most:
-            self.lose(len(pcm) // 2)
+        """Adds a block, in the device's thread."""
+        if len(self.blocks) >= self.max_blocks:
+            self.add_loss(len(pcm) // 2)
             return
-        if self.lost:
-            self.blocks.append(Block(b"", at, self.lost))
-            self.lost = 0
+        if self.pending_loss:
+            self.blocks.append(Block(b"", at, self.pending_loss))
+            self.pending_loss = 0
         self.blocks.append(Block(pcm, at))
 
     def take(self) -> Block | None:
-        """The next block, for the loop."""
+        """The next block, in the event loop."""
         return self.blocks.popleft() if self.blocks else None
 
 
 class CaptureClock:
-    """Samples that a device has dropped, from the times it gives its blocks.
+    """Computes how many samples a device has dropped from the times of its blocks.
 
-    PortAudio flags an overflow without saying how much is gone; the block's own time does.
+    PortAudio flags an overflow without its length.
     """
 
-    MOST_S: Final = 60.0
+    MAX_LOSS_S: Final = 60.0
 
     def __init__(self, rate: int) -> None:
         self.rate = rate
-        self.due: float | None = None
+        self.next_at: float | None = None
 
-    def block(self, at: float, samples: int, *, overflowed: bool) -> int:
-        """Samples missing before a block that was heard at ``at``, s (0: not told)."""
+    def missing_before(self, at: float, samples: int, *, overflowed: bool) -> int:
+        """Samples missing before a block that was captured at ``at``, s (0: unknown)."""
         lost = 0
-        if overflowed and self.due is not None and at > self.due:
-            lost = round(min(self.MOST_S, at - self.due) * self.rate)
-        # Without an overflow, what differs is the jitter of the time stamps.
-        self.due = at + samples / self.rate if at > 0 else None
+        if overflowed and self.next_at is not None and at > self.next_at:
+            lost = round(min(self.MAX_LOSS_S, at - self.next_at) * self.rate)
+        # Without an overflow, a difference is jitter of the time stamps.
+        self.next_at = at + samples / self.rate if at > 0 else None
         return lost
-
-
-def devices() -> list[Device]:
-    """Every input device. Raises :class:`~kfusion.errors.MissingExtra`."""
-    return listed("input")
 
 
 class Microphone:
@@ -105,14 +100,14 @@ class Microphone:
     """
 
     def __init__(self, device: str | int | None = None) -> None:
-        self._sd = portaudio()
-        self.device = choose(devices(), device)
+        self._sd = sounddevice()
+        self.device = choose_device(device, "input")
         usable = MIN_RATE <= self.device.rate <= MAX_RATE
         self.rate = self.device.rate if usable else 48_000
         self.level = 0.0
         self.queue = BlockQueue(round(QUEUE_S * 1000 / BLOCK_MS))
         self._capture = CaptureClock(self.rate)
-        self._arrived = asyncio.Event()
+        self._block_put = asyncio.Event()
         self._ended = False
         self._stream: Any = None
 
@@ -125,7 +120,7 @@ class Microphone:
                 device=self.device.index,
                 channels=1,
                 dtype="int16",
-                callback=self._heard,
+                callback=self._captured,
                 finished_callback=self._finished,
             )
             self._stream.start()
@@ -144,45 +139,45 @@ class Microphone:
             self._stream.close()
 
     def stop(self) -> None:
-        """No more blocks: those at hand are still given."""
+        """No more blocks are captured; those in the queue are still given."""
         self._ended = True
-        self._arrived.set()
+        self._block_put.set()
 
-    def _heard(self, data: Any, samples: int, times: Any, status: Any) -> None:
+    def _captured(self, data: Any, samples: int, times: Any, status: Any) -> None:
         """In PortAudio's thread: never waits."""
         if self._ended:
             return
-        heard = float(times.inputBufferAdcTime)
-        lost = self._capture.block(heard, samples, overflowed=bool(status.input_overflow))
+        at = float(times.inputBufferAdcTime)
+        lost = self._capture.missing_before(at, samples, overflowed=bool(status.input_overflow))
         if lost:
-            self.queue.lose(lost)
+            self.queue.add_loss(lost)
         self.queue.put(bytes(data), self._loop.time() - samples / self.rate)
-        self._wake(self._arrived.set)
+        self._call_in_loop(self._block_put.set)
 
     def _finished(self) -> None:
-        self._wake(self.stop)
+        self._call_in_loop(self.stop)
 
-    def _wake(self, what: Any) -> None:
+    def _call_in_loop(self, function: Any) -> None:
         try:
-            self._loop.call_soon_threadsafe(what)
+            self._loop.call_soon_threadsafe(function)
         except RuntimeError:
-            return  # the loop is closed: nobody listens any more
+            return  # the loop is closed
 
     async def blocks(self) -> AsyncIterator[Block]:
-        """Blocks as they are heard, until :meth:`stop` or the device is gone."""
+        """Blocks as they are captured, until :meth:`stop` or the device is gone."""
         while True:
             while (block := self.queue.take()) is not None:
                 if block.pcm:
-                    heard = np.frombuffer(block.pcm, "<i2").astype(np.float32) / 32768
-                    self.level = float(np.sqrt(np.mean(np.square(heard))))
+                    samples = np.frombuffer(block.pcm, "<i2").astype(np.float32) / 32768
+                    self.level = float(np.sqrt(np.mean(np.square(samples))))
                 yield block
             if self._ended:
                 return
-            self._arrived.clear()
-            await self._arrived.wait()
+            self._block_put.clear()
+            await self._block_put.wait()
 
     async def pump(self, face: Face) -> None:
-        """Sends all that is heard to a stream of this ``rate``, one channel, s16le."""
+        """Sends all blocks to a stream of this ``rate``, one channel, s16le."""
         async for block in self.blocks():
             if block.lost:
                 await face.silence(block.lost)

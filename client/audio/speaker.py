@@ -1,4 +1,4 @@
-"""Sound out of this machine, through PortAudio (sounddevice), and the times it is heard at."""
+"""An output device, through PortAudio (sounddevice), and the times at which sound is heard."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-from client.audio.devices import choose, listed, portaudio
+from client.audio.devices import choose_device, sounddevice
 from kfusion.errors import SpeakerError
 from kfusion.wire import AudioFormat
 
 BLOCK_MS: Final = 20
-HELD_S: Final = 0.1  # by the device: a machine that stalls for less is not heard
-AHEAD_S: Final = 5.0  # no device says that what it takes now is heard later than that
+LATENCY_S: Final = 0.1  # of the device: a machine that stalls for less is not heard
+MAX_DELAY_S: Final = 5.0  # a device that reports more does not know its times
 
 Fill = Callable[[int, float], bytes]
 """(samples, when the first of them is heard) -> their PCM; in the device's thread."""
 
 
 class Output(Protocol):
-    """What plays: it calls ``fill`` for every block, and ``gone`` if it stops by itself."""
+    """Plays audio: it calls ``fill`` for every block, and ``gone`` if it stops by itself."""
 
     @property
     def name(self) -> str: ...
 
     @property
     def underruns(self) -> int:
-        """How often it had to play silence because nobody gave it sound in time."""
+        """How often it played silence because audio came too late."""
         ...
 
     def start(self, audio: AudioFormat, fill: Fill, gone: Callable[[], None]) -> None: ...
@@ -42,8 +42,8 @@ class Speaker:
     """
 
     def __init__(self, device: str | int | None = None) -> None:
-        self._sd = portaudio()
-        self.device = choose(listed("output"), device, "output")
+        self._sd = sounddevice()
+        self.device = choose_device(device, "output")
         self.underruns = 0
         self._stream: Any = None
         self._stopping = False
@@ -73,10 +73,10 @@ class Speaker:
         def play(out: Any, samples: int, times: Any, status: Any) -> None:  # PortAudio's thread
             self.underruns += bool(status.output_underflow)
             now = time.monotonic()
-            ahead = times.outputBufferDacTime - self._stream.time
-            if times.outputBufferDacTime <= 0 or abs(ahead) > AHEAD_S:  # not every device knows
-                ahead = self._stream.latency
-            out[:] = fill(samples, now + ahead)
+            delay_s = times.outputBufferDacTime - self._stream.time
+            if times.outputBufferDacTime <= 0 or abs(delay_s) > MAX_DELAY_S:
+                delay_s = self._stream.latency
+            out[:] = fill(samples, now + delay_s)
 
         def finished() -> None:
             if not self._stopping:
@@ -86,7 +86,7 @@ class Speaker:
             self._stream = self._sd.RawOutputStream(
                 samplerate=audio.rate,
                 blocksize=audio.rate * BLOCK_MS // 1000,
-                latency=HELD_S,
+                latency=LATENCY_S,
                 callback=play,
                 finished_callback=finished,
                 **self._options(audio),

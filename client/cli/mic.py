@@ -11,7 +11,8 @@ from contextlib import ExitStack
 from types import FrameType
 from typing import Final
 
-from client.audio.microphone import Microphone, devices
+from client.audio.devices import list_devices
+from client.audio.microphone import Microphone
 from client.cli.options import connect_with_options
 from client.cli.status import LatencyMeter, connection_line, print_note, status_line
 from client.sdk import Face
@@ -33,7 +34,7 @@ def run(a: argparse.Namespace) -> None:
 
 def print_devices() -> None:
     """Prints every input device on a line; the default has a star."""
-    inputs = devices()
+    inputs = list_devices("input")
     if not inputs:
         print("no input device was found; connect a microphone", file=sys.stderr)
     for d in inputs:
@@ -54,7 +55,7 @@ class Status:
         self.connection = ""  # what is wrong with it
 
     def line(self) -> str:
-        lost_s = (self.mic.queue.lost_in_all + self.unsent) / self.mic.rate
+        lost_s = (self.mic.queue.lost + self.unsent) / self.mic.rate
         return status_line(
             self.mic.level, self.meter.ms, self.frames, self.dropped, lost_s, self.connection
         )

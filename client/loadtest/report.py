@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from client.loadtest.log import Log, Measured
 from client.loadtest.plan import Load
-from client.stream.transports import shown
+from client.stream.websocket import redacted_url
 from kfusion.audio import resampling_delay
 from kfusion.config import FPS
 from kfusion.stream import frame_count
@@ -254,7 +254,7 @@ def as_json(r: Report) -> dict[str, Any]:
     """A report as JSON has it, tokens and passwords left out."""
     data = asdict(r)
     del data["load"]["token"]
-    data["load"]["url"] = shown(r.load.url)
+    data["load"]["url"] = redacted_url(r.load.url)
     data["frames"]["missing"] = r.frames.missing
     data["loader_late"] = r.loader_late
     return data

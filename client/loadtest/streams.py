@@ -19,7 +19,7 @@ import msgspec
 from client.errors import named_error
 from client.loadtest.log import Log
 from client.loadtest.plan import Load, Part, Sound
-from client.stream.transports import address, shown
+from client.stream.websocket import redacted_url, stream_url
 from kfusion import wire
 from kfusion.errors import (
     BadMessage,
@@ -78,8 +78,8 @@ class Door:
 
     @classmethod
     def of(cls, load: Load) -> Door:
-        where = address(load.url)
-        return cls(shown(where), load.token, wire.encode(load.start), parse_uri(where))
+        where = stream_url(load.url)
+        return cls(redacted_url(where), load.token, wire.encode(load.start), parse_uri(where))
 
 
 class Stream(asyncio.Protocol):

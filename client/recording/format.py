@@ -1,14 +1,14 @@
-"""A stream in a file: every message both ways, with its time. For bug reports and tests.
+"""The file of a recorded stream: every message of both directions, with its time.
 
-A recording is the magic, then records, each as soon as it happens::
+A recording is the magic, then records, each written as soon as it happens::
 
     0        4                                       little endian
     "KFR1"   | length  crc32 | msgpack of so many bytes | length  crc32 | ...
     4s       | u32     u32   |                          |
 
-The first is the :class:`Header`; the others are of the classes after it, as arrays
-``[kind, microseconds since the first, connection, ...]``. A recording that was cut off in the
-midst of a record (a crash, a full disk) ends before it, and says so. Tokens are not recorded.
+The first is the :class:`Header`; the others are entries of the classes after it, as arrays
+``[kind, microseconds since the first, connection, ...]``. A recording that was cut off within a
+record (a crash, a full disk) ends before it and says so. Tokens are not recorded.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from kfusion import wire
 
 MAGIC: Final = b"KFR1"
 FORMAT: Final = 1
-_HEAD: Final = struct.Struct("<II")
-_MOST: Final = 4 * wire.MESSAGE_BYTES  # a record is one message and a few bytes
+_RECORD: Final = struct.Struct("<II")
+_MAX_BYTES: Final = 4 * wire.MESSAGE_BYTES  # a record is one message and a few bytes
 
 if TYPE_CHECKING:
     Message = str | bytes
 else:
-    Message = Any  # msgpack tells the two apart, msgspec's schema does not
+    Message = Any  # msgpack distinguishes the two, msgspec's schema does not
 
 
 class Header(msgspec.Struct, frozen=True):
-    """Of what this is a recording. ``date``: ISO 8601, UTC. ``url``: without any token."""
+    """Describes the recording. ``date``: ISO 8601, UTC. ``url``: without any token."""
 
     date: str
     url: str = ""
@@ -62,7 +62,7 @@ class Failed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):
 
 
 class Sent(msgspec.Struct, frozen=True, array_like=True, tag="sent"):
-    """The client sends; whether it arrives only the other side knows."""
+    """The client sent a message; whether it arrived is not known."""
 
     us: int
     link: int
@@ -76,7 +76,7 @@ class Received(msgspec.Struct, frozen=True, array_like=True, tag="received"):
 
 
 class Lost(msgspec.Struct, frozen=True, array_like=True, tag="lost"):
-    """The connection closed, by the other side or by itself: WebSocket code and reason."""
+    """The connection was closed by the server, or broke: WebSocket code and reason."""
 
     us: int
     link: int
@@ -94,18 +94,18 @@ class Left(msgspec.Struct, frozen=True, array_like=True, tag="left"):
 Entry = Opened | Failed | Sent | Received | Lost | Left
 
 
-_entry: Final = msgspec.msgpack.Decoder(Entry)
-_header: Final = msgspec.msgpack.Decoder(Header)
+_entry_decoder: Final = msgspec.msgpack.Decoder(Entry)
+_header_decoder: Final = msgspec.msgpack.Decoder(Header)
 
 
-def packed(record: Header | Entry) -> bytes:
-    """A record as it stands in the file."""
+def encode(record: Header | Entry) -> bytes:
+    """The bytes of a record."""
     data = msgspec.msgpack.encode(record)
-    return _HEAD.pack(len(data), zlib.crc32(data)) + data
+    return _RECORD.pack(len(data), zlib.crc32(data)) + data
 
 
-def _decoded(data: bytes) -> Entry:
-    entry = _entry.decode(data)
+def _decode_entry(data: bytes) -> Entry:
+    entry = _entry_decoder.decode(data)
     message: object = getattr(entry, "message", "")
     if not isinstance(message, str | bytes):
         raise msgspec.ValidationError("a message that is neither text nor bytes")
@@ -113,9 +113,9 @@ def _decoded(data: bytes) -> Entry:
 
 
 class Recording:
-    """A recording that was made. ``torn``, once read: how it was cut off, if it was.
+    """A recording in a file. ``torn``, once read, says where it was cut off, if it was.
 
-    Raises :class:`~client.errors.RecordingError` for what is no recording, saying where.
+    Raises :class:`~client.errors.RecordingError` for a file that is none.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -130,7 +130,7 @@ class Recording:
                 )
             records = self._records(file)
             try:
-                self.header = _header.decode(next(records, b""))
+                self.header = _header_decoder.decode(next(records, b""))
             except msgspec.DecodeError as error:
                 why = self.torn or str(error)
                 raise RecordingError(f"{path}: no header ({why}); wanted a recording") from None
@@ -149,12 +149,12 @@ class Recording:
             ) from None
 
     def _records(self, file: BinaryIO) -> Iterator[bytes]:
-        """The records from the file's place on."""
+        """The records from the file's position on."""
         size = self.path.stat().st_size
         while (at := file.tell()) < size:
-            head = file.read(_HEAD.size)
-            length, check = _HEAD.unpack(head) if len(head) == _HEAD.size else (0, 0)
-            data = file.read(min(length, _MOST))
+            head = file.read(_RECORD.size)
+            length, check = _RECORD.unpack(head) if len(head) == _RECORD.size else (0, 0)
+            data = file.read(min(length, _MAX_BYTES))
             if not length or at + len(head) + length > size:  # zeros are what a crash leaves, too
                 self.torn = f"{self.path}: cut off at byte {at}; what came before is whole"
                 return
@@ -169,14 +169,14 @@ class Recording:
             yield data
 
     def entries(self) -> Iterator[Entry]:
-        """All that happened, in order. Raises :class:`~client.errors.RecordingError`."""
+        """All entries, in order. Raises :class:`~client.errors.RecordingError`."""
         with self._open() as file:
             file.seek(len(MAGIC))
             records = self._records(file)
             next(records)
             for number, data in enumerate(records, 1):
                 try:
-                    yield _decoded(data)
+                    yield _decode_entry(data)
                 except msgspec.DecodeError as error:
                     raise RecordingError(
                         f"{self.path}: record {number}: {error}; wanted one of format {FORMAT}"

@@ -1,4 +1,4 @@
-"""Records a stream while it goes on: every message both ways, into the file of recording.py."""
+"""Records a stream: every message of both directions, into the file of format.py."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ from client.recording.format import (
     Opened,
     Received,
     Sent,
-    packed,
+    encode,
 )
-from client.stream.transports import Closed, Opener, Transport, shown
+from client.stream.transport import Closed, Message, Opener, Transport
+from client.stream.websocket import redacted_url
 from kfusion import __version__
 from kfusion.errors import KFusionError
 
@@ -38,7 +39,7 @@ class _Token(msgspec.Struct):
 
 
 class _Tokens(msgspec.Struct):
-    """Where a message may hold one: ``ready.resume``, ``start.resume.token``."""
+    """The places of a message that hold one: ``ready.resume``, ``start.resume.token``."""
 
     resume: str | _Token | None = None
 
@@ -49,9 +50,9 @@ _tokens: Final = msgspec.json.Decoder(_Tokens)
 class Recorder:
     """Writes a recording of the connections that :meth:`opener` or :meth:`transport` wrap.
 
-    Every record is with the operating system as soon as it is made. A disk that is full ends
-    the recording, not the stream; :meth:`close` tells. Raises
-    :class:`~client.errors.OutputError` where no file can be written.
+    Every entry is written to the file at once. A full disk ends the recording, not the stream;
+    :meth:`close` then raises. Raises :class:`~client.errors.OutputError` where no file can be
+    written.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class Recorder:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.path, self.now = Path(path), now
-        self.links = 0
+        self.connections = 0
         self.bytes = 0
         parts = urlsplit(url)
         self._secrets = {token or "", parts.query, parts.password or ""} - {""}
@@ -74,12 +75,12 @@ class Recorder:
             raise OutputError(f"{path}: cannot be written ({error.strerror})") from None
         header = Header(
             date=datetime.now(UTC).isoformat(timespec="milliseconds"),
-            url=shown(url) if url else "",
+            url=redacted_url(url) if url else "",
             kfusion=__version__,
             python=platform.python_version(),
             system=platform.platform(),
         )
-        self._write(MAGIC + packed(header))
+        self._write(MAGIC + encode(header))
 
     def _write(self, data: bytes) -> None:
         if self._failure or self._file.closed:
@@ -90,16 +91,16 @@ class Recorder:
         except OSError as error:
             self._failure = error.strerror or str(error)
 
-    def note(self, entry: Entry) -> None:
-        self._write(packed(entry))
+    def add(self, entry: Entry) -> None:
+        self._write(encode(entry))
 
     @property
     def us(self) -> int:
         """Microseconds since the recording began."""
         return round((self.now() - self._began) * 1e6)
 
-    def redacted(self, message: str | bytes) -> str | bytes:
-        """A message without the tokens that it, or one before it, holds."""
+    def redacted(self, message: Message) -> Message:
+        """A message without its tokens and those of earlier messages."""
         if isinstance(message, bytes):
             return message
         try:
@@ -109,9 +110,10 @@ class Recorder:
         token = resume.token if isinstance(resume, _Token) else resume
         if token:
             self._secrets.add(token)
-            said = msgspec.json.decode(message)
-            said["resume"] = said["resume"] | {"token": REDACTED} if resume != token else REDACTED
-            message = msgspec.json.encode(said).decode()
+            fields = msgspec.json.decode(message)
+            held = fields["resume"]
+            fields["resume"] = REDACTED if resume == token else held | {"token": REDACTED}
+            message = msgspec.json.encode(fields).decode()
         return self._without(message, least=8)  # a short one may be a part of any word
 
     def _without(self, text: str, least: int = 1) -> str:
@@ -120,10 +122,10 @@ class Recorder:
                 text = text.replace(secret, REDACTED)
         return text
 
-    def note_lost(self, link: int, closed: Closed) -> None:
-        self.note(Lost(self.us, link, closed.code, self._without(closed.reason)))
+    def add_lost(self, link: int, closed: Closed) -> None:
+        self.add(Lost(self.us, link, closed.code, self._without(closed.reason)))
 
-    # What is recorded
+    # Connections
 
     def opener(self, opener: Opener) -> Opener:
         """Opens connections as ``opener`` does, and records them."""
@@ -132,17 +134,17 @@ class Recorder:
             try:
                 transport = await opener()
             except KFusionError as error:
-                self.note(Failed(self.us, self.links, self._without(str(error))))
+                self.add(Failed(self.us, self.connections, self._without(str(error))))
                 raise
             return self.transport(transport)
 
         return open_recorded
 
     def transport(self, transport: Transport) -> Transport:
-        """A connection that is recorded."""
-        self.note(Opened(self.us, self.links))
-        self.links += 1
-        return RecordedTransport(self, transport, self.links - 1)
+        """Records a connection that is open already."""
+        self.add(Opened(self.us, self.connections))
+        self.connections += 1
+        return RecordedTransport(self, transport, self.connections - 1)
 
     def close(self) -> None:
         """Raises :class:`~client.errors.OutputError` where not all could be written."""
@@ -169,46 +171,46 @@ class Recorder:
 
 
 class RecordedTransport:
-    """A connection whose messages a recorder notes."""
+    """A connection whose messages are recorded."""
 
     def __init__(self, recorder: Recorder, transport: Transport, link: int) -> None:
         self.recorder, self.inner, self.link = recorder, transport, link
-        self._over = False
+        self._closed = False
 
-    async def send(self, message: str | bytes) -> None:
+    async def send(self, message: Message) -> None:
         recorder = self.recorder
-        # Before it goes: what is lost on the way was said too.
-        recorder.note(Sent(recorder.us, self.link, recorder.redacted(message)))
+        # Before it is sent: a message that is lost on the way is recorded, too.
+        recorder.add(Sent(recorder.us, self.link, recorder.redacted(message)))
         try:
             await self.inner.send(message)
         except Closed as closed:
-            self._lost(closed)
+            self._add_lost(closed)
             raise
 
-    async def receive(self) -> str | bytes:
+    async def receive(self) -> Message:
         recorder = self.recorder
         try:
             message = await self.inner.receive()
         except Closed as closed:
-            self._lost(closed)
+            self._add_lost(closed)
             raise
-        recorder.note(Received(recorder.us, self.link, recorder.redacted(message)))
+        recorder.add(Received(recorder.us, self.link, recorder.redacted(message)))
         return message
 
-    def _lost(self, closed: Closed) -> None:
-        if not self._over:
-            self._over = True
-            self.recorder.note_lost(self.link, closed)
+    def _add_lost(self, closed: Closed) -> None:
+        if not self._closed:
+            self._closed = True
+            self.recorder.add_lost(self.link, closed)
 
-    def _left(self) -> None:
-        if not self._over:
-            self._over = True
-            self.recorder.note(Left(self.recorder.us, self.link))
+    def _add_left(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self.recorder.add(Left(self.recorder.us, self.link))
 
     async def close(self) -> None:
-        self._left()
+        self._add_left()
         await self.inner.close()
 
     def abort(self) -> None:
-        self._left()
+        self._add_left()
         self.inner.abort()

@@ -10,9 +10,10 @@ from client.errors import RecordingError
 from client.recording.format import Entry, Failed, Left, Lost, Opened, Received, Recording, Sent
 from client.stream.clock import Clock, LoopClock
 from client.stream.events import Event
-from client.stream.messages import Words
-from client.stream.resend_queue import Said
-from client.stream.state import ClientStream, Message, State
+from client.stream.messages import ControlMessage
+from client.stream.resend_queue import QueueItem
+from client.stream.state import ClientStream, StreamState
+from client.stream.transport import Message
 from kfusion import wire
 from kfusion.errors import KFusionError, WireError
 
@@ -22,8 +23,8 @@ AT_ONCE: Final = float("inf")
 class Replay:
     """The client's protocol, driven by the recorded messages in order. No I/O, no clock.
 
-    The answers that count depend on what was sent and on which connection, so the messages that
-    were sent are entered into the stream's journal again.
+    Which replies are reported depends on what was sent, and on which connection: the messages
+    that were sent enter the stream's resend queue again.
     """
 
     def __init__(self, start: wire.Start) -> None:
@@ -36,7 +37,7 @@ class Replay:
         """The events of an entry.
 
         Raises the server's fatal error, as the stream did, and
-        :class:`~kfusion.errors.BadMessage` for what is not the protocol.
+        :class:`~kfusion.errors.BadMessage` for anything that is not the protocol.
         """
         match entry:
             case Opened():
@@ -48,8 +49,8 @@ class Replay:
                 self._sent(entry.message)
             case Received():
                 return self._received(entry.message)
-            case Lost() if self.stream.state is not State.DONE:
-                self.failure = self.failure or self.stream.lost(entry.code, entry.reason)
+            case Lost() if self.stream.state is not StreamState.DONE:
+                self.failure = self.failure or self.stream.lost_error(entry.code, entry.reason)
             case Failed() | Lost() | Left():
                 pass
         return []
@@ -58,7 +59,7 @@ class Replay:
         if not self._resuming:
             return self.stream.receive(message)
         try:
-            if self.stream.resumed(message, 0.0) is None:
+            if self.stream.accept_resumption(message, 0.0) is None:
                 return []
         except WireError as error:  # a later connection may be accepted
             self.failure = error
@@ -67,69 +68,66 @@ class Replay:
         return []
 
     def _sent(self, message: Message) -> None:
-        """Enters what was sent for the first time, or takes it from the journal once more."""
-        journal = self.stream.journal
+        """Adds what was sent for the first time; marks as sent what was sent once more."""
+        queue = self.stream.resend_queue
         if isinstance(message, bytes):
-            self._sound(len(message) // journal.size)
+            self._sent_audio(len(message) // queue.frame_size)
             return
-        said = wire.parse_client(message)
-        if isinstance(said, wire.Silence):
-            self._sound(said.samples)
-        elif isinstance(said, Words):
-            self._skip_answered()
-            if journal.sent == len(journal.said):
-                self._say(said)
+        parsed = wire.parse_client(message)
+        if isinstance(parsed, wire.Silence):
+            self._sent_audio(parsed.samples)
+        elif isinstance(parsed, ControlMessage):
+            self._skip_replied()
+            if queue.sent == len(queue.items):
+                self._add(parsed)
             self._take(0)
 
-    def _say(self, words: Words) -> None:
-        if isinstance(words, wire.EndOfAudio):
+    def _add(self, message: ControlMessage) -> None:
+        if isinstance(message, wire.EndOfAudio):
             self.stream.end()
         else:
-            self.stream.journal.words(words)
+            self.stream.resend_queue.add_message(message)
 
-    def _sound(self, samples: int) -> None:
-        """Sound or silence, of which the answers need the length alone."""
-        journal = self.stream.journal
+    def _sent_audio(self, samples: int) -> None:
+        """Audio or silence: events depend on its length alone."""
+        queue = self.stream.resend_queue
         while samples:
-            self._skip_answered()
-            if journal.sent == len(journal.said):
-                journal.silence(samples)
+            self._skip_replied()
+            if queue.sent == len(queue.items):
+                queue.add_silence(samples)
             samples -= self._take(samples).samples
 
-    def _take(self, samples: int) -> Said:
-        """The next entry of the journal as sent, at most so many samples of it."""
-        journal = self.stream.journal
-        entry = journal.said[journal.sent]
-        if entry.samples > samples:
-            journal.said.insert(journal.sent + 1, entry.split(samples, journal.size))
-        journal.sent += 1
-        entry.sends += 1
-        return entry
+    def _take(self, samples: int) -> QueueItem:
+        """Marks the next item, at most ``samples`` of it, as sent."""
+        queue = self.stream.resend_queue
+        item = queue.items[queue.sent]
+        if item.samples > samples:
+            queue.items.insert(queue.sent + 1, item.split(samples, queue.frame_size))
+        queue.sent += 1
+        item.sends += 1
+        return item
 
-    def _skip_answered(self) -> None:
-        """Skips words that were not sent again because they had been answered meanwhile."""
-        journal = self.stream.journal
-        while journal.sent < len(journal.said) and journal.said[journal.sent].answer is not None:
-            journal.sent += 1
+    def _skip_replied(self) -> None:
+        """Skips messages that were not sent again, for their replies had come meanwhile."""
+        queue = self.stream.resend_queue
+        while queue.sent < len(queue.items) and queue.items[queue.sent].reply is not None:
+            queue.sent += 1
 
 
 def start_of(recording: Recording) -> wire.Start:
     """How the stream was opened. Raises :class:`~client.errors.RecordingError` if it was not."""
-    for entry in recording.entries():
-        if isinstance(entry, Sent):
-            if isinstance(entry.message, bytes):
-                break
-            said = wire.parse_client(entry.message)
-            if isinstance(said, wire.Start) and said.resume is wire.UNSET:
-                return said
-            break
+    first = next((entry for entry in recording.entries() if isinstance(entry, Sent)), None)
+    if first is not None and isinstance(first.message, str):
+        start = wire.parse_client(first.message)
+        if isinstance(start, wire.Start) and start.resume is wire.UNSET:
+            return start
     raise RecordingError(
         f"{recording.path}: no stream was started in it; wanted one that begins with start"
     )
 
 
 def events(recording: Recording) -> Iterator[tuple[float, Event]]:
-    """(seconds, event) of all that the stream told; frames are the same to the bit.
+    """(seconds, event) of all events of the stream; frames are the same to the bit.
 
     :class:`~client.Reconnecting` and :class:`~client.Resumed` are not among them: the connections
     are in ``recording.entries()``. Raises what ended the stream, at its end.
@@ -145,7 +143,9 @@ def events(recording: Recording) -> Iterator[tuple[float, Event]]:
 async def play(
     recording: Recording, speed: float = 1.0, clock: Clock | None = None
 ) -> AsyncGenerator[Event, None]:
-    """The events, when they came; ``speed`` times as fast, or at once for 0 or infinity."""
+    """The events at the times of the recording, ``speed`` times as fast; at once for 0 or
+    infinity.
+    """
     clock = clock or LoopClock()
     began, never = clock.now(), asyncio.Event()
     for seconds, event in events(recording):

@@ -1,4 +1,4 @@
-"""Time as the SDK sees it, so that a test can be its clock."""
+"""The clock of the SDK, which a test can replace."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Time, in seconds of any one clock, and waiting for it."""
+    """Time in seconds of any one clock, and waiting for it."""
 
     def now(self) -> float: ...
 

@@ -1,4 +1,4 @@
-"""Events that have come and are not read yet, bounded: no I/O, no waiting."""
+"""A bounded queue of events that were received and not read yet. Pure: no waiting."""
 
 from __future__ import annotations
 
@@ -9,52 +9,49 @@ from client.stream.events import Event, Frame
 from kfusion import wire
 
 
-class Inbox:
-    """A queue of events in wire order that holds at most so many frames.
+class EventQueue:
+    """Events in wire order, with at most ``max_frames`` frames among them.
 
-    A live one gives up its oldest frames, each run of them announced in its place as
-    ``dropped`` (reason ``slow_reader``), as the server does. One for files is ``full`` instead,
-    and its owner stops reading until it is not.
+    A live queue drops its oldest frames. In their place it has ``wire.Dropped`` with the reason
+    ``slow_reader``, as the server sends it. A file's queue drops nothing: while it is ``full``,
+    its owner must not put more.
     """
 
-    MESSAGES: Final = 1000
+    MAX_OTHERS: Final = 1000
 
-    def __init__(self, frames: int, *, live: bool) -> None:
-        self.most, self.live = frames, live
+    def __init__(self, max_frames: int, *, live: bool) -> None:
+        self.max_frames, self.live = max_frames, live
         self.events: deque[Event] = deque()
         self.frames = 0
-        self.dropped = 0
 
     def put(self, event: Event) -> None:
         self.events.append(event)
         if isinstance(event, Frame):
             self.frames += 1
-            if self.live and self.frames > self.most:
+            if self.live and self.frames > self.max_frames:
                 self._drop_oldest()
 
     def _drop_oldest(self) -> None:
         at = next(i for i, event in enumerate(self.events) if isinstance(event, Frame))
-        gone = self.events[at]
-        assert isinstance(gone, Frame)
+        frame = self.events[at]
+        assert isinstance(frame, Frame)
         self.frames -= 1
-        self.dropped += 1
         before = self.events[at - 1] if at else None
         if isinstance(before, wire.Dropped) and before.reason == "slow_reader":
             # Nothing lies between the two: frames and drops follow each other without a gap.
             self.events[at - 1] = wire.Dropped(before.first, before.count + 1, "slow_reader")
             del self.events[at]
         else:
-            self.events[at] = wire.Dropped(gone.n, 1, "slow_reader")
+            self.events[at] = wire.Dropped(frame.n, 1, "slow_reader")
 
     @property
     def full(self) -> bool:
-        """Whether its owner should wait before putting more."""
-        if len(self.events) - self.frames >= self.MESSAGES:
+        if len(self.events) - self.frames >= self.MAX_OTHERS:
             return True
-        return not self.live and self.frames >= self.most
+        return not self.live and self.frames >= self.max_frames
 
     def pop(self) -> Event | None:
-        """The next event, or None when there is none."""
+        """The next event, or None when the queue is empty."""
         if not self.events:
             return None
         event = self.events.popleft()

@@ -1,4 +1,4 @@
-"""What a stream tells whoever reads it."""
+"""The events of a stream, as its reader gets them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from kfusion import wire
 class Frame:
     """The face at ``t`` = ``n`` / 30 s after the first sample; ``points`` (68, 2) float32.
 
-    ``arkit52`` (52,) and ``vrm`` (14,), float32 in 0..1, where the stream was asked for them; the
-    names in their order are ``ready.outputs["arkit52"]`` and ``ready.outputs["vrm"]``.
+    ``arkit52`` (52,) and ``vrm`` (14,), float32 in 0..1, if the stream has these outputs. Their
+    names, in order, are ``ready.outputs["arkit52"]`` and ``ready.outputs["vrm"]``.
     """
 
     n: int
@@ -27,7 +27,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Reconnecting:
-    """The connection is lost; the ``attempt``-th to open another follows in ``wait_s``."""
+    """The connection is lost; attempt number ``attempt`` to open another follows in ``wait_s``."""
 
     attempt: int
     wait_s: float
@@ -36,9 +36,9 @@ class Reconnecting:
 
 @dataclass(frozen=True)
 class Resumed:
-    """Another connection goes on with the stream, ``away_s`` after the loss.
+    """Another connection resumed the stream, ``away_s`` after the loss.
 
-    ``silence``: samples that went by unheard and count as silence; 0 where all is sent again.
+    ``silence``: samples that were lost and count as silence; 0 where all audio is sent again.
     """
 
     attempts: int
@@ -58,4 +58,4 @@ Event = (
     | Reconnecting
     | Resumed
 )
-"""What a stream tells, in the order of the wire. ``wire.Error`` here is never fatal."""
+"""The events of a stream, in the order of the wire. ``wire.Error`` here is never fatal."""

@@ -1,4 +1,4 @@
-"""One open stream, as its user has it: the asyncio shell around protocol.py."""
+"""One open stream, as its user has it: the asyncio shell around state.py."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Final, Protocol
 from numpy.typing import ArrayLike
 
 from client.stream.clock import Clock
-from client.stream.connection import Link
-from client.stream.event_queue import Inbox
+from client.stream.connection import Connection
+from client.stream.event_queue import EventQueue
 from client.stream.events import Event, Frame
-from client.stream.pcm import Piece, pieces, silent_pieces
-from client.stream.state import ClientStream, State
-from client.stream.transports import Closed
+from client.stream.pcm import Chunk, chunks, silent_chunks
+from client.stream.state import ClientStream, StreamState
+from client.stream.transport import Closed
 from kfusion import wire
 from kfusion.errors import ConnectionFailed, ConnectionLost, KFusionError
 
@@ -23,268 +23,274 @@ LIVE_FRAMES: Final = 300  # unread frames kept of a live stream (10 s)
 FILE_FRAMES: Final = 36_000  # ... and of a file (20 min, some 30 MB)
 
 
-class Told(Protocol):
-    """What tells one event after the other: a face, or a player (player.py)."""
+class EventSource(Protocol):
+    """Gives one event after the other: a face, or a player."""
 
     async def next_event(self) -> Event | None: ...
 
 
-class Events(AsyncIterator[Event]):
-    """Everything a face tells, in the order of the wire; ends after ``wire.End``."""
+class EventIterator(AsyncIterator[Event]):
+    """All events of a source, in the order of the wire; ends after ``wire.End``."""
 
-    def __init__(self, face: Told) -> None:
-        self.face = face
+    def __init__(self, source: EventSource) -> None:
+        self.source = source
 
     async def __anext__(self) -> Event:
-        event = await self.face.next_event()
+        event = await self.source.next_event()
         if event is None:
             raise StopAsyncIteration
         return event
 
 
-class Frames(AsyncIterator[Frame]):
-    """Only the frames of a face; what else it tells is passed over."""
+class FrameIterator(AsyncIterator[Frame]):
+    """The frames of a source, without its other events."""
 
-    def __init__(self, face: Told) -> None:
-        self.face = face
+    def __init__(self, source: EventSource) -> None:
+        self.source = source
 
     async def __anext__(self) -> Frame:
-        while (event := await self.face.next_event()) is not None:
+        while (event := await self.source.next_event()) is not None:
             if isinstance(event, Frame):
                 return event
         raise StopAsyncIteration
 
 
 class Face:
-    """One open stream. Made by :func:`client.sdk.connect`.
+    """One open stream. Made by :func:`client.connect`.
 
-    ``ready`` is what the server answered to the start, or last to a resumption. Sending and
-    reading may go on in different tasks at once. Any method raises what ended the stream: the
-    server's error by its name (:mod:`kfusion.errors`), or
-    :class:`~kfusion.errors.ConnectionLost`. While a lost connection is being replaced, words
-    are taken and sent later, live sound goes by, and other sound waits.
+    Sending and reading may go on in different tasks at once. Any method raises what ended the
+    stream: the server's error by its name (:mod:`kfusion.errors`), or
+    :class:`~kfusion.errors.ConnectionLost`. While a lost connection is being replaced, control
+    messages wait to be sent, live audio counts as silence, and other audio waits.
+
+    Attributes:
+        ready: The server's answer to the start, or to the latest resumption.
+        clock: The clock of the stream.
+        stream: The state of the protocol; ``stream.samples`` counts the samples sent.
     """
 
     ready: wire.Ready
 
-    def __init__(self, stream: ClientStream, link: Link, clock: Clock) -> None:
-        self.stream, self.link, self.clock = stream, link, clock
-        self.inbox = Inbox(LIVE_FRAMES if stream.live else FILE_FRAMES, live=stream.live)
-        self._turn = asyncio.Lock()  # what is sent goes out whole and in order
-        self._arrived, self._room, self._stir = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self._moved = asyncio.Event()  # for whoever has the turn: there may be room now
+    def __init__(self, stream: ClientStream, connection: Connection, clock: Clock) -> None:
+        self.stream, self.connection, self.clock = stream, connection, clock
+        self.event_queue = EventQueue(LIVE_FRAMES if stream.live else FILE_FRAMES, live=stream.live)
+        self._send_lock = asyncio.Lock()  # what is sent goes out whole and in order
+        self._event_put, self._event_taken = asyncio.Event(), asyncio.Event()
+        self._progress = asyncio.Event()  # the task that has the lock may have room to send now
+        self._due_changed = asyncio.Event()  # silence is due earlier, or audio is to be resent
         self._resets = 0
         self._failure: KFusionError | None = None
         self._finished = False
         self._was_read = False
-        self._filling_until = float("inf")
+        self._silence_due = float("inf")
         self._tasks: list[asyncio.Task[None]] = []
 
     # Sending
 
     async def send(self, samples: ArrayLike | bytes) -> None:
-        """Audio: floats in -1..1 or int16, (n,) or (n, channels), or PCM bytes.
+        """Sends audio: floats in -1..1 or int16, (n,) or (n, channels), or PCM bytes.
 
-        Waits while the server has enough; a :meth:`reset` meanwhile ends that, and what was not
-        sent of it by then never is. Raises :class:`~kfusion.errors.BadAudio`.
+        Waits while the server has enough. A :meth:`reset` meanwhile ends the call; the rest of
+        the samples is never sent. Raises :class:`~kfusion.errors.BadAudio`.
         """
-        await self._send_pieces(pieces(samples, self.stream.audio))
+        await self._send_chunks(chunks(samples, self.stream.audio))
 
     async def silence(self, samples: int) -> None:
-        """So many samples of silence, as if zeros had been sent."""
-        await self._send_pieces(silent_pieces(samples, self.stream.audio.rate))
+        """Sends silence, as if zeros had been sent."""
+        await self._send_chunks(silent_chunks(samples, self.stream.audio.rate))
 
     async def set_emotion(self, weights: Mapping[str, float], ramp: float = 0.3) -> None:
-        """{name: 0..1}, what is left over neutral; reached over ``ramp`` seconds."""
-        await self._say(lambda now: self.stream.emotion(weights, ramp, now))
+        """{name: 0..1}, the rest neutral; reached over ``ramp`` seconds."""
+        await self._send_control(lambda now: self.stream.set_emotion(weights, ramp, now))
 
     async def set_identity(
         self, name: str, points: ArrayLike | None = None, *, image: bytes | None = None
     ) -> None:
-        """Animates a face put before, or with ``points`` (68, 2) at rest puts it first.
+        """Changes to the face ``name``, which ``points`` (68, 2) at rest define if given.
 
         With ``image``, a JPEG or PNG file of at most 700 KB and 16 megapixels, the server finds
-        them: ``wire.IdentitySet`` tells them, in its pixels, once that is done, or ``wire.Error``
-        why there are none. A later identity takes the place of one that is not found yet.
+        the points. ``wire.IdentitySet`` then has them, in pixels of the image; ``wire.Error`` says
+        why there are none. A later identity replaces one that is not found yet.
         """
-        await self._say(lambda now: self.stream.identity(name, points, now, image))
+        await self._send_control(lambda now: self.stream.set_identity(name, points, now, image))
 
     async def mark(self, name: str) -> None:
-        """Asks for ``wire.MarkReached`` once the frames of all sent so far have come."""
-        await self._say(lambda now: self.stream.mark(name, now))
+        """Requests ``wire.MarkReached`` after the frames of all audio sent so far."""
+        await self._send_control(lambda now: self.stream.mark(name, now))
 
     async def reset(self) -> None:
-        """Someone interrupted: what was sent and not shown yet is forgotten.
+        """Interrupts: the server forgets the audio whose frames it has not sent yet.
 
-        So is the rest of what :meth:`send` and :meth:`silence` are at: they return without it.
+        A :meth:`send` or :meth:`silence` in progress returns without sending its rest.
         """
         self._resets += 1
-        self._moved.set()  # whoever has the turn and waits gives it up
-        await self._say(self.stream.reset)
+        self._progress.set()  # the task that has the lock gives it up
+        await self._send_control(self.stream.reset)
 
     async def end(self) -> None:
-        """No more audio: the frames still to come end the iteration."""
-        async with self._turn:
+        """No more audio: the iteration ends after the frames still to come."""
+        async with self._send_lock:
             self._check()
             self.stream.end()
             await self._flush()
 
-    async def _say(self, words: Callable[[float], None]) -> None:
-        async with self._turn:
+    async def _send_control(self, add: Callable[[float], None]) -> None:
+        async with self._send_lock:
             self._check()
-            while self.stream.journal.full:
-                await self._wait_for_room()
+            while self.stream.resend_queue.full:
+                await self._wait_for_progress()
                 await self._flush()
-            words(self.clock.now())
+            add(self.clock.now())
             await self._flush()
 
-    async def _send_pieces(self, sound: Iterable[Piece]) -> None:
+    async def _send_chunks(self, audio: Iterable[Chunk]) -> None:
         resets = self._resets
-        async with self._turn:
-            for piece in sound:
+        async with self._send_lock:
+            for chunk in audio:
                 self._check()
-                if not await self._admit(piece, resets):
+                if not await self._wait_for_room(chunk, resets):
                     return
-                self.stream.send(piece, self.clock.now())
+                self.stream.send(chunk, self.clock.now())
                 await self._flush()
 
-    async def _admit(self, piece: Piece, resets: int) -> bool:
-        """Waits until a piece may be sent; False where more than ``resets`` were asked for."""
+    async def _wait_for_room(self, chunk: Chunk, resets: int) -> bool:
+        """Waits until a chunk may be sent; False after more than ``resets`` resets."""
         while self._resets == resets:
-            wait = self.stream.wait(piece, self.clock.now())
-            away = self.stream.resend and not self.link.up
-            if wait > 0:
-                await self._wait_for_room(wait)
-            elif away or not self.stream.room(piece):
-                await self._wait_for_room()
+            wait_s = self.stream.wait_s(chunk, self.clock.now())
+            away = self.stream.resend and not self.connection.up
+            if wait_s > 0:
+                await self._wait_for_progress(wait_s)
+            elif away or not self.stream.has_room(chunk):
+                await self._wait_for_progress()
             else:
                 return True
-            await self._flush()  # what another connection has to carry first
+            await self._flush()  # what is sent again on another connection comes first
         return False
 
-    async def _wait_for_room(self, seconds: float = float("inf")) -> None:
-        self._moved.clear()
-        await self.clock.wait(self._moved, self.clock.now() + seconds)
+    async def _wait_for_progress(self, seconds: float = float("inf")) -> None:
+        self._progress.clear()
+        await self.clock.wait(self._progress, self.clock.now() + seconds)
         self._check()
 
     def _check(self) -> None:
         if self._failure is not None:
             raise self._failure
-        if self._finished and self.stream.state is not State.DONE:
+        if self._finished and self.stream.state is not StreamState.DONE:
             raise ConnectionLost("the stream was closed here before its end; wanted it open")
 
     async def _flush(self) -> None:
-        """Sends all that was said, while the turn is held."""
-        if self.stream.wake_at() < self._filling_until:
-            self._stir.set()
+        """Sends all that waits to be sent; the caller holds the lock."""
+        if self.stream.wake_at() < self._silence_due:
+            self._due_changed.set()
         try:
-            await self.link.send()
+            await self.connection.send()
         except Closed as closed:
-            # The server's own words may still be on their way through the reader.
+            # The receiving task may be about to raise the server's own error.
             await asyncio.wait(self._tasks[:1], timeout=1.0)
             self._check()
-            raise self.stream.lost(closed.code, closed.reason) from None
+            raise self.stream.lost_error(closed.code, closed.reason) from None
 
     # Reading
 
-    def frames(self) -> Frames:
-        """The frames as they come, each (68, 2); ends when the server's ``end`` came."""
+    def frames(self) -> FrameIterator:
+        """The frames as they come, each (68, 2); ends after the server's ``end``."""
         self._was_read = True
-        return Frames(self)
+        return FrameIterator(self)
 
-    def events(self) -> Events:
+    def events(self) -> EventIterator:
         """Frames, marks, emotions, identities, resets, drops and errors that are not fatal.
 
         Also :class:`~client.stream.events.Reconnecting` and :class:`~client.stream.events.Resumed`.
         """
         self._was_read = True
-        return Events(self)
+        return EventIterator(self)
 
     async def next_event(self) -> Event | None:
         """The next event, or None after the last."""
-        while (event := self.inbox.pop()) is None:
+        while (event := self.event_queue.pop()) is None:
             if self._failure is not None:
                 raise self._failure
             if self._finished:
                 return None
-            self._arrived.clear()
-            await self._arrived.wait()
-        self._room.set()
+            self._event_put.clear()
+            await self._event_put.wait()
+        self._event_taken.set()
         return event
 
-    # The tasks behind it
+    # The stream's own tasks
 
-    async def open(self, open_timeout: float) -> None:
-        """Says the start and waits for the answer."""
+    async def open(self) -> None:
+        """Sends the start and waits for the answer."""
+        open_timeout = self.connection.open_timeout
         try:
             async with asyncio.timeout(open_timeout):
-                with contextlib.suppress(Closed):  # a refusal may be there already: read it
-                    await self.link.transport.send(self.stream.open())
+                with contextlib.suppress(Closed):  # a refusal may be there already: receive it
+                    await self.connection.transport.send(self.stream.start_message())
                 while self.stream.ready is None:
-                    self.stream.receive(await self.link.receive())
+                    self.stream.receive(await self.connection.receive())
         except TimeoutError:
             raise ConnectionFailed(f"no answer to start within {open_timeout:g} s") from None
         except Closed as closed:
-            raise self.stream.lost(closed.code, closed.reason) from None
+            raise self.stream.lost_error(closed.code, closed.reason) from None
         self.ready = self.stream.ready
-        self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._tend())]
+        self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._send_due())]
 
     async def close(self) -> None:
-        """Leaves, whatever is still under way."""
+        """Closes the stream, whatever is still in progress."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._finish(None)
-        await self.link.close()
+        await self.connection.close()
 
     async def _read(self) -> None:
-        """Reads until the end, from as many connections as it takes."""
+        """Receives until the end, and reconnects."""
         try:
-            while self.stream.state is not State.DONE:
+            while self.stream.state is not StreamState.DONE:
                 try:
-                    for event in self.stream.receive(await self.link.receive()):
-                        await self._keep(event)
+                    for event in self.stream.receive(await self.connection.receive()):
+                        await self._put_when_read(event)
                 except Closed as closed:
-                    self._put(await self.link.renew(closed, self._put))
+                    self._put(await self.connection.reconnect(closed, self._put))
                     self.ready = self.stream.ready or self.ready
-                    self._stir.set()
-                self._moved.set()
+                    self._due_changed.set()
+                self._progress.set()
         except KFusionError as error:
             self._finish(error)
-            await self.link.close()  # frees whoever waits to send
+            await self.connection.close()  # ends the calls that wait to send
         else:
             self._finish(None)
 
-    async def _keep(self, event: Event) -> None:
-        while self.inbox.full:
+    async def _put_when_read(self, event: Event) -> None:
+        while self.event_queue.full:
             if not self._was_read:
                 raise KFusionError(
-                    f"{len(self.inbox.events)} events wait and nothing reads them; "
+                    f"{len(self.event_queue.events)} events wait and nothing reads them; "
                     "read face.frames() or face.events() in a task beside the sending"
                 )
-            self._room.clear()
-            await self._room.wait()
+            self._event_taken.clear()
+            await self._event_taken.wait()
         self._put(event)
 
     def _put(self, event: Event) -> None:
-        self.inbox.put(event)
-        self._arrived.set()
+        self.event_queue.put(event)
+        self._event_put.set()
 
     def _finish(self, failure: KFusionError | None) -> None:
         self._failure = self._failure or failure
         self._finished = True
-        self._arrived.set()
-        self._moved.set()
+        self._event_put.set()
+        self._progress.set()
 
-    async def _tend(self) -> None:
-        """Sends what is due of itself: a source's silence, what a lost connection swallowed."""
+    async def _send_due(self) -> None:
+        """Sends silence when it is due, and what a lost connection did not carry."""
         try:
             while not self._finished:
-                self._filling_until = self.stream.wake_at()
-                await self.clock.wait(self._stir, self._filling_until)
-                self._stir.clear()
-                async with self._turn:
+                self._silence_due = self.stream.wake_at()
+                await self.clock.wait(self._due_changed, self._silence_due)
+                self._due_changed.clear()
+                async with self._send_lock:
                     self.stream.tick(self.clock.now())
                     await self._flush()
         except KFusionError:
-            return  # the reader tells
+            return  # the reader raises it

@@ -1,4 +1,4 @@
-"""Frames whole again: each output of a frame comes on its own in binary, in one message in JSON."""
+"""Assembles frames: binary blocks carry one output of several frames, JSON a whole frame."""
 
 from __future__ import annotations
 
@@ -16,70 +16,68 @@ from kfusion.landmarks import COUNT
 
 POINTS_WIDTH: Final = 2 * COUNT
 
-Values = NDArray[np.float32]
 
+class FrameAssembler:
+    """Assembles frames of the requested ``outputs``, points among them. Pure.
 
-class Joining:
-    """Joins the outputs that were ``asked`` for, points among them. Pure.
-
-    What is no such frame raises :class:`~kfusion.errors.BadMessage`.
+    Raises :class:`~kfusion.errors.BadMessage` for messages that make no such frames.
     """
 
-    def __init__(self, asked: tuple[wire.Output, ...]) -> None:
-        self.asked = asked
+    def __init__(self, outputs: tuple[wire.Output, ...]) -> None:
+        self.outputs = outputs
         self.widths: dict[str, int] = {"points": POINTS_WIDTH}
-        self._parts: dict[wire.Output, wire.FrameBlock] = {}
+        self._blocks: dict[wire.Output, wire.FrameBlock] = {}
 
-    def agree(self, ready: wire.Ready) -> None:
-        """Notes how wide each output is. What came in part on an earlier connection is forgotten,
-        for it comes again.
+    def connected(self, ready: wire.Ready) -> None:
+        """Notes the width of each output. Forgets the blocks of an earlier connection, which the
+        server sends again.
         """
-        for name in self.asked:
+        for name in self.outputs:
             if name not in ready.outputs:
                 raise BadMessage(
                     f"from the server: ready without {name}, which was asked for; "
                     f"it gives {', '.join(ready.outputs) or 'nothing'}"
                 )
             self.widths[name] = POINTS_WIDTH if name == "points" else len(ready.outputs[name])
-        self._parts = {}
+        self._blocks = {}
 
-    def block(self, block: wire.FrameBlock) -> list[Frame]:
+    def add_block(self, block: wire.FrameBlock) -> list[Frame]:
         """The frames of a block, or none while some of their outputs are still to come."""
-        if block.output not in self.asked:
+        if block.output not in self.outputs:
             return []
-        self._check(block.output, block.first, block.values.shape[1])
-        for other in self._parts.values():
+        self._check_width(block.output, block.first, block.values.shape[1])
+        for other in self._blocks.values():
             if (other.first, len(other.values)) != (block.first, len(block.values)):
                 raise BadMessage(
                     f"from the server: {len(block.values)} of {block.output} from frame "
                     f"{block.first}, where {len(other.values)} from {other.first} are unfinished"
                 )
-        self._parts[block.output] = block
-        if len(self._parts) < len(self.asked):
+        self._blocks[block.output] = block
+        if len(self._blocks) < len(self.outputs):
             return []
-        whole = {name: part.values.astype(np.float32) for name, part in self._parts.items()}
-        self._parts = {}
+        values = {name: b.values.astype(np.float32) for name, b in self._blocks.items()}
+        self._blocks = {}
         return [
-            _frame(n, n / FPS, {name: rows[k] for name, rows in whole.items()})
+            _frame(n, n / FPS, {name: rows[k] for name, rows in values.items()})
             for k, n in enumerate(range(block.first, block.first + len(block.values)))
         ]
 
-    def frame(self, said: wire.Frame) -> Frame:
+    def from_json(self, message: wire.Frame) -> Frame:
         """The frame of a JSON message."""
-        given: dict[str, list[float] | wire.UnsetType] = {
-            "points": said.points,
-            "arkit52": said.arkit52,
-            "vrm": said.vrm,
+        received: dict[str, list[float] | wire.UnsetType] = {
+            "points": message.points,
+            "arkit52": message.arkit52,
+            "vrm": message.vrm,
         }
-        values: dict[str, Values] = {}
-        for name in self.asked:
-            numbers = given[name]
+        values: dict[str, NDArray[np.float32]] = {}
+        for name in self.outputs:
+            numbers = received[name]
             row = np.array([] if numbers is wire.UNSET else numbers, np.float32)
-            self._check(name, said.n, len(row))
+            self._check_width(name, message.n, len(row))
             values[name] = row
-        return _frame(said.n, said.t, values)
+        return _frame(message.n, message.t, values)
 
-    def _check(self, name: str, n: int, width: int) -> None:
+    def _check_width(self, name: str, n: int, width: int) -> None:
         if width != self.widths.get(name):
             raise BadMessage(
                 f"from the server: frame {n} has {width} numbers of {name}; "
@@ -87,6 +85,6 @@ class Joining:
             )
 
 
-def _frame(n: int, t: float, values: Mapping[str, Values]) -> Frame:
+def _frame(n: int, t: float, values: Mapping[str, NDArray[np.float32]]) -> Frame:
     points: Any = values["points"].reshape(COUNT, 2)
     return Frame(n, t, points, values.get("arkit52"), values.get("vrm"))

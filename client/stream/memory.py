@@ -12,12 +12,12 @@ This one answers each message of audio with one frame of a face at rest::
         frames = count()
 
         def answers(message: str | bytes) -> Iterable[Answer]:
-            said = message if isinstance(message, bytes) else wire.parse_client(message)
-            match said:
+            parsed = message if isinstance(message, bytes) else wire.parse_client(message)
+            match parsed:
                 case wire.Start():
                     yield wire.encode(
                         wire.ready(
-                            said, session="test", resume="", model=wire.Model("test", ""),
+                            parsed, session="test", resume="", model=wire.Model("test", ""),
                             emotion={}, identity="neutral", limits=wire.Limits(resume_s=0),
                         )
                     )
@@ -45,7 +45,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from client.stream.transports import Closed
+from client.stream.transport import Closed
 
 Answer = str | bytes | Closed
 Server = Callable[[str | bytes], Iterable[Answer]]
@@ -54,8 +54,8 @@ Server = Callable[[str | bytes], Iterable[Answer]]
 class MemoryTransport:
     """Carries messages to ``server``, a function of a message, and its answers back.
 
-    ``sent`` keeps what the client sent. While ``capacity`` answers wait unread sending waits, as
-    it does on a connection whose other side is not read.
+    ``sent`` keeps what the client sent. Sending waits while ``capacity`` answers are unread, as
+    it does on a network connection.
     """
 
     def __init__(self, server: Server, capacity: int = 1024) -> None:
@@ -66,7 +66,7 @@ class MemoryTransport:
         self._arrived, self._room = asyncio.Event(), asyncio.Event()
 
     def feed(self, *answers: Answer) -> None:
-        """The server speaks of its own accord."""
+        """Sends messages of the server that answer nothing."""
         self._answers.extend(answers)
         self._arrived.set()
 

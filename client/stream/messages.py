@@ -1,4 +1,4 @@
-"""What a client says besides sound, checked as the server would check it."""
+"""The control messages of a client, checked before they are sent as the server checks them."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from kfusion.errors import BadIdentity, BadMessage
 from kfusion.faces.decode import check_file_size
 from kfusion.landmarks import Identity
 
-Words = wire.SetEmotion | wire.SetIdentity | wire.Mark | wire.Reset | wire.EndOfAudio
-Checked = TypeVar("Checked", bound=wire.ClientMessage)
+ControlMessage = wire.SetEmotion | wire.SetIdentity | wire.Mark | wire.Reset | wire.EndOfAudio
+ClientMessage = TypeVar("ClientMessage", bound=wire.ClientMessage)
 
 
-def emotion(weights: Mapping[str, float], ramp: float) -> wire.SetEmotion:
+def set_emotion(weights: Mapping[str, float], ramp: float) -> wire.SetEmotion:
     """Raises :class:`~kfusion.errors.BadEmotion`, and ``BadMessage`` for the ramp."""
     vector(weights)
-    return checked(wire.SetEmotion(dict(weights), ramp))
+    return validated(wire.SetEmotion(dict(weights), ramp))
 
 
-def identity(
+def set_identity(
     name: str, points: ArrayLike | None = None, image: bytes | None = None
 ) -> wire.SetIdentity:
     """Raises :class:`~kfusion.errors.BadIdentity` for points that are no usable face, ``TooBig``
-    for an image that no server takes, and ``BadMessage`` for both at once.
+    for an image that no server accepts, and ``BadMessage`` for both at once.
     """
     if image is not None:
         if points is not None:
@@ -36,35 +36,30 @@ def identity(
         check_file_size(image)
         return wire.SetIdentity(name, image=base64.b64encode(image).decode())
     if points is None:
-        return checked(wire.SetIdentity(name))
-    return checked(wire.SetIdentity(name, pairs(points)))
+        return validated(wire.SetIdentity(name))
+    return validated(wire.SetIdentity(name, Identity.from_points(points).pairs))
 
 
 def mark(name: str) -> wire.Mark:
     """Raises :class:`~kfusion.errors.BadMessage` for a name that is too long."""
     try:
-        return checked(wire.Mark(name))
+        return validated(wire.Mark(name))
     except ValueError as error:
         raise BadMessage(f"mark: {error}") from None
 
 
-def pairs(points: ArrayLike) -> list[wire.Pair]:
-    """(68, 2) as the wire wants them. Raises :class:`~kfusion.errors.BadIdentity`."""
-    return Identity.from_points(points).pairs
-
-
-def identity_of(given: ArrayLike | str | None) -> str | wire.IdentityPoints:
-    """None, an id or points (68, 2) -> what ``start`` says."""
-    if given is None:
+def start_identity(identity: ArrayLike | str | None) -> str | wire.IdentityPoints:
+    """None, an id or points (68, 2) -> the field ``identity`` of ``start``."""
+    if identity is None:
         return "neutral"
-    if isinstance(given, str):
-        if not given:
+    if isinstance(identity, str):
+        if not identity:
             raise BadIdentity("identity: an empty id; wanted an id, points (68, 2) or None")
-        return given
-    return wire.IdentityPoints(pairs(given))
+        return identity
+    return wire.IdentityPoints(Identity.from_points(identity).pairs)
 
 
-def checked(message: Checked) -> Checked:
+def validated(message: ClientMessage) -> ClientMessage:
     """A message that the server will accept, by the schema."""
     wire.parse_client(wire.encode(message))
     return message

@@ -1,4 +1,4 @@
-"""Samples -> the PCM bytes that a stream carries, in pieces that each fit a message."""
+"""Samples -> the PCM bytes that a stream carries, in chunks that each fit a message."""
 
 from __future__ import annotations
 
@@ -13,42 +13,42 @@ from kfusion.audio import check_whole, frame_bytes
 from kfusion.errors import BadAudio, BadMessage
 from kfusion.wire import AudioFormat
 
-PIECE_S: Final = 0.5
+CHUNK_S: Final = 0.5
 SILENCE_S: Final = 10
 
 
 @dataclass(frozen=True)
-class Piece:
+class Chunk:
     """Audio that goes in one message: ``pcm``, or silence where that is None."""
 
     samples: int
     pcm: bytes | None
 
 
-def pieces(samples: ArrayLike | bytes, audio: AudioFormat) -> Iterator[Piece]:
+def chunks(samples: ArrayLike | bytes, audio: AudioFormat) -> Iterator[Chunk]:
     """Audio in messages of at most half a second. Raises as :func:`encode_pcm`."""
     pcm = encode_pcm(samples, audio)
     size = frame_bytes(audio.format, audio.channels)
-    step = size * max(1, round(PIECE_S * audio.rate))
+    step = size * max(1, round(CHUNK_S * audio.rate))
     for at in range(0, len(pcm), step):
         part = pcm[at : at + step]
-        yield Piece(len(part) // size, part)
+        yield Chunk(len(part) // size, part)
 
 
-def silent_pieces(samples: int, rate: int) -> Iterator[Piece]:
-    """So many samples of silence, in messages of at most 10 s."""
+def silent_chunks(samples: int, rate: int) -> Iterator[Chunk]:
+    """Silence, in messages of at most 10 s."""
     if samples < 0:
         raise BadMessage(f"silence of {samples} samples; wanted 0 or more")
-    most = SILENCE_S * rate
-    for at in range(0, samples, most):
-        yield Piece(min(most, samples - at), None)
+    longest = SILENCE_S * rate
+    for at in range(0, samples, longest):
+        yield Chunk(min(longest, samples - at), None)
 
 
 def encode_pcm(samples: ArrayLike | bytes, audio: AudioFormat) -> bytes:
-    """Samples as ``audio`` wants them, interleaved.
+    """Samples in the format of ``audio``, interleaved.
 
     ``samples`` is floats in -1..1 (clipped) or int16, of shape (n,) for one channel or
-    (n, channels); or bytes, which are PCM already and only checked for length.
+    (n, channels); or PCM bytes, of which only the length is checked.
 
     Raises :class:`~kfusion.errors.BadAudio` for another shape, for numbers that are not finite,
     and for bytes that are not whole sample frames.
@@ -61,8 +61,8 @@ def encode_pcm(samples: ArrayLike | bytes, audio: AudioFormat) -> bytes:
     if array.ndim == 1 and audio.channels == 1:
         array = array[:, None]
     if array.ndim != 2 or array.shape[1] != audio.channels:
-        wanted = "(n,)" if audio.channels == 1 else f"(n, {audio.channels})"
-        raise BadAudio(f"samples have shape {array.shape}; wanted {wanted}")
+        shape = "(n,)" if audio.channels == 1 else f"(n, {audio.channels})"
+        raise BadAudio(f"samples have shape {array.shape}; wanted {shape}")
     if array.dtype == np.int16:
         if audio.format == "s16le":
             return array.astype("<i2").tobytes()

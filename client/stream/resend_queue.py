@@ -1,15 +1,15 @@
-"""What a client has said and the server may not have, so that another connection can go on.
+"""What a client has to send, and what it has sent and may have to send again. Pure bookkeeping.
 
-Pure bookkeeping. Everything said is an entry at its place in the sound, in order::
+Audio, silence and control messages are items at their positions in the audio, in order::
 
-    server has it for sure      sent, unsure        not sent yet
+    acknowledged            sent                  not sent yet
     ---------------------- | -------------------- | ------------->
-         (forgotten)         said[0]                said[sent]       end
+         (forgotten)         items[0]               items[sent]     end
 
-The server says how much sound it has got; the order of a connection says the rest. Words (an
-emotion, a mark, ...) exactly at that sample may have come through or not: they are sent again
-unless an answer has shown that they did, which changes nothing at a server that has them, and
-an answer that comes twice is told once.
+The server tells how many samples it has received; on one connection order says the rest. Control
+messages exactly at that sample may have been received or not. They are sent again unless a reply
+shows that they were received. A server that has them already changes nothing; a reply that comes
+twice is reported once.
 """
 
 from __future__ import annotations
@@ -19,255 +19,265 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from client.stream.messages import Words
+from client.stream.messages import ControlMessage
 from client.stream.pcm import SILENCE_S
 from kfusion import wire
 from kfusion.emotion import named, vector
 from kfusion.errors import BadMessage
 from kfusion.stream import frame_count, sample_of
 
-Answer = wire.EmotionSet | wire.IdentitySet | wire.MarkReached | wire.ResetDone | wire.Error
-"""What words are answered with; errors here are never fatal."""
+ControlReply = wire.EmotionSet | wire.IdentitySet | wire.MarkReached | wire.ResetDone | wire.Error
+"""The server's reply to a control message; errors here are never fatal."""
 
 
 @dataclass
-class Said:
-    """PCM, or silence where ``what`` is None, of ``samples`` from ``at``; or words at ``at``.
+class QueueItem:
+    """PCM, silence (``payload`` None), or a control message (``samples`` 0).
 
-    ``sends``: how often it was sent, on whatever connections. The server may answer words so
-    often, and once more all that on each connection; ``heard`` answers came on this one.
-    ``answer``: the first of all, which came before frame ``answered``.
+    Attributes:
+        position: Samples of audio before this item.
+        sends: How often it was sent, over all connections. The server may reply as often, and
+            may repeat all replies on each connection.
+        reply: The first reply of all, received before frame ``reply_frame``.
+        replies: Replies received on the present connection.
     """
 
-    at: int
+    position: int
     samples: int
-    what: bytes | Words | None
+    payload: bytes | ControlMessage | None
     sends: int = 0
-    answer: Answer | None = None
-    answered: int = -1
-    heard: int = 0
+    reply: ControlReply | None = None
+    reply_frame: int = -1
+    replies: int = 0
 
     @property
     def end(self) -> int:
-        return self.at + self.samples
+        return self.position + self.samples
 
     @property
-    def silent(self) -> bool:
-        return self.what is None
+    def is_silence(self) -> bool:
+        return self.payload is None
 
-    def split(self, samples: int, size: int) -> Said:
-        """Keeps so many samples, of ``size`` bytes each, and gives the rest."""
-        rest = Said(self.at + samples, self.samples - samples, None, self.sends)
-        if isinstance(self.what, bytes):
-            rest.what = self.what[samples * size :]
-            self.what = self.what[: samples * size]
+    def split(self, samples: int, frame_size: int) -> QueueItem:
+        """Keeps ``samples`` of ``frame_size`` bytes each and returns the rest."""
+        rest = QueueItem(self.position + samples, self.samples - samples, None, self.sends)
+        if isinstance(self.payload, bytes):
+            rest.payload = self.payload[samples * frame_size :]
+            self.payload = self.payload[: samples * frame_size]
         self.samples = samples
         return rest
 
 
-class Journal:
-    """All that was said from what the server may lack on; ``end`` samples in all.
+class ResendQueue:
+    """Items from the first that the server may lack. The first ``sent`` of them were sent.
 
-    ``size``: bytes a sample (of all channels). ``keeps``: whether what was sent is remembered at
-    all. ``sent`` of the entries are with the connection.
+    Attributes:
+        frame_size: Bytes of one sample of all channels.
+        keeps_sent: Whether items stay here once they are sent; only a session that can be
+            resumed needs them.
+        end: Samples of audio and silence in all.
     """
 
-    WORDS: Final = 1000  # that wait to be sent
+    MAX_MESSAGES: Final = 1000  # control messages that wait to be sent
 
-    def __init__(self, rate: int, size: int) -> None:
-        self.rate, self.size = rate, size
-        self.keeps = False
-        self.said: deque[Said] = deque()
+    def __init__(self, rate: int, frame_size: int) -> None:
+        self.rate, self.frame_size = rate, frame_size
+        self.keeps_sent = False
+        self.items: deque[QueueItem] = deque()
         self.sent = 0
         self.end = 0
-        self.refusals = 0  # errors still to come for words that the server had before `end`
+        self.refusals = 0  # errors still to come for messages that the server had before `end`
 
-    # Said
+    # Adding
 
-    def sound(self, samples: int, pcm: bytes) -> None:
-        self._add(Said(self.end, samples, pcm))
+    def add_audio(self, samples: int, pcm: bytes) -> None:
+        self._add(QueueItem(self.end, samples, pcm))
 
-    def silence(self, samples: int) -> None:
+    def add_silence(self, samples: int) -> None:
         if samples:
-            self._add(Said(self.end, samples, None))
+            self._add(QueueItem(self.end, samples, None))
 
-    def words(self, what: Words) -> None:
-        self._add(Said(self.end, 0, what))
-        if len(self.said) > 2 * self.WORDS:
-            self._forget_words()
+    def add_message(self, message: ControlMessage) -> None:
+        self._add(QueueItem(self.end, 0, message))
+        if len(self.items) > 2 * self.MAX_MESSAGES:
+            self._forget_message()
 
-    def _add(self, entry: Said) -> None:
-        self.end += entry.samples
-        self.said.append(entry)
+    def _add(self, item: QueueItem) -> None:
+        self.end += item.samples
+        self.items.append(item)
 
-    def _forget_words(self) -> None:
-        """Bounds what is kept where words go on and on without any sound."""
-        if sum(not s.samples for s in self.said) <= 2 * self.WORDS:
+    def _forget_message(self) -> None:
+        """Bounds the sent messages where many are sent without any audio between them."""
+        if sum(not item.samples for item in self.items) <= 2 * self.MAX_MESSAGES:
             return
-        for k, entry in enumerate(self.said):
-            if entry.answer is not None and k < self.sent:
-                del self.said[k]
+        for k, item in enumerate(self.items):
+            if item.reply is not None and k < self.sent:
+                del self.items[k]
                 self.sent -= 1
                 return
 
     @property
     def full(self) -> bool:
-        """Whether so many words wait to be sent that more should wait."""
-        if len(self.said) - self.sent < self.WORDS:
+        """Whether a further control message has to wait until some are sent."""
+        if len(self.items) - self.sent < self.MAX_MESSAGES:
             return False
-        return sum(not s.samples for s in islice(self.said, self.sent, None)) >= self.WORDS
+        unsent = islice(self.items, self.sent, None)
+        return sum(not item.samples for item in unsent) >= self.MAX_MESSAGES
 
-    # Sent
+    # Sending
 
-    def take(self) -> str | bytes | None:
+    def next_message(self) -> str | bytes | None:
         """The next message to send, or None."""
-        while self.sent < len(self.said):
-            entry = self.said[self.sent]
-            most = SILENCE_S * self.rate
-            if entry.silent and entry.samples > most:
-                self.said.insert(self.sent + 1, entry.split(most, self.size))
-            if self.keeps:
+        while self.sent < len(self.items):
+            item = self.items[self.sent]
+            longest = SILENCE_S * self.rate
+            if item.is_silence and item.samples > longest:
+                self.items.insert(self.sent + 1, item.split(longest, self.frame_size))
+            if self.keeps_sent:
                 self.sent += 1
             else:
-                self.said.popleft()
-            if entry.answer is not None:  # meanwhile, for an earlier connection had carried it
+                self.items.popleft()
+            if item.reply is not None:  # an earlier connection had carried it
                 continue
-            entry.sends += 1
-            if entry.what is None:
-                return wire.encode(wire.Silence(entry.samples))
-            return entry.what if isinstance(entry.what, bytes) else wire.encode(entry.what)
+            item.sends += 1
+            if item.payload is None:
+                return wire.encode(wire.Silence(item.samples))
+            return item.payload if isinstance(item.payload, bytes) else wire.encode(item.payload)
         return None
 
-    def reached(self, next_frame: int) -> None:
-        """All frames below have come or were dropped: forgets what that proves received."""
-        # A reset gives up frames to the end of the one that it falls into: hence the one less.
-        heard = sample_of(max(0, next_frame - 1), self.rate)
+    def acknowledge(self, next_frame: int) -> None:
+        """Forgets what the server has received for certain, as all frames below have come."""
+        # A reset drops frames up to the end of the one that it falls into: hence the one less.
+        received = sample_of(max(0, next_frame - 1), self.rate)
         while self.sent:
-            first = self.said[0]
-            # The server sends an answer again as long as no frame that came after it was got.
-            told = max(self._frame(first), first.answered)
-            over = first.end <= heard if first.samples else told < next_frame
+            first = self.items[0]
+            # The server repeats a reply until a frame after it has been received.
+            replied = max(self._frame(first), first.reply_frame)
+            over = first.end <= received if first.samples else replied < next_frame
             if not over:
                 return
-            self.said.popleft()
+            self.items.popleft()
             self.sent -= 1
 
-    def _frame(self, words: Said) -> int:
-        """The frame before which words are answered."""
-        return frame_count(words.at, self.rate)
+    def _frame(self, message: QueueItem) -> int:
+        """The frame before which the reply to a control message comes."""
+        return frame_count(message.position, self.rate)
 
-    # Sent again
+    # Sending again
 
-    def rewind(self, position: int, spoken: int) -> None:
-        """The server has got ``position`` samples: what comes after will be taken once more.
+    def rewind(self, position: int, silent_until: int) -> None:
+        """Puts what comes after ``position``, which the server has received, back to be sent.
 
-        Sound below ``spoken`` is silence then. Raises :class:`~kfusion.errors.BadMessage` for a
-        position that cannot be.
+        Audio before ``silent_until`` becomes silence. Raises
+        :class:`~kfusion.errors.BadMessage` for a position that cannot be.
         """
         first = self._first_lacking(position)
-        lacking = [self.said.pop() for _ in range(len(self.said) - first)][::-1]
-        if lacking and lacking[0].at < position:
-            lacking[0] = lacking[0].split(position - lacking[0].at, self.size)
-        if (lacking[0].at if lacking else self.end) != position:
+        lacking = [self.items.pop() for _ in range(len(self.items) - first)][::-1]
+        if lacking and lacking[0].position < position:
+            lacking[0] = lacking[0].split(position - lacking[0].position, self.frame_size)
+        begin = lacking[0].position if lacking else self.end
+        if begin != position:
             raise BadMessage(
                 f"from the server: audio_position {position}, where {self.end} samples were sent "
-                f"and {lacking[0].at if lacking else self.end} had arrived"
+                f"and {begin} had arrived"
             )
-        again = [s for s in lacking if s.sends and not s.samples]
-        ended = any(isinstance(s.what, wire.EndOfAudio) for s in again)
-        self.refusals = len(again) - 1 if ended else 0
-        for entry in (*self.said, *again):
-            entry.heard = 0
-        self.sent = len(self.said)
-        for entry in lacking:
-            self._put_back(entry, spoken)
+        messages = [item for item in lacking if item.sends and not item.samples]
+        ended = any(isinstance(item.payload, wire.EndOfAudio) for item in messages)
+        self.refusals = len(messages) - 1 if ended else 0
+        for item in (*self.items, *messages):
+            item.replies = 0
+        self.sent = len(self.items)
+        for item in lacking:
+            self._put_back(item, silent_until)
 
     def _first_lacking(self, position: int) -> int:
-        """The first entry that the server may lack."""
+        """The index of the first item that the server may lack."""
         lacking = (
             k
-            for k, s in enumerate(self.said)
-            if s.end > position or (s.at >= position and not s.samples)
+            for k, item in enumerate(self.items)
+            if item.end > position or (item.position >= position and not item.samples)
         )
-        shown = (
-            k + 1 for k, s in enumerate(self.said) if s.answer is not None and s.at == position
+        replied = (
+            k + 1
+            for k, item in enumerate(self.items)
+            if item.reply is not None and item.position == position
         )
-        return max(next(lacking, len(self.said)), *shown, 0)
+        return max(next(lacking, len(self.items)), *replied, 0)
 
-    def _put_back(self, entry: Said, spoken: int) -> None:
-        if isinstance(entry.what, bytes) and entry.at < spoken:
-            if entry.end > spoken:
-                rest = entry.split(spoken - entry.at, self.size)
-                self._put_back(entry, spoken)
-                entry = rest
+    def _put_back(self, item: QueueItem, silent_until: int) -> None:
+        if isinstance(item.payload, bytes) and item.position < silent_until:
+            if item.end > silent_until:
+                rest = item.split(silent_until - item.position, self.frame_size)
+                self._put_back(item, silent_until)
+                item = rest
             else:
-                entry.what = None
-        last = self.said[-1] if len(self.said) > self.sent else None
-        if last is not None and last.silent and entry.silent:
-            last.samples += entry.samples
+                item.payload = None
+        last = self.items[-1] if len(self.items) > self.sent else None
+        if last is not None and last.is_silence and item.is_silence:
+            last.samples += item.samples
         else:
-            self.said.append(entry)
+            self.items.append(item)
 
-    # Answered
+    # Replies
 
-    def answer(self, reply: Answer, next_frame: int) -> bool:
-        """Notes an answer that came before this frame; gives whether it is news, and not told twice
-        for a resumption.
+    def accept_reply(self, reply: ControlReply, next_frame: int) -> bool:
+        """Assigns a reply that came before frame ``next_frame`` to its message. Returns False for
+        a repeated one, which is not to be reported again.
         """
         if self.refusals and isinstance(reply, wire.Error) and reply.code == "bad_message":
             self.refusals -= 1
             return False
-        for words in self.said:
-            if not words.heard and words.answer == reply and not isinstance(reply, wire.Error):
-                words.heard = 1  # told again, as it was; errors are not
+        for item in self.items:
+            if not item.replies and item.reply == reply and not isinstance(reply, wire.Error):
+                item.replies = 1  # repeated as it was; errors are not
                 return False
-        for words in self.said:
-            if words.sends and words.answer is None:
-                if self._fits(words, reply):
-                    words.answer, words.answered, words.heard = reply, next_frame, 1
+        for item in self.items:
+            if item.sends and item.reply is None:
+                if self._fits(item, reply):
+                    item.reply, item.reply_frame, item.replies = reply, next_frame, 1
                     return True
-                if self._comes_before(words, reply):
+                if self._comes_before(item, reply):
                     break
-        for words in self.said:
-            if words.answer is not None and words.heard < words.sends and self._fits(words, reply):
-                words.heard += 1
+        for item in self.items:
+            if item.reply is not None and item.replies < item.sends and self._fits(item, reply):
+                item.replies += 1
                 return False
         return True
 
-    def _comes_before(self, said: Said, reply: Answer) -> bool:
-        """Whether an answer can only be to what stands before these words, that still wait."""
-        match said.what, reply:
+    def _comes_before(self, item: QueueItem, reply: ControlReply) -> bool:
+        """Whether a reply that does not fit this item belongs to an item before it."""
+        match item.payload, reply:
             case wire.Reset(), _:
                 return True
             case (wire.Mark(), wire.MarkReached()) | (wire.SetEmotion(), wire.EmotionSet()):
-                return reply.n == self._frame(said)
+                return reply.n == self._frame(item)
             case _:
                 return False
 
-    def _fits(self, said: Said, reply: Answer) -> bool:
-        match said.what, reply:
-            case wire.Mark() as asked, wire.MarkReached():
-                return reply.id == asked.id and reply.n == self._frame(said)
+    def _fits(self, item: QueueItem, reply: ControlReply) -> bool:
+        match item.payload, reply:
+            case wire.Mark() as mark, wire.MarkReached():
+                return reply.id == mark.id and reply.n == self._frame(item)
             case wire.Reset(), wire.ResetDone():
-                return reply.audio_position == said.at
-            case wire.SetEmotion() as asked, wire.EmotionSet():
-                return reply.n == self._frame(said) and _same(asked, reply)
-            case wire.SetIdentity() as asked, wire.IdentitySet():
-                return reply.id == asked.id
+                return reply.audio_position == item.position
+            case wire.SetEmotion() as emotion, wire.EmotionSet():
+                return reply.n == self._frame(item) and _same_emotion(emotion, reply)
+            case wire.SetIdentity() as identity, wire.IdentitySet():
+                return reply.id == identity.id
             case wire.SetEmotion(), wire.Error():
                 return reply.code == "bad_emotion"
             case wire.SetIdentity(image=wire.UnsetType()), wire.Error():
                 return reply.code == "bad_identity"
             case wire.SetIdentity(), wire.Error():
-                return reply.code in _OF_IMAGES
+                return reply.code in _IMAGE_ERRORS
             case _:
                 return False
 
 
-_OF_IMAGES: Final = ("bad_identity", "no_face", "too_big", "bad_message", "too_fast")
+_IMAGE_ERRORS: Final = ("bad_identity", "no_face", "too_big", "bad_message", "too_fast")
 
 
-def _same(asked: wire.SetEmotion, told: wire.EmotionSet) -> bool:
-    wanted = named(vector(asked.weights)) | {"": asked.ramp}
-    given = told.weights | {"": told.ramp}
-    return all(abs(given.get(name, 0.0) - value) < 1e-3 for name, value in wanted.items())
+def _same_emotion(request: wire.SetEmotion, reply: wire.EmotionSet) -> bool:
+    requested = named(vector(request.weights)) | {"": request.ramp}
+    replied = reply.weights | {"": reply.ramp}
+    return all(abs(replied.get(name, 0.0) - value) < 1e-3 for name, value in requested.items())

@@ -1,15 +1,15 @@
-"""One stream as a client sees it, without I/O: calls and times in, messages and events out.
+"""The client side of the protocol for one stream, without I/O: calls and times in, events out.
 
 ::
 
-                 ready                end said              end received
+                 ready                end sent              end received
     STARTING  ---------->  OPEN  -------------->  ENDING  -------------->  DONE
         |                   |                       |
         +-------------------+-----------------------+---- fatal error --> FAILED
 
-OPEN and ENDING outlive a connection: ``resume`` is what another one begins with, ``resumed``
-reads the answer, and what the server has not got is then taken once more (journal.py).
-A shell (sdk.py) moves the messages and tells the time.
+OPEN and ENDING outlive a connection. The first message of another one is ``resume_message``;
+``accept_resumption`` reads the answer. What the server lacks is then sent again (resend_queue.py).
+The shell around it is face.py.
 """
 
 from __future__ import annotations
@@ -23,22 +23,21 @@ import msgspec
 from numpy.typing import ArrayLike
 
 from client.errors import named_error
-from client.stream import messages as words
+from client.stream import messages
 from client.stream.events import Event, Frame
-from client.stream.frame_assembly import Joining
-from client.stream.pcm import Piece
-from client.stream.resend_queue import Journal
-from client.stream.silence import NEVER, SilenceOwed
+from client.stream.frame_assembly import FrameAssembler
+from client.stream.pcm import Chunk
+from client.stream.resend_queue import ResendQueue
+from client.stream.silence import NEVER, SilenceFiller
+from client.stream.transport import Message
 from kfusion import wire
 from kfusion.audio import frame_bytes
 from kfusion.emotion_timeline import EmotionTimeline
 from kfusion.errors import BadMessage, ConnectionLost, WireError
 from kfusion.stream import sample_of
 
-Message = str | bytes
 
-
-class State(Enum):
+class StreamState(Enum):
     STARTING = "starting"
     OPEN = "open"
     ENDING = "ending"
@@ -46,17 +45,21 @@ class State(Enum):
     FAILED = "failed"
 
 
-KEPT_S: Final = 35  # of a file's sound go out ahead of its frames, and are kept to be sent again
-MICROPHONE_S: Final = 0.5  # of what a live source not further ahead says, all is past
+FILE_AHEAD_S: Final = 35  # of a file's audio are sent ahead of its frames, and kept to be resent
+LIVE_BACKLOG_S: Final = 0.5  # a live source that is ahead by less counts as played on a loss
 
 
 class ClientStream:
-    """The protocol of one stream. ``samples`` said, ``next_frame`` due, frames ``dropped``.
+    """The protocol of one stream.
 
-    ``fill_silence``: owe silence when the source stops talking; for live sources.
-    ``reconnects``: whether lost connections are to be gone on with. ``resend``: whether all the
-    sound that one swallowed is then sent again, as in mode file; else what is past by then
-    counts as silence. ``score``: emotions that are said by themselves, each at its frame.
+    Attributes:
+        fill_silence: Whether silence is sent when a live source stops talking.
+        reconnects: Whether a lost connection is to be resumed.
+        resend: Whether all audio that was lost with a connection is sent again, as mode file
+            does. Otherwise audio whose time has passed counts as silence.
+        next_frame: The frame that is due.
+        frames: Frames received.
+        dropped: Frames that the server dropped.
     """
 
     def __init__(
@@ -66,7 +69,7 @@ class ClientStream:
         fill_silence: bool,
         reconnects: bool = False,
         resend: bool | None = None,
-        score: EmotionTimeline | None = None,
+        timeline: EmotionTimeline | None = None,
     ) -> None:
         self.start = start
         self.audio = start.audio
@@ -74,138 +77,138 @@ class ClientStream:
         self.fill_silence = fill_silence and self.live
         self.reconnects = reconnects
         self.resend = not self.live if resend is None else resend
-        self.owed = SilenceOwed(start.audio.rate, start.hop + start.lookahead)
-        size = frame_bytes(start.audio.format, start.audio.channels)
-        self.journal = Journal(start.audio.rate, size)
-        self.joining = Joining(start.outputs)
-        self.state = State.STARTING
+        self.filler = SilenceFiller(start.audio.rate, start.hop + start.lookahead)
+        self._frame_size = frame_bytes(start.audio.format, start.audio.channels)
+        self.resend_queue = ResendQueue(start.audio.rate, self._frame_size)
+        self.assembler = FrameAssembler(start.outputs)
+        self.state = StreamState.STARTING
         self.ready: wire.Ready | None = None
         self.next_frame = 0
         self.frames = 0
         self.dropped = 0
         self._held: list[wire.Dropped | wire.MarkReached] = []
-        self._score: deque[tuple[int, wire.SetEmotion]] = deque()
-        if score is not None:
-            for n, weights in score.changes:
-                said = words.emotion(weights, score.ramp)
-                self._score.append((sample_of(n, start.audio.rate), said))
+        self._timeline: deque[tuple[int, wire.SetEmotion]] = deque()
+        if timeline is not None:
+            for n, weights in timeline.changes:
+                message = messages.set_emotion(weights, timeline.ramp)
+                self._timeline.append((sample_of(n, start.audio.rate), message))
 
     @property
     def samples(self) -> int:
-        return self.journal.end
+        """Samples of audio and silence that were sent, or wait to be sent."""
+        return self.resend_queue.end
 
-    # Out
+    # Sending
 
-    def open(self) -> str:
+    def start_message(self) -> str:
         """The first message. Raises :class:`~kfusion.errors.BadMessage` for a bad option."""
-        return wire.encode(words.checked(self.start))
+        return wire.encode(messages.validated(self.start))
 
-    def wait(self, piece: Piece, now: float) -> float:
-        """Seconds until the server would hold ``piece`` rather than refuse it as too fast."""
+    def wait_s(self, chunk: Chunk, now: float) -> float:
+        """Seconds until the server accepts ``chunk``, and does not refuse it as too fast."""
         if not self.live or self.ready is None:
             return 0.0
-        ahead = self.owed.ahead(now) + piece.samples / self.audio.rate
-        return max(0.0, ahead - self.ready.limits.held_s)
+        ahead_s = self.filler.backlog_s(now) + chunk.samples / self.audio.rate
+        return max(0.0, ahead_s - self.ready.limits.held_s)
 
-    def room(self, piece: Piece) -> bool:
-        """Whether all that a file's server may lack, and ``piece``, can be kept."""
+    def has_room(self, chunk: Chunk) -> bool:
+        """Whether the audio that a file's server may lack can be kept with ``chunk`` added."""
         if self.live or not self.resumable:
             return True
         ahead = self.samples - sample_of(self.next_frame, self.audio.rate)
-        return ahead + piece.samples <= KEPT_S * self.audio.rate
+        return ahead + chunk.samples <= FILE_AHEAD_S * self.audio.rate
 
-    def send(self, piece: Piece, now: float) -> None:
-        """A piece of audio, preceded by the silence that was owed before it."""
-        self._must_be_open("audio")
-        if piece.pcm is None:
-            self.owed.silence(piece.samples, now)
-            self._note(piece)
-            return
-        gap = self.owed.audio(piece.samples, now)
-        if self.fill_silence:
-            self._note(Piece(gap, None))
-        self._note(piece)
+    def send(self, chunk: Chunk, now: float) -> None:
+        """A chunk of audio, preceded by the silence that is due before it."""
+        self._check_open("audio")
+        if chunk.pcm is None:
+            self.filler.silence_sent(chunk.samples, now)
+        else:
+            gap = self.filler.audio_sent(chunk.samples, now)
+            if self.fill_silence:
+                self._add(Chunk(gap, None))
+        self._add(chunk)
 
-    def _note(self, piece: Piece) -> None:
-        """Sound or silence, with the emotions that the score has in its midst."""
-        size = frame_bytes(self.audio.format, self.audio.channels)
+    def _add(self, chunk: Chunk) -> None:
+        """Audio or silence, with the emotions that the timeline has within it."""
         done = 0
         begin = self.samples
-        while self._score and self._score[0][0] < begin + piece.samples:
-            at, said = self._score.popleft()
-            self._take(piece, done, at - begin, size)
-            done = at - begin
-            self.journal.words(said)
-        self._take(piece, done, piece.samples, size)
+        while self._timeline and self._timeline[0][0] < begin + chunk.samples:
+            position, message = self._timeline.popleft()
+            self._add_part(chunk, done, position - begin)
+            done = position - begin
+            self.resend_queue.add_message(message)
+        self._add_part(chunk, done, chunk.samples)
 
-    def _take(self, piece: Piece, first: int, end: int, size: int) -> None:
-        if piece.pcm is None:
-            self.journal.silence(end - first)
+    def _add_part(self, chunk: Chunk, first: int, end: int) -> None:
+        size = self._frame_size
+        if chunk.pcm is None:
+            self.resend_queue.add_silence(end - first)
         elif end > first:
-            self.journal.sound(end - first, piece.pcm[first * size : end * size])
+            self.resend_queue.add_audio(end - first, chunk.pcm[first * size : end * size])
 
-    def emotion(self, weights: Mapping[str, float], ramp: float, now: float) -> None:
+    def set_emotion(self, weights: Mapping[str, float], ramp: float, now: float) -> None:
         """Raises :class:`~kfusion.errors.BadEmotion`, as the server would."""
-        self._must_be_open("emotion")
-        self.journal.words(words.emotion(weights, ramp))
-        self.owed.nudge(now, ramp)
+        self._check_open("emotion")
+        self.resend_queue.add_message(messages.set_emotion(weights, ramp))
+        self.filler.extend(now, ramp)
 
-    def identity(
+    def set_identity(
         self, name: str, points: ArrayLike | None, now: float, image: bytes | None = None
     ) -> None:
-        """Raises what :func:`client.stream.messages.identity` raises."""
-        self._must_be_open("identity")
-        self.journal.words(words.identity(name, points, image))
-        self.owed.nudge(now)
+        """Raises what :func:`client.stream.messages.set_identity` raises."""
+        self._check_open("identity")
+        self.resend_queue.add_message(messages.set_identity(name, points, image))
+        self.filler.extend(now)
 
     def mark(self, name: str, now: float) -> None:
-        self._must_be_open("mark")
-        self.journal.words(words.mark(name))
-        self.owed.nudge(now)
+        self._check_open("mark")
+        self.resend_queue.add_message(messages.mark(name))
+        self.filler.extend(now)
 
     def reset(self, now: float) -> None:
-        self._must_be_open("reset")
-        self.journal.words(wire.Reset())
-        self.owed.interrupt(now)
+        self._check_open("reset")
+        self.resend_queue.add_message(wire.Reset())
+        self.filler.interrupt(now)
 
     def end(self) -> None:
-        self._must_be_open("end")
-        self.journal.words(wire.EndOfAudio())
-        self.state = State.ENDING
+        self._check_open("end")
+        self.resend_queue.add_message(wire.EndOfAudio())
+        self.state = StreamState.ENDING
 
     def tick(self, now: float) -> None:
-        """Says the silence that is due now."""
-        if self.fill_silence and self.state is State.OPEN:
-            self._note(Piece(self.owed.due(now), None))
+        """Sends the silence that is due now."""
+        if self.fill_silence and self.state is StreamState.OPEN:
+            self._add(Chunk(self.filler.due(now), None))
 
     def wake_at(self) -> float:
-        """When :meth:`tick` next has something to say."""
-        if not self.fill_silence or self.state is not State.OPEN:
+        """When :meth:`tick` next sends something."""
+        if not self.fill_silence or self.state is not StreamState.OPEN:
             return NEVER
-        return self.owed.wake_at()
+        return self.filler.wake_at()
 
-    def _must_be_open(self, what: str) -> None:
-        if self.state is not State.OPEN:
+    def _check_open(self, what: str) -> None:
+        if self.state is not StreamState.OPEN:
             raise BadMessage(f"{what} while the stream is {self.state.value}; wanted it open")
 
-    # In
+    # Receiving
 
     def receive(self, message: Message) -> list[Event]:
-        """What a message of the server says.
+        """The events of a message of the server.
 
         Raises the server's error, by its code, where it is fatal, and
-        :class:`~kfusion.errors.BadMessage` for what is not the protocol.
+        :class:`~kfusion.errors.BadMessage` for anything that is not the protocol.
         """
         try:
-            told = self._blocks(message) if isinstance(message, bytes) else self._text(message)
+            events = self._binary(message) if isinstance(message, bytes) else self._text(message)
         except WireError:
-            self.state = State.FAILED
+            self.state = StreamState.FAILED
             raise
-        self.journal.reached(self.next_frame)
-        return told
+        self.resend_queue.acknowledge(self.next_frame)
+        return events
 
-    def _blocks(self, message: bytes) -> list[Event]:
-        return self._frames(self.joining.block(wire.decode_frames(message)))
+    def _binary(self, message: bytes) -> list[Event]:
+        return self._frames(self.assembler.add_block(wire.decode_frames(message)))
 
     def _frames(self, frames: list[Frame]) -> list[Event]:
         if not frames:
@@ -215,134 +218,135 @@ class ClientStream:
         self.frames += len(frames)
         return [*events, *frames]
 
-    def _text(self, message: str) -> list[Event]:
-        said = wire.parse_server(message)
-        match said:
+    def _text(self, text: str) -> list[Event]:
+        message = wire.parse_server(text)
+        match message:
             case None | wire.SdpAnswer():
                 return []
             case wire.Ready():
-                self._ready(said)
+                self._ready(message)
                 return []
             case wire.Error(fatal=True):
-                raise named_error(said)
-            case wire.Dropped() | wire.MarkReached() if self._held or _interrupts(said):
-                # A reset is told whole, for the server tells again only what lies at or after
-                # `next`: the marks that it has passed over would be lost with the connection.
-                self._held.append(said)
+                raise named_error(message)
+            case wire.Dropped() | wire.MarkReached() if self._held or _is_reset(message):
+                # A reset is reported whole: the server repeats only what lies at or after `next`,
+                # so the marks that it has passed over would be lost with the connection.
+                self._held.append(message)
                 return []
             case _:
-                return self._release() + self._event(said)
+                return self._release() + self._event(message)
 
     def _release(self) -> list[Event]:
         held, self._held = self._held, []
-        return [event for said in held for event in self._event(said)]
+        return [event for message in held for event in self._event(message)]
 
     def _event(
-        self, said: wire.Frame | wire.Reply | wire.Dropped | wire.Error | wire.End
+        self, message: wire.Frame | wire.Reply | wire.Dropped | wire.Error | wire.End
     ) -> list[Event]:
-        match said:
+        match message:
             case wire.Frame():
-                return self._frames([self.joining.frame(said)])
+                return self._frames([self.assembler.from_json(message)])
             case wire.Dropped():
-                self._advance("dropped", said.first, said.count)
-                self.dropped += said.count
+                self._advance("dropped", message.first, message.count)
+                self.dropped += message.count
             case wire.End():
-                self.state = State.DONE
+                self.state = StreamState.DONE
             case wire.SdpAnswer():
                 return []
             case _:
-                if not self.journal.answer(said, self.next_frame):
+                if not self.resend_queue.accept_reply(message, self.next_frame):
                     return []
-        return [said]
+        return [message]
 
     def _ready(self, ready: wire.Ready) -> None:
-        if self.state is not State.STARTING:
+        if self.state is not StreamState.STARTING:
             raise BadMessage("from the server: a second ready")
         if ready.protocol != wire.PROTOCOL:
             raise BadMessage(
                 f"from the server: protocol {ready.protocol}; wanted {wire.PROTOCOL}: "
                 "the server and this client are of different versions"
             )
-        self.joining.agree(ready)
+        self.assembler.connected(ready)
         self.ready = ready
         self.next_frame = ready.n
-        self.state = State.OPEN
-        self.journal.keeps = self.resumable
+        self.state = StreamState.OPEN
+        self.resend_queue.keeps_sent = self.resumable
 
     def _advance(self, what: str, first: int, count: int) -> None:
-        if self.state not in (State.OPEN, State.ENDING) or first != self.next_frame:
+        open_ = self.state in (StreamState.OPEN, StreamState.ENDING)
+        if not open_ or first != self.next_frame:
             raise BadMessage(f"from the server: {what} {first} where {self.next_frame} was due")
         self.next_frame += count
 
-    # A lost connection
+    # Resuming on another connection
 
     @property
     def resumable(self) -> bool:
-        """Whether another connection could go on."""
+        """Whether another connection could resume the stream."""
         ready = self.ready
         return (
             self.reconnects
-            and self.state in (State.OPEN, State.ENDING)
+            and self.state in (StreamState.OPEN, StreamState.ENDING)
             and ready is not None
             and ready.limits.resume_s > 0
         )
 
     @property
-    def owes(self) -> bool:
-        """Whether the server has had what it needs to say more."""
-        if self.state is State.ENDING:
+    def expects_messages(self) -> bool:
+        """Whether the server has received enough to send more."""
+        if self.state is StreamState.ENDING:
             return True
         needed = self.next_frame + 2 * self.start.hop + self.start.lookahead + 3
         return self.samples >= sample_of(needed, self.audio.rate)
 
-    def lost(self, code: int, reason: str) -> ConnectionLost:
-        """What a connection means that closed before the end."""
+    def lost_error(self, code: int, reason: str) -> ConnectionLost:
+        """The error for a connection that closed before the end."""
         where = "before the stream was ready"
-        if self.state is not State.STARTING:
+        if self.state is not StreamState.STARTING:
             where = f"after {self.frames} frames, before the end"
-        told = f", {reason}" if reason else ""
-        return ConnectionLost(f"the connection closed {where} (code {code}{told})")
+        given = f", {reason}" if reason else ""
+        return ConnectionLost(f"the connection closed {where} (code {code}{given})")
 
-    def resume(self) -> str:
+    def resume_message(self) -> str:
         """The first message on another connection."""
         assert self.ready is not None
         resume = wire.ResumeFrom(self.ready.resume, self.next_frame)
         return msgspec.json.encode({"type": "start", "resume": resume}).decode()
 
-    def resumed(self, message: Message, now: float) -> int | None:
-        """Reads the answer: the samples that count as silence now; None, and it is yet to come.
+    def accept_resumption(self, message: Message, now: float) -> int | None:
+        """Reads the answer. Returns the samples that count as silence; None for another message.
 
-        Raises the server's error, by its code, and :class:`~kfusion.errors.BadMessage` for what
-        is not the protocol.
+        Raises the server's error, by its code, and :class:`~kfusion.errors.BadMessage` for
+        anything that is not the protocol.
         """
-        said = wire.parse_server(message) if isinstance(message, str) else None
-        match said:
+        answer = wire.parse_server(message) if isinstance(message, str) else None
+        match answer:
             case None if isinstance(message, str):
                 return None
             case wire.Error():
-                raise named_error(said)
-            case wire.Ready() if said.n == self.next_frame:
-                return self._go_on(said, now)
+                raise named_error(answer)
+            case wire.Ready() if answer.n == self.next_frame:
+                return self._resume(answer, now)
             case _:
                 raise BadMessage(f"from the server: no ready for frame {self.next_frame}")
 
-    def _go_on(self, ready: wire.Ready, now: float) -> int:
-        self.joining.agree(ready)
+    def _resume(self, ready: wire.Ready, now: float) -> int:
+        self.assembler.connected(ready)
         self.ready = ready
         self._held = []
-        position, spoken = ready.audio_position, self._spoken(now)
+        position, played = ready.audio_position, self._played(now)
         if self.resend:
-            spoken = position
+            played = position
             if position < self.samples:
-                self.owed.again(self.samples - position, now)
-        self.journal.rewind(position, spoken)
-        return max(0, spoken - position)
+                self.filler.audio_resent(self.samples - position, now)
+        self.resend_queue.rewind(position, played)
+        return max(0, played - position)
 
-    def _spoken(self, now: float) -> int:
-        """Samples of all that was said whose time has come."""
-        ahead = self.owed.ahead(now)
-        return self.samples - round(ahead * self.audio.rate) * (ahead > MICROPHONE_S)
+    def _played(self, now: float) -> int:
+        """The samples whose time has come, of all that was sent."""
+        backlog_s = self.filler.backlog_s(now)
+        return self.samples - round(backlog_s * self.audio.rate) * (backlog_s > LIVE_BACKLOG_S)
 
 
-def _interrupts(said: wire.Dropped | wire.MarkReached) -> bool:
-    return isinstance(said, wire.Dropped) and said.reason == "reset"
+def _is_reset(message: wire.Dropped | wire.MarkReached) -> bool:
+    return isinstance(message, wire.Dropped) and message.reason == "reset"

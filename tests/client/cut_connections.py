@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from client import Backoff
 from client.stream.memory import Answer, MemoryTransport, Server
-from client.stream.transports import Closed, Transport
+from client.stream.transport import Closed, Transport
 from kfusion import wire
 from kfusion.errors import Busy, WireError
 from tests.client.memory_server import MemoryServer

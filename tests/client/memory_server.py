@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from client.stream.memory import Answer, MemoryTransport
-from client.stream.transports import Closed
+from client.stream.transport import Closed
 from kfusion import wire
 from kfusion.errors import UnknownSession, WireError
 from kfusion.runtime import SyntheticEngine

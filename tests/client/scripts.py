@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from client import Face, connect
-from client.stream.transports import Opener
+from client.stream.transport import Opener
 from kfusion.landmarks import NEUTRAL
 from tests.client.cut_connections import NO_WAIT
 from tests.conftest import voice

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from client import connect
 from client.__main__ import arguments, main
-from client.stream.pcm import pieces, silent_pieces
+from client.stream.pcm import chunks, silent_chunks
 from client.stream.state import ClientStream
 from kfusion import wire
 from kfusion.audio import frame_bytes
@@ -121,25 +121,25 @@ spans = st.lists(st.integers(0, 120), min_size=2, max_size=8, unique=True).map(
 )
 
 
-# Said in a stream
+# In a stream
 
 
-def said(
-    score: EmotionTimeline, chunks: list[tuple[int, bool]], rate: int
+def sent_emotions(
+    score: EmotionTimeline, parts: list[tuple[int, bool]], rate: int
 ) -> list[tuple[int, dict[str, float]]]:
-    """The positions at which a stream of such chunks (samples, silent) says emotions."""
+    """The positions at which a stream of the parts (samples, is silence) sends emotions."""
     start = wire.Start(audio=wire.AudioFormat(rate), mode="file", emotion=dict(score.initial))
-    stream = ClientStream(start, fill_silence=False, score=score)
-    for answer in MemoryServer()(stream.open()):
+    stream = ClientStream(start, fill_silence=False, timeline=score)
+    for answer in MemoryServer()(stream.start_message()):
         assert isinstance(answer, str)
         stream.receive(answer)
-    for samples, silent in chunks:
-        source = silent_pieces(samples, rate) if silent else pieces(bytes(2 * samples), start.audio)
-        for piece in source:
-            stream.send(piece, 0.0)
+    for samples, silent in parts:
+        source = silent_chunks(samples, rate) if silent else chunks(bytes(2 * samples), start.audio)
+        for chunk in source:
+            stream.send(chunk, 0.0)
     stream.end()
     position, found = 0, []
-    while (message := stream.journal.take()) is not None:
+    while (message := stream.resend_queue.next_message()) is not None:
         if isinstance(message, bytes):
             assert message
             position += len(message) // frame_bytes("s16le", 1)
@@ -152,30 +152,30 @@ def said(
                 found.append((position, weights))
             case _:
                 pass
-    assert position == sum(samples for samples, _ in chunks)
+    assert position == sum(samples for samples, _ in parts)
     return found
 
 
 @given(
     text=spans,
-    chunks=st.lists(st.tuples(st.integers(0, 9_000), st.booleans()), max_size=12),
+    parts=st.lists(st.tuples(st.integers(0, 9_000), st.booleans()), max_size=12),
     rate=st.sampled_from([8_000, 11_025, 16_000, 48_000]),
 )
 def test_any_chunking_says_each_emotion_at_its_own_sample(
-    text: str, chunks: list[tuple[int, bool]], rate: int
+    text: str, parts: list[tuple[int, bool]], rate: int
 ) -> None:
     score = EmotionTimeline.parse(text)
-    found = said(score, chunks, rate)
-    total = sum(samples for samples, _ in chunks)
+    found = sent_emotions(score, parts, rate)
+    total = sum(samples for samples, _ in parts)
     wanted = [(sample_of(n, rate), dict(weights)) for n, weights in score.changes]
     assert found == [(at, weights) for at, weights in wanted if at < total]
     frames = [frame_count(at, rate) for at, _ in found]
     assert frames == [n for n, _ in score.changes[: len(found)]]
 
 
-def test_a_change_at_the_very_end_of_the_sound_is_not_said() -> None:
-    assert said(EmotionTimeline.parse("1-:sad"), [(16_000, False)], 16_000) == []
-    assert said(EmotionTimeline.parse("1-:sad"), [(16_001, False)], 16_000) == [
+def test_a_change_at_the_very_end_of_the_sound_is_not_sent() -> None:
+    assert sent_emotions(EmotionTimeline.parse("1-:sad"), [(16_000, False)], 16_000) == []
+    assert sent_emotions(EmotionTimeline.parse("1-:sad"), [(16_001, False)], 16_000) == [
         (16_000, {"sad": 1.0})
     ]
 

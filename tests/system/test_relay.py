@@ -151,7 +151,7 @@ async def test_a_half_open_connection_is_left_and_the_old_one_closed() -> None:
         serving(max_sessions=1) as (_, relay, url),
         connect(url, mode="file", format="f32le") as face,
     ):
-        face.link.quiet_s = 0.2
+        face.connection.timeout_s = 0.2
         await face.send(sound[: 5 * RATE])
         await face.mark("half way")
 

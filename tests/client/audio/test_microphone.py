@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from client import Backoff, Frame, Reconnecting, Resumed, connect
 from client.__main__ import arguments, main
-from client.audio.devices import Device, choose, portaudio
-from client.audio.microphone import Block, BlockQueue, CaptureClock, Microphone, devices
+from client.audio.devices import Device, choose_device, list_devices
+from client.audio.devices import sounddevice as import_sounddevice
+from client.audio.microphone import Block, BlockQueue, CaptureClock, Microphone
 from client.cli.mic import stream_microphone
 from client.cli.status import LatencyMeter, connection_line, level_bar, status_line
 from client.stream.memory import MemoryTransport
@@ -37,7 +38,7 @@ LOUD = b"\x00\x20" * 960
 
 
 def test_only_inputs_are_listed_and_the_default_is_known(sounddevice: FakeSounddevice) -> None:
-    assert devices() == [
+    assert list_devices("input") == [
         Device(1, "USB Microphone", 1, 44_100, default=False),
         Device(2, "Built-in Audio", 2, 48_000, default=True),
     ]
@@ -50,7 +51,7 @@ def test_only_inputs_are_listed_and_the_default_is_known(sounddevice: FakeSoundd
 def test_a_device_is_chosen_by_number_or_by_name(
     sounddevice: FakeSounddevice, wanted: str | int | None, index: int
 ) -> None:
-    assert choose(devices(), wanted).index == index
+    assert choose_device(wanted, "input").index == index
 
 
 @pytest.mark.parametrize(
@@ -60,12 +61,12 @@ def test_a_device_that_is_not_meant_is_refused_with_those_there_are(
     sounddevice: FakeSounddevice, wanted: str, says: str
 ) -> None:
     with pytest.raises(MicrophoneError, match=rf"{says}.*1 USB Microphone; 2 Built-in Audio"):
-        choose(devices(), wanted)
+        choose_device(wanted, "input")
 
 
 def test_without_a_device_the_error_says_so() -> None:
     with pytest.raises(MicrophoneError, match="no input device"):
-        choose([], None)
+        choose_device(None, "input")
 
 
 def test_without_the_package_the_error_says_what_to_install(
@@ -73,7 +74,7 @@ def test_without_the_package_the_error_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     with pytest.raises(MissingExtra, match=r"pip install 'kfusion\[client\]'"):
-        portaudio()
+        import_sounddevice()
 
 
 def test_without_portaudio_the_error_says_what_to_install(
@@ -128,17 +129,17 @@ def test_the_queue_keeps_every_sample_in_its_place_or_counts_it_there(
             take()
     while take():
         pass
-    assert taken + queue.lost == put
+    assert taken + queue.pending_loss == put
 
 
 def test_what_a_device_dropped_is_told_by_its_own_times() -> None:
     clock = CaptureClock(48_000)
-    assert clock.block(1.0, 960, overflowed=False) == 0
-    assert clock.block(1.021, 960, overflowed=False) == 0  # jitter
-    assert clock.block(1.541, 960, overflowed=True) == 24_000
-    assert clock.block(1.561, 960, overflowed=True) == 0
-    assert clock.block(0.0, 960, overflowed=True) == 0  # no times from this device
-    assert clock.block(9.0, 960, overflowed=True) == 0
+    assert clock.missing_before(1.0, 960, overflowed=False) == 0
+    assert clock.missing_before(1.021, 960, overflowed=False) == 0  # jitter
+    assert clock.missing_before(1.541, 960, overflowed=True) == 24_000
+    assert clock.missing_before(1.561, 960, overflowed=True) == 0
+    assert clock.missing_before(0.0, 960, overflowed=True) == 0  # no times from this device
+    assert clock.missing_before(9.0, 960, overflowed=True) == 0
 
 
 # The microphone
@@ -188,7 +189,7 @@ async def test_what_did_not_fit_becomes_silence_of_its_length(sounddevice: FakeS
         await face.end()
         events = [e async for e in face.events()]
     silence = [wire.parse_client(m) for m in transport.sent if isinstance(m, str)]
-    assert mic.queue.lost_in_all == 30 * 960
+    assert mic.queue.lost == 30 * 960
     assert [m.samples for m in silence if isinstance(m, wire.Silence)] == [30 * 960]
     assert sum(isinstance(e, Frame) for e in events) == -(-131 * 960 * 30 // 48_000)
 

@@ -20,7 +20,7 @@ from client.audio.player import Player
 from client.audio.speaker import Fill, Speaker
 from client.cli.say import playable
 from client.stream.memory import Answer, MemoryTransport
-from client.stream.transports import Closed
+from client.stream.transport import Closed
 from kfusion import wire
 from kfusion.errors import ConnectionLost, MissingExtra, SpeakerError
 from tests.client.fake_sounddevice import FakeSounddevice
@@ -181,7 +181,7 @@ async def test_a_mark_is_told_when_its_sound_is_heard() -> None:
 @pytest.mark.asyncio
 async def test_who_is_interrupted_is_silent_at_once_and_speaks_again_in_time() -> None:
     async with stage() as on:
-        on.player.held_s = 2.0
+        on.player.max_ahead_s = 2.0
         speaking = asyncio.create_task(on.player.say(np.full(50 * RATE, 0.1)))
         await on.turn(2.0)
         assert not speaking.done()

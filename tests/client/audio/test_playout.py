@@ -41,7 +41,7 @@ def test_every_sound_is_played_in_its_place_whatever_the_device_takes(
         place += samples
     played = b"".join(buffer.take(samples) for samples in [*takes, 2000 - sum(takes)])
     assert played == wanted.tobytes()
-    assert (buffer.filled, buffer.cut) == (2000, 0)
+    assert (buffer.taken, buffer.missed) == (2000, 0)
 
 
 def test_what_comes_too_late_is_counted_and_the_rest_keeps_its_place() -> None:
@@ -49,7 +49,7 @@ def test_what_comes_too_late_is_counted_and_the_rest_keeps_its_place() -> None:
     buffer.take(10)
     buffer.put(4, np.arange(20, dtype="<i2").tobytes())
     assert buffer.take(14) == np.arange(6, 20, dtype="<i2").tobytes()
-    assert buffer.cut == 6
+    assert buffer.missed == 6
 
 
 def test_what_is_cleared_is_not_played() -> None:
@@ -70,20 +70,20 @@ def test_times_that_jitter_and_a_few_that_are_wild_leave_the_clock_true() -> Non
     clock = DeviceClock(48_000)
     for k in range(500):
         wild = 0.4 * (rng.random() < 0.03)
-        clock.note((960 * k, 7.0 + 0.02 * k + rng.normal(0, 0.004) + wild))
+        clock.report((960 * k, 7.0 + 0.02 * k + rng.normal(0, 0.004) + wild))
         if clock.settled:
-            assert clock.at(960 * k) == pytest.approx(7.0 + 0.02 * k, abs=0.006)
-    assert clock.sample_at(clock.at(12_345)) == 12_345
+            assert clock.time_of(960 * k) == pytest.approx(7.0 + 0.02 * k, abs=0.006)
+    assert clock.sample_at(clock.time_of(12_345)) == 12_345
 
 
 @pytest.mark.parametrize("step", [1.9, -0.05])
 def test_a_device_that_stood_still_or_skipped_is_followed_at_once(step: float) -> None:
     clock = DeviceClock(16_000)
     for k in range(300):
-        clock.note((320 * k, 0.02 * k))
+        clock.report((320 * k, 0.02 * k))
     for k in range(300, 308):
-        clock.note((320 * k, 0.02 * k + step))
-    assert clock.at(0) == pytest.approx(step)
+        clock.report((320 * k, 0.02 * k + step))
+    assert clock.time_of(0) == pytest.approx(step)
 
 
 # The places of sound
@@ -91,21 +91,27 @@ def test_a_device_that_stood_still_or_skipped_is_followed_at_once(step: float) -
 
 def test_a_pause_moves_what_follows_and_only_the_frames_not_shown_yet() -> None:
     line = Timeline()
-    assert line.device(0) is None
-    assert line.place(0, 1000, wanted=500, least=400, unseen=0) == 500
+    assert line.device_sample(0) is None
+    assert line.place(0, 1000, preferred=500, earliest=400, unshown=0) == 500
     # Sound that follows on stays there, though little time is left, ...
-    assert line.place(1000, 1000, wanted=1600, least=1500, unseen=700) == 1500
+    assert line.place(1000, 1000, preferred=1600, earliest=1500, unshown=700) == 1500
     # ... and after a pause of which the stream counts 600 samples it waits for its frames.
-    assert line.place(2600, 1000, wanted=9000, least=8900, unseen=2300) == 9000
-    assert [line.device(s) for s in (0, 1999, 2299, 2300, 2600)] == [500, 2499, 2799, 8700, 9000]
+    assert line.place(2600, 1000, preferred=9000, earliest=8900, unshown=2300) == 9000
+    assert [line.device_sample(s) for s in (0, 1999, 2299, 2300, 2600)] == [
+        500,
+        2499,
+        2799,
+        8700,
+        9000,
+    ]
     assert line.gaps == 0
 
 
 def test_a_source_that_runs_dry_leaves_a_gap_that_is_counted() -> None:
     line = Timeline()
-    line.place(0, 1000, wanted=500, least=400, unseen=0)
-    assert line.place(1000, 1000, wanted=1800, least=1700, unseen=0) == 1800
-    assert [line.device(s) for s in (999, 1000)] == [1499, 1800]
+    line.place(0, 1000, preferred=500, earliest=400, unshown=0)
+    assert line.place(1000, 1000, preferred=1800, earliest=1700, unshown=0) == 1800
+    assert [line.device_sample(s) for s in (999, 1000)] == [1499, 1800]
     assert (line.gaps, line.gap_samples) == (1, 300)
 
 
@@ -122,10 +128,10 @@ def test_sound_never_overlaps_and_never_comes_before_it_may(
     line, first, now, free = Timeline(), 0, 0, 0
     for silence, samples, passed in pushes:
         first, now = first + silence, now + passed
-        before = {s: line.device(s) for s in range(0, line.end, 97)}
-        place = line.place(first, samples, wanted=now + 300, least=now + 200, unseen=0)
+        before = {s: line.device_sample(s) for s in range(0, line.end, 97)}
+        place = line.place(first, samples, preferred=now + 300, earliest=now + 200, unshown=0)
         assert place >= max(free, now + 200)
-        assert {s: line.device(s) for s in before} == before
+        assert {s: line.device_sample(s) for s in before} == before
         free, first = place + samples, first + samples
 
 
@@ -135,9 +141,9 @@ def test_sound_never_overlaps_and_never_comes_before_it_may(
 def schedule(rate: int = 30_000) -> FrameSchedule:
     """Sample s is heard at 10 + s / rate."""
     device = DeviceClock(rate)
-    device.note((0, 10.0))
+    device.report((0, 10.0))
     line = Timeline()
-    line.place(0, 10 * rate, wanted=0, least=0, unseen=0)
+    line.place(0, 10 * rate, preferred=0, earliest=0, unshown=0)
     return FrameSchedule(rate, line, device)
 
 
@@ -150,7 +156,7 @@ def test_a_frame_is_given_when_its_sample_is_heard_and_not_before() -> None:
     first, second = frames.due(10.0), frames.due(10.0)
     assert isinstance(first, Frame) and first.n == 0 and second is None
     assert frames.wake_at() == pytest.approx(10 + 1 / 30)
-    assert (frames.late, frames.skipped, frames.unseen) == (0, 0, 1000)
+    assert (frames.late, frames.skipped, frames.unshown) == (0, 0, 1000)
 
 
 def test_of_late_frames_only_the_last_is_given_and_all_are_counted() -> None:
@@ -161,7 +167,7 @@ def test_of_late_frames_only_the_last_is_given_and_all_are_counted() -> None:
     assert isinstance(given_, Frame) and given_.n == 2
     assert frames.due(10.08) is None
     assert (frames.late, frames.skipped) == (3, 2)
-    assert frames.most_late_s == pytest.approx(0.08)
+    assert frames.max_late_s == pytest.approx(0.08)
 
 
 def test_a_mark_waits_for_its_sound_and_an_error_does_not() -> None:
@@ -184,7 +190,7 @@ def test_frames_that_are_forgotten_do_not_come_and_their_marks_do() -> None:
     for n in range(5):
         frames.put(face(n), 9.0)
     frames.put(wire.MarkReached("m", 2), 9.0)
-    frames.forget(5)
+    frames.drop_frames(5)
     frames.put(face(4), 9.0)  # it was under way
     frames.put(face(5), 9.0)
     assert frames.due(10.1) == wire.MarkReached("m", 2)
@@ -220,7 +226,7 @@ class SkewedDevice:
 
     def call(self, buffer: PlayoutBuffer, clock: DeviceClock) -> None:
         wild = 0.05 * (self.rng.random() < 0.01)
-        clock.note((self.taken, self.heard_at(self.taken) + self.rng.normal(0, 0.003) + wild))
+        clock.report((self.taken, self.heard_at(self.taken) + self.rng.normal(0, 0.003) + wild))
         self.played += buffer.take(BLOCK)
         self.taken += BLOCK
 
@@ -261,8 +267,8 @@ def test_sound_and_face_meet_through_ten_minutes_of_a_skewed_device(ppm: int, pa
                 push_at += 0 if pausing else rng.uniform(0.0, 0.1)
             else:
                 place = line.place(
-                    said, RATE // 10, wanted=heard + round(MARGIN_S * RATE), least=heard,
-                    unseen=frames.unseen,
+                    said, RATE // 10, preferred=heard + round(MARGIN_S * RATE), earliest=heard,
+                    unshown=frames.unshown,
                 )  # fmt: skip
                 buffer.put(place, spoken(said, RATE // 10))
                 voiced.add(said // (RATE // 10))
@@ -294,5 +300,5 @@ def test_sound_and_face_meet_through_ten_minutes_of_a_skewed_device(ppm: int, pa
     print(f"\n{ppm:+} ppm, pauses {pauses}: {len(shown)} frames, {line.gaps} gaps,",
           f"apart p50 {np.median(apart):.1f} ms, most {max(apart):.1f} ms")  # fmt: skip
     assert max(apart) <= 20
-    assert buffer.cut == 0
+    assert buffer.missed == 0
     assert len(shown) <= frame_count(said, RATE)

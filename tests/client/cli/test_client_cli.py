@@ -18,7 +18,7 @@ from client import connect
 from client.__main__ import arguments, main
 from client.cli.file import faces_at
 from client.sinks.jsonl import JsonlSink
-from client.stream.state import Frame
+from client.stream.events import Frame
 from kfusion.landmarks import NEUTRAL, lip_gap
 from kfusion.runtime import Animator, SyntheticEngine
 from tests.client.cli.commands import ROOT, client, one_line, rows

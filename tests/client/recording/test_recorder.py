@@ -14,7 +14,7 @@ from client.errors import OutputError
 from client.recording.format import Failed, Left, Lost, Opened, Received, Recording, Sent
 from client.recording.recorder import REDACTED, Recorder
 from client.stream.memory import MemoryTransport
-from client.stream.transports import Closed, Transport
+from client.stream.transport import Closed, Transport
 from kfusion import wire
 from kfusion.errors import BadMessage, ConnectionFailed
 from tests.client.cut_connections import NO_WAIT, CutConnections

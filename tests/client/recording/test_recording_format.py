@@ -21,7 +21,7 @@ from client.recording.format import (
     Received,
     Recording,
     Sent,
-    packed,
+    encode,
 )
 
 HEADER = Header(date="2031-05-06T07:08:09.123+00:00", url="ws://h:1/v1/stream", kfusion="9.9")
@@ -42,7 +42,7 @@ ENTRIES = st.lists(
 
 
 def written(entries: list[Entry]) -> bytes:
-    return MAGIC + b"".join(packed(record) for record in (HEADER, *entries))
+    return MAGIC + b"".join(encode(record) for record in (HEADER, *entries))
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def read(path: Path, data: bytes) -> tuple[list[Entry], Recording]:
 def test_the_bytes_of_a_record_are_those_of_the_documentation() -> None:
     assert MAGIC == b"KFR1"
     data = b"\x94\xa4sent\x05\x00\xc4\x02\x01\x02"  # ["sent", 5, 0, bytes 1, 2]
-    assert packed(Sent(5, 0, b"\x01\x02")) == b"\x0c\x00\x00\x00" + b"\xe6\x66\x17\xde" + data
+    assert encode(Sent(5, 0, b"\x01\x02")) == b"\x0c\x00\x00\x00" + b"\xe6\x66\x17\xde" + data
 
 
 @given(ENTRIES)
@@ -129,8 +129,8 @@ def test_a_record_damaged_in_the_midst_is_named_with_its_place(path: Path) -> No
         (b"RIFF....WAVE", r"begins with b'RIFF'; wanted b'KFR1'"),
         (MAGIC, r"no header .*; wanted a recording"),
         (MAGIC + b"\x05\x00", r"no header \(.*cut off at byte 4"),
-        (MAGIC + packed(Left(0, 0)), r"no header \("),
-        (MAGIC + packed(Header(date="", kfusion="7.0", format=2)), r"of format 2; wanted 1.*7\.0"),
+        (MAGIC + encode(Left(0, 0)), r"no header \("),
+        (MAGIC + encode(Header(date="", kfusion="7.0", format=2)), r"of format 2; wanted 1.*7\.0"),
     ],
 )  # fmt: skip
 def test_what_is_no_recording_is_told_with_what_was_wanted(
@@ -143,7 +143,7 @@ def test_what_is_no_recording_is_told_with_what_was_wanted(
 
 @pytest.mark.parametrize("other", [HEADER, Sent(1, 0, cast(str, 5))])
 def test_a_record_of_another_kind_is_told_with_its_number(path: Path, other: Header | Sent) -> None:
-    data = written([Opened(1, 0)]) + packed(other)
+    data = written([Opened(1, 0)]) + encode(other)
     with pytest.raises(RecordingError, match=r"record 2: .*; wanted one of format 1"):
         read(path, data)
 

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from client import Frame, Reconnecting, Resumed, connect
 from client.__main__ import main
 from client.errors import RecordingError
-from client.recording.format import MAGIC, Header, Opened, Recording, packed
+from client.recording.format import MAGIC, Header, Opened, Recording, encode
 from client.recording.replay import AT_ONCE, events, play
 from client.stream.memory import MemoryTransport
-from client.stream.transports import Closed
+from client.stream.transport import Closed
 from kfusion import wire
 from kfusion.errors import ConnectionLost, UnknownSession
 from kfusion.landmarks import NEUTRAL
@@ -169,7 +169,7 @@ async def test_a_refusal_of_the_server_is_raised_again(tmp_path: Path) -> None:
 
 
 def test_a_recording_without_a_stream_is_told(tmp_path: Path) -> None:
-    (tmp_path / "a.kfr").write_bytes(MAGIC + packed(Header("")) + packed(Opened(0, 0)))
+    (tmp_path / "a.kfr").write_bytes(MAGIC + encode(Header("")) + encode(Opened(0, 0)))
     with pytest.raises(RecordingError, match=r"a\.kfr: no stream was started in it"):
         list(events(Recording(tmp_path / "a.kfr")))
 
@@ -201,7 +201,7 @@ def real(synthetic_server: RunningServer, tmp_path: Path) -> Callable[[], Any]:
 
             reading = asyncio.create_task(read())
             await face.send(voice(0.9))
-            face.link.transport.abort()
+            face.connection.transport.abort()
             await face.send(voice(0.7, seed=1))
             await face.mark("a")
             await face.set_emotion({"happy": 0.7})

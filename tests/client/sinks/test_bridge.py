@@ -15,7 +15,7 @@ from client import Backoff, Frame, connect
 from client.sinks.bridge import MAX_QUEUED, Bridge
 from client.sinks.schedule import EASE_FRAMES
 from client.stream.memory import MemoryTransport
-from client.stream.transports import Transport
+from client.stream.transport import Transport
 from kfusion import wire
 from kfusion.coefficients.vrm import VRM
 from kfusion.errors import ConnectionLost

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client import Frame, connect
-from client.stream.frame_assembly import Joining
+from client.stream.frame_assembly import FrameAssembler
 from client.stream.memory import MemoryTransport
 from kfusion import wire
 from kfusion.coefficients import ARKIT52, VRM, Rig
@@ -163,15 +163,15 @@ def block(output: wire.Output, first: int, count: int, width: int) -> wire.Frame
     return wire.FrameBlock(output, first, 0, np.zeros((count, width), np.float32))
 
 
-def joining() -> Joining:
-    found = Joining(("points", "vrm"))
-    found.agree(ready(points=wire.POINT_NAMES, vrm=list(VRM)))
+def assembler() -> FrameAssembler:
+    found = FrameAssembler(("points", "vrm"))
+    found.connected(ready(points=wire.POINT_NAMES, vrm=list(VRM)))
     return found
 
 
 def test_a_server_that_gives_less_than_was_asked_for_is_told_so() -> None:
     with pytest.raises(BadMessage, match="ready without vrm, which was asked for; it gives points"):
-        Joining(("points", "vrm")).agree(ready(points=wire.POINT_NAMES))
+        FrameAssembler(("points", "vrm")).connected(ready(points=wire.POINT_NAMES))
 
 
 @pytest.mark.parametrize(
@@ -183,17 +183,17 @@ def test_a_server_that_gives_less_than_was_asked_for_is_told_so() -> None:
     ],
 )
 def test_outputs_that_do_not_fit_together_are_no_frames(blocks: Any, says: str) -> None:
-    whole = joining()
+    whole = assembler()
     with pytest.raises(BadMessage, match=says):
         for one in blocks:
-            assert whole.block(block(*one)) == []
+            assert whole.add_block(block(*one)) == []
 
 
 def test_outputs_in_any_order_are_one_frame_and_others_are_passed_over() -> None:
-    whole = joining()
-    assert whole.block(block("vrm", 3, 2, 14)) == []
-    assert whole.block(block("arkit52", 3, 2, 52)) == []
-    assert [f.n for f in whole.block(block("points", 3, 2, 136))] == [3, 4]
+    whole = assembler()
+    assert whole.add_block(block("vrm", 3, 2, 14)) == []
+    assert whole.add_block(block("arkit52", 3, 2, 52)) == []
+    assert [f.n for f in whole.add_block(block("points", 3, 2, 136))] == [3, 4]
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_outputs_in_any_order_are_one_frame_and_others_are_passed_over() -> None
 )
 def test_a_message_without_all_outputs_is_no_frame(frame: wire.Frame, says: str) -> None:
     with pytest.raises(BadMessage, match=says):
-        joining().frame(frame)
+        assembler().from_json(frame)
 
 
 @pytest.mark.asyncio

@@ -14,7 +14,7 @@ import pytest
 from client import connect
 from client.stream import memory
 from client.stream.memory import MemoryTransport
-from client.stream.transports import Closed
+from client.stream.transport import Closed
 from kfusion import wire
 from kfusion.errors import Busy
 from kfusion.landmarks import NEUTRAL

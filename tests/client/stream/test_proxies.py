@@ -9,7 +9,7 @@ import pytest
 from client import connect
 from client.loadtest.plan import Load
 from client.loadtest.usage import read_once
-from client.stream.proxies import proxy_of, shown
+from client.stream.websocket import proxy_for, redacted_proxy
 from kfusion.errors import ConnectionFailed
 from tests.conftest import RunningServer
 
@@ -55,7 +55,7 @@ def test_the_way_to_a_server(
 ) -> None:
     for kind, value in given.items():
         environment.setenv(f"{kind}_proxy", value)
-    assert proxy_of(url) == proxy
+    assert proxy_for(url) == proxy
 
 
 @pytest.mark.asyncio
@@ -120,5 +120,5 @@ async def test_a_proxy_that_refuses_is_named(environment: pytest.MonkeyPatch) ->
 
 
 def test_a_proxy_is_shown_without_who_uses_it() -> None:
-    assert shown("http://ada:p@ss@proxy:1/") == "http://proxy:1/"
-    assert shown("ada:pass@proxy:1") == "proxy:1"
+    assert redacted_proxy("http://ada:p@ss@proxy:1/") == "http://proxy:1/"
+    assert redacted_proxy("ada:pass@proxy:1") == "proxy:1"

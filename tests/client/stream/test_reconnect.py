@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from client import Backoff, Face, Frame, Reconnecting, Resumed, connect
 from client.stream.memory import Answer, MemoryTransport
-from client.stream.resend_queue import Journal
-from client.stream.transports import Closed, Transport
+from client.stream.resend_queue import ResendQueue
+from client.stream.transport import Closed, Transport
 from kfusion import wire
 from kfusion.errors import (
     BadMessage,
@@ -244,7 +244,7 @@ async def test_a_crowd_of_words_waits_for_the_connection() -> None:
         reading = asyncio.create_task(all_events(face))
         cables.cut()
         await settle()
-        for k in range(Journal.WORDS):
+        for k in range(ResendQueue.MAX_MESSAGES):
             await face.mark(f"{k}")
         one_more = asyncio.create_task(face.mark("more"))
         await settle()
@@ -255,7 +255,7 @@ async def test_a_crowd_of_words_waits_for_the_connection() -> None:
         await face.end()
         events = await reading
     marks = [e.id for e in of_type(wire.MarkReached, events)]
-    assert marks == [*(f"{k}" for k in range(Journal.WORDS)), "more"]
+    assert marks == [*(f"{k}" for k in range(ResendQueue.MAX_MESSAGES)), "more"]
 
 
 def mute(message: str | bytes) -> list[Answer]:
@@ -265,7 +265,7 @@ def mute(message: str | bytes) -> list[Answer]:
 @pytest.mark.asyncio
 async def test_a_server_that_owes_frames_and_says_nothing_counts_as_lost() -> None:
     async with live() as (clock, face, cables):
-        face.link.quiet_s = 0.05
+        face.connection.timeout_s = 0.05
         await speak(clock, face, 1.0)
         cables.opened[0].server = mute
         await face.send(voice(1.0))
@@ -393,7 +393,7 @@ async def test_where_nothing_is_kept_or_wanted_a_lost_connection_is_the_end(
         with pytest.raises(ConnectionLost, match="before the end"):
             async for _ in face.frames():
                 pass
-        assert not face.stream.journal.said
+        assert not face.stream.resend_queue.items
     assert len(cables.opened) == 1
 
 

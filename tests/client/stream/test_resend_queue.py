@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.stream.resend_queue import Journal
+from client.stream.resend_queue import ResendQueue
 from kfusion import wire
 from kfusion.errors import BadMessage
 
@@ -49,31 +49,31 @@ SAID = st.lists(
 def test_what_did_not_arrive_is_said_again_in_its_place(
     turns: list[tuple[list[tuple[str, int]], int, int]], behind: int
 ) -> None:
-    journal, ear, counted = Journal(RATE, 2), Ear(), np.arange(1, 32_000, dtype="<i2")
-    journal.keeps = True
+    queue, ear, counted = ResendQueue(RATE, 2), Ear(), np.arange(1, 32_000, dtype="<i2")
+    queue.keeps_sent = True
     said = b""
     words: list[tuple[int, str]] = []
     for doing, arrive, sent in [*turns, ([], 10**6, 10**6)]:
         for kind, count in doing:
             if kind == "words":
-                words.append((journal.end, f"{len(words)}"))
-                journal.words(wire.Mark(f"{len(words) - 1}"))
+                words.append((queue.end, f"{len(words)}"))
+                queue.add_message(wire.Mark(f"{len(words) - 1}"))
             elif kind == "sound":
-                pcm = counted[journal.end : journal.end + count].tobytes()
-                journal.sound(len(pcm) // 2, pcm)
+                pcm = counted[queue.end : queue.end + count].tobytes()
+                queue.add_audio(len(pcm) // 2, pcm)
                 said += pcm
             else:
-                journal.silence(count)
+                queue.add_silence(count)
                 said += bytes(2 * count)
         for k in range(arrive + sent):
-            if (message := journal.take()) is None:
+            if (message := queue.next_message()) is None:
                 break
             if k < arrive:
                 ear.hear(message)
         # Frames come up to what was heard, and not always so far.
-        journal.reached(max(0, ear.position * 30 // RATE - behind))
-        journal.rewind(ear.position, ear.position)
-    assert (ear.sound, journal.end) == (said, len(said) // 2)
+        queue.acknowledge(max(0, ear.position * 30 // RATE - behind))
+        queue.rewind(ear.position, ear.position)
+    assert (ear.sound, queue.end) == (said, len(said) // 2)
     heard = list(dict.fromkeys(ear.words))
     assert heard == words  # more than once perhaps, but each at its place
     places = [at for at, _ in ear.words]
@@ -84,30 +84,30 @@ def test_what_did_not_arrive_is_said_again_in_its_place(
 def test_sound_that_is_past_comes_as_silence_of_its_length(
     doing: list[tuple[str, int]], heard: int, spoken: int, taken: int
 ) -> None:
-    journal, pcm = Journal(RATE, 2), np.arange(1, 32_000, dtype="<i2")
-    journal.keeps = True
+    queue, pcm = ResendQueue(RATE, 2), np.arange(1, 32_000, dtype="<i2")
+    queue.keeps_sent = True
     marks: list[tuple[int, str]] = []
     silent = np.zeros(32_000, bool)
     for kind, count in doing:
         if kind == "words":
-            marks.append((journal.end, f"{len(marks)}"))
-            journal.words(wire.Mark(marks[-1][1]))
+            marks.append((queue.end, f"{len(marks)}"))
+            queue.add_message(wire.Mark(marks[-1][1]))
         elif kind == "sound":
-            journal.sound(count, pcm[journal.end : journal.end + count].tobytes())
+            queue.add_audio(count, pcm[queue.end : queue.end + count].tobytes())
         else:
-            silent[journal.end : journal.end + count] = True
-            journal.silence(count)
+            silent[queue.end : queue.end + count] = True
+            queue.add_silence(count)
     for _ in range(taken):
-        if journal.take() is None:
+        if queue.next_message() is None:
             break
-    heard, spoken = min(heard, journal.end), min(spoken, journal.end)
-    journal.rewind(heard, spoken)
+    heard, spoken = min(heard, queue.end), min(spoken, queue.end)
+    queue.rewind(heard, spoken)
     ear = Ear()
     ear.sound = bytes(2 * heard)
-    while (message := journal.take()) is not None:
+    while (message := queue.next_message()) is not None:
         ear.hear(message)
     got = np.frombuffer(ear.sound, "<i2")
-    wanted = np.where(silent[: journal.end], 0, pcm[: journal.end])
+    wanted = np.where(silent[: queue.end], 0, pcm[: queue.end])
     wanted[: max(heard, spoken)] = 0
     np.testing.assert_array_equal(got, wanted)
     assert ear.words == [m for m in marks if m[0] >= heard]
@@ -115,50 +115,50 @@ def test_sound_that_is_past_comes_as_silence_of_its_length(
 
 @pytest.mark.parametrize("position", [99, 301])
 def test_a_server_that_got_what_cannot_be_is_told_apart(position: int) -> None:
-    journal = Journal(30, 2)
-    journal.keeps = True
+    queue = ResendQueue(30, 2)
+    queue.keeps_sent = True
     for _ in range(3):
-        journal.sound(100, bytes(200))
-        journal.take()
-    journal.reached(201)  # proves 200 samples heard
+        queue.add_audio(100, bytes(200))
+        queue.next_message()
+    queue.acknowledge(201)  # proves 200 samples heard
     with pytest.raises(BadMessage, match=f"audio_position {position}, where 300 samples"):
-        journal.rewind(position, position)
+        queue.rewind(position, position)
 
 
 def test_a_journal_of_a_stream_that_cannot_be_resumed_keeps_nothing() -> None:
-    journal = Journal(RATE, 2)
+    queue = ResendQueue(RATE, 2)
     for _ in range(100):
-        journal.sound(100, bytes(200))
-        journal.words(wire.Reset())
-        while journal.take() is not None:
+        queue.add_audio(100, bytes(200))
+        queue.add_message(wire.Reset())
+        while queue.next_message() is not None:
             pass
-    assert not journal.said
+    assert not queue.items
 
 
 def test_words_without_any_sound_are_forgotten_once_they_are_many() -> None:
-    journal = Journal(RATE, 2)
-    journal.keeps = True
+    queue = ResendQueue(RATE, 2)
+    queue.keeps_sent = True
     for k in range(2500):
-        journal.words(wire.Mark(f"{k}"))
-        journal.take()
-        assert journal.answer(wire.MarkReached(f"{k}", 0), 0)
-    assert len(journal.said) <= 2 * Journal.WORDS
+        queue.add_message(wire.Mark(f"{k}"))
+        queue.next_message()
+        assert queue.accept_reply(wire.MarkReached(f"{k}", 0), 0)
+    assert len(queue.items) <= 2 * ResendQueue.MAX_MESSAGES
 
 
 def test_words_that_an_answer_proves_received_are_not_said_again() -> None:
-    journal = Journal(RATE, 2)
-    journal.keeps = True
+    queue = ResendQueue(RATE, 2)
+    queue.keeps_sent = True
     for words in (wire.Mark("a"), wire.SetEmotion({"sad": 1.0}), wire.Mark("b"), wire.Reset()):
-        journal.words(words)
-        journal.take()
+        queue.add_message(words)
+        queue.next_message()
     sad = wire.EmotionSet({"sad": 1.0}, 0, 0.3)
-    assert journal.answer(sad, 0)
-    journal.rewind(0, 0)
-    again = [journal.take() for _ in range(3)]
+    assert queue.accept_reply(sad, 0)
+    queue.rewind(0, 0)
+    again = [queue.next_message() for _ in range(3)]
     assert again == [wire.encode(wire.Mark("b")), wire.encode(wire.Reset()), None]
-    assert not journal.answer(sad, 0)  # told once more, for the frame was not shown yet
+    assert not queue.accept_reply(sad, 0)  # told once more, for the frame was not shown yet
     done = wire.ResetDone(0, 0)
-    assert [journal.answer(a, 0) for a in (wire.MarkReached("a", 0), done, done)] == [
+    assert [queue.accept_reply(a, 0) for a in (wire.MarkReached("a", 0), done, done)] == [
         True,
         True,
         False,
@@ -166,34 +166,34 @@ def test_words_that_an_answer_proves_received_are_not_said_again() -> None:
 
 
 def test_words_that_are_answered_before_their_turn_comes_are_not_said_again() -> None:
-    journal = Journal(RATE, 2)
-    journal.keeps = True
-    journal.words(wire.Reset())
-    journal.take()
-    journal.rewind(0, 0)
-    assert journal.answer(wire.ResetDone(0, 0), 0)
-    assert journal.take() is None
+    queue = ResendQueue(RATE, 2)
+    queue.keeps_sent = True
+    queue.add_message(wire.Reset())
+    queue.next_message()
+    queue.rewind(0, 0)
+    assert queue.accept_reply(wire.ResetDone(0, 0), 0)
+    assert queue.next_message() is None
 
 
 def test_a_refusal_is_told_for_each_that_asks() -> None:
-    journal = Journal(RATE, 2)
-    journal.keeps = True
+    queue = ResendQueue(RATE, 2)
+    queue.keeps_sent = True
     refused = wire.Error("bad_identity", "identity 'nobody' is unknown", fatal=False)
     for _ in range(2):
-        journal.words(wire.SetIdentity("nobody"))
-        journal.take()
-        assert journal.answer(refused, 0)
-        journal.rewind(0, 0)
-        assert journal.take() is None
+        queue.add_message(wire.SetIdentity("nobody"))
+        queue.next_message()
+        assert queue.accept_reply(refused, 0)
+        queue.rewind(0, 0)
+        assert queue.next_message() is None
 
 
 def test_what_a_server_that_had_the_end_already_refuses_is_no_error() -> None:
-    journal = Journal(RATE, 2)
-    journal.keeps = True
+    queue = ResendQueue(RATE, 2)
+    queue.keeps_sent = True
     for words in (wire.Mark("a"), wire.Mark("b"), wire.EndOfAudio()):
-        journal.words(words)
-        journal.take()
-    journal.rewind(0, 0)
+        queue.add_message(words)
+        queue.next_message()
+    queue.rewind(0, 0)
     refused = wire.Error("bad_message", "a message after end; wanted nothing more", fatal=False)
-    assert [journal.answer(refused, 0) for _ in range(3)] == [False, False, True]
-    assert [journal.answer(wire.MarkReached(m, 0), 0) for m in "ab"] == [True, True]
+    assert [queue.accept_reply(refused, 0) for _ in range(3)] == [False, False, True]
+    assert [queue.accept_reply(wire.MarkReached(m, 0), 0) for m in "ab"] == [True, True]

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from client import Face, Frame, connect
-from client.stream.event_queue import Inbox
+from client.stream.event_queue import EventQueue
 from client.stream.memory import Answer, MemoryTransport
-from client.stream.pcm import encode_pcm, pieces
-from client.stream.silence import SilenceOwed
+from client.stream.pcm import chunks, encode_pcm
+from client.stream.silence import SilenceFiller
 from client.stream.state import ClientStream
-from client.stream.transports import Closed, address
+from client.stream.transport import Closed
+from client.stream.websocket import stream_url
 from kfusion import wire
 from kfusion.audio import decode_pcm
 from kfusion.errors import (
@@ -176,7 +177,7 @@ async def say_all(face: Face, sound: NDArray[np.float32]) -> None:
 async def test_sending_without_end_while_nobody_reads_fails_with_what_to_do() -> None:
     transport = memory_transport(capacity=2)
     async with asyncio.timeout(60), connect("memory", transport=transport, mode="file") as face:
-        face.inbox.most = 100
+        face.event_queue.max_frames = 100
         with pytest.raises(KFusionError, match=r"read face\.frames\(\) or face\.events\(\)"):
             while True:
                 await face.send(voice(1.0))
@@ -185,7 +186,7 @@ async def test_sending_without_end_while_nobody_reads_fails_with_what_to_do() ->
 @pytest.mark.asyncio
 async def test_a_live_reader_that_is_slow_loses_its_oldest_frames_and_is_told() -> None:
     async with connect("memory", transport=memory_transport(), fill_silence=False) as face:
-        face.inbox.most = 20
+        face.event_queue.max_frames = 20
         await face.send(voice(2.0))
         await face.end()
         await settle()
@@ -196,7 +197,7 @@ async def test_a_live_reader_that_is_slow_loses_its_oldest_frames_and_is_told() 
 
 @given(st.lists(st.integers(0, 3), max_size=60), st.integers(1, 8))
 def test_a_live_inbox_accounts_for_every_frame_in_order(doing: list[int], most: int) -> None:
-    inbox, n, due = Inbox(most, live=True), 0, 0
+    inbox, n, due = EventQueue(most, live=True), 0, 0
     for what in doing:
         if what == 0:
             event = inbox.pop()
@@ -250,7 +251,7 @@ def test_samples_that_cannot_be_meant_are_refused(samples: Any, channels: Any, s
 
 def test_long_sound_is_split_into_messages_within_the_limit() -> None:
     audio = wire.AudioFormat(96_000, 2, "f32le")
-    parts = list(pieces(np.zeros((300_001, 2), np.float32), audio))
+    parts = list(chunks(np.zeros((300_001, 2), np.float32), audio))
     assert sum(p.samples for p in parts) == 300_001
     assert all(p.pcm is not None and len(p.pcm) < wire.MESSAGE_BYTES for p in parts)
 
@@ -567,70 +568,70 @@ RATES = st.sampled_from([8_000, 16_000, 44_100, 48_000])
 def test_silence_keeps_up_with_time_and_ends_at_its_limit(
     rate: int, frames: int, polls: list[float]
 ) -> None:
-    owed = SilenceOwed(rate, frames)
-    owed.audio(rate // 2, 10.0)
+    filler = SilenceFiller(rate, frames)
+    filler.audio_sent(rate // 2, 10.0)
     now, paid = 10.5, 0
     for wait in polls:
         now += wait
-        due = owed.due(now)
+        due = filler.due(now)
         paid += due
         elapsed = now - 10.5
         assert paid <= round(min(elapsed, frames / 30 + 0.4) * rate)
         if elapsed < 0.1 - 1e-9:
             assert due == 0
-        if due == 0 and owed.hold is None:
+        if due == 0 and filler.hold_until is None:
             assert min(elapsed, frames / 30 + 0.4) * rate - paid <= 0.1 * rate + 1
 
 
 @given(RATES, st.integers(1, 30))
 def test_silence_is_due_when_it_says_so(rate: int, frames: int) -> None:
-    owed = SilenceOwed(rate, frames)
-    owed.audio(1, 0.0)
+    filler = SilenceFiller(rate, frames)
+    filler.audio_sent(1, 0.0)
     total = 0
     for _ in range(40):
-        at = owed.wake_at()
+        at = filler.wake_at()
         if at == float("inf"):
             break
-        assert owed.due(at - 1e-6) == 0
-        total += owed.due(at)
+        assert filler.due(at - 1e-6) == 0
+        total += filler.due(at)
     assert total == round((frames / 30 + 0.4) * rate)
 
 
 def test_silence_for_a_gap_gives_back_the_time_of_the_gap() -> None:
-    owed = SilenceOwed(16_000, 6)
-    owed.audio(16_000, 0.0)
-    assert owed.due(1.1) == 1_600
-    before = owed.audio(16_000, 1.15)
+    filler = SilenceFiller(16_000, 6)
+    filler.audio_sent(16_000, 0.0)
+    assert filler.due(1.1) == 1_600
+    before = filler.audio_sent(16_000, 1.15)
     assert before == 800
-    assert owed.ahead(1.15) == pytest.approx(1.0)
+    assert filler.backlog_s(1.15) == pytest.approx(1.0)
 
 
 def test_sound_that_is_sent_again_is_spoken_from_now_on_or_later() -> None:
-    owed = SilenceOwed(16_000, 6)
-    owed.audio(32_000, 0.0)
-    owed.again(16_000, 0.5)  # its time is still to come
-    assert owed.ahead(0.5) == pytest.approx(1.5)
-    owed.again(16_000, 4.0)
-    assert owed.ahead(4.0) == pytest.approx(1.0)
-    assert owed.wake_at() == pytest.approx(5.1)
+    filler = SilenceFiller(16_000, 6)
+    filler.audio_sent(32_000, 0.0)
+    filler.audio_resent(16_000, 0.5)  # its time is still to come
+    assert filler.backlog_s(0.5) == pytest.approx(1.5)
+    filler.audio_resent(16_000, 4.0)
+    assert filler.backlog_s(4.0) == pytest.approx(1.0)
+    assert filler.wake_at() == pytest.approx(5.1)
 
 
 def test_our_own_stall_is_no_gap_in_speech() -> None:
-    owed = SilenceOwed(16_000, 6)
-    owed.audio(1_600, 0.0)
-    assert owed.due(3.0) == 0  # the loop stood still: sound may be waiting
-    assert owed.audio(16_000, 3.01) == 0
-    owed.due(9.0)
-    assert owed.due(owed.wake_at()) > 0  # after a second look it is a gap
+    filler = SilenceFiller(16_000, 6)
+    filler.audio_sent(1_600, 0.0)
+    assert filler.due(3.0) == 0  # the loop stood still: sound may be waiting
+    assert filler.audio_sent(16_000, 3.01) == 0
+    filler.due(9.0)
+    assert filler.due(filler.wake_at()) > 0  # after a second look it is a gap
 
 
 def test_a_pause_shorter_than_a_tenth_of_a_second_is_left_alone() -> None:
-    owed = SilenceOwed(16_000, 6)
+    filler = SilenceFiller(16_000, 6)
     now = 0.0
     for _ in range(50):
-        assert owed.audio(320, now) == 0
+        assert filler.audio_sent(320, now) == 0
         now += 0.02 + 0.09
-        assert owed.due(now) == 0
+        assert filler.due(now) == 0
 
 
 # Transports
@@ -646,7 +647,7 @@ def test_a_pause_shorter_than_a_tenth_of_a_second_is_left_alone() -> None:
     ],
 )
 def test_an_address_without_a_path_gets_the_protocols(given_url: str, stream: str) -> None:
-    assert address(given_url) == stream
+    assert stream_url(given_url) == stream
 
 
 @pytest.mark.parametrize(
@@ -654,7 +655,7 @@ def test_an_address_without_a_path_gets_the_protocols(given_url: str, stream: st
 )
 def test_what_is_no_address_is_refused_with_one_that_is(url: str) -> None:
     with pytest.raises(ConnectionFailed, match="wanted one like ws://"):
-        address(url)
+        stream_url(url)
 
 
 @pytest.mark.asyncio

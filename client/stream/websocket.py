@@ -1,12 +1,13 @@
-"""What carries a stream's messages. A transport can be swapped: see also memory.py."""
+"""A stream over a WebSocket, through the proxy that the environment names."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Protocol
+import ipaddress
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
+from urllib.request import getproxies, proxy_bypass
 
-from client.stream import proxies
+from client.stream.transport import Closed, Message
 from kfusion import wire
 from kfusion.errors import ConnectionFailed, MissingExtra
 
@@ -14,44 +15,10 @@ if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
 
 
-class Closed(Exception):  # a state that is told, not always a fault
-    """The connection is closed: WebSocket close code and reason."""
+def stream_url(url: str) -> str:
+    """A server's URL with the protocol's path, if it has none of its own.
 
-    def __init__(self, code: int, reason: str = "") -> None:
-        super().__init__(f"{code} {reason}".rstrip())
-        self.code, self.reason = code, reason
-
-
-class Transport(Protocol):
-    """Text and binary messages, both ways, in order. Raises :class:`Closed` once it is."""
-
-    async def send(self, message: str | bytes) -> None:
-        """Returns when there is room for more."""
-        ...
-
-    async def receive(self) -> str | bytes: ...
-
-    async def close(self) -> None: ...
-
-    def abort(self) -> None:
-        """Ends it at once, without a word to the other side."""
-        ...
-
-
-Opener = Callable[[], Awaitable[Transport]]
-"""Opens a connection, the first one and each that goes on after a loss."""
-
-
-async def discard(transport: Transport) -> None:
-    """Leaves nothing of a connection; the other side sees it lost, not left."""
-    transport.abort()
-    await transport.close()
-
-
-def address(url: str) -> str:
-    """A server's URL as the stream's, with the protocol's path where it has none.
-
-    Raises :class:`~kfusion.errors.ConnectionFailed` for what is no ws:// or wss:// URL.
+    Raises :class:`~kfusion.errors.ConnectionFailed` for anything but a ws:// or wss:// URL.
     """
     try:
         parts = urlsplit(url)
@@ -74,23 +41,23 @@ class WebSocketTransport:
         from websockets.exceptions import ConnectionClosed
 
         self.ws = ws
-        self._closed = ConnectionClosed
+        self._connection_closed = ConnectionClosed
 
-    async def send(self, message: str | bytes) -> None:
+    async def send(self, message: Message) -> None:
         try:
             await self.ws.send(message)
-        except self._closed as error:
-            raise self._why(error.rcvd) from None
+        except self._connection_closed as error:
+            raise self._closed(error.rcvd) from None
 
-    async def receive(self) -> str | bytes:
+    async def receive(self) -> Message:
         try:
             return await self.ws.recv()
-        except self._closed as error:
-            raise self._why(error.rcvd) from None
+        except self._connection_closed as error:
+            raise self._closed(error.rcvd) from None
 
-    def _why(self, said: object) -> Closed:
-        if said is None:
-            return Closed(1006, "without a word")
+    def _closed(self, received: object) -> Closed:
+        if received is None:
+            return Closed(1006, "without a close frame")
         return Closed(self.ws.close_code or 1006, self.ws.close_reason or "")
 
     async def close(self) -> None:
@@ -100,10 +67,8 @@ class WebSocketTransport:
         self.ws.transport.abort()
 
 
-def shown(url: str) -> str:
-    """A stream's URL as it may be told and written down: without name, password and query, where a
-    token may be.
-    """
+def redacted_url(url: str) -> str:
+    """A URL for messages and files: without user, password and query, which may hold secrets."""
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
@@ -111,7 +76,9 @@ def shown(url: str) -> str:
 async def open_websocket(
     url: str, *, token: str | None, pings: bool, open_timeout: float
 ) -> WebSocketTransport:
-    """Connects to a server. ``pings`` off: a file's server answers them only when it reads.
+    """Connects to a server.
+
+    Without ``pings``, an unanswered ping closes nothing: a file's server may read later.
 
     Raises :class:`~kfusion.errors.ConnectionFailed`, saying why, and
     :class:`~kfusion.errors.MissingExtra` without the websockets package.
@@ -130,9 +97,9 @@ async def open_websocket(
         raise MissingExtra(
             "the websockets package is not installed; pip install 'kfusion[client]'"
         ) from None
-    where = address(url)
-    proxy, named = proxies.proxy_of(where), shown(where)
-    way = named if proxy is None else f"{named} through the proxy {proxies.shown(proxy)}"
+    where = stream_url(url)
+    proxy, named = proxy_for(where), redacted_url(where)
+    way = named if proxy is None else f"{named} through the proxy {redacted_proxy(proxy)}"
     try:
         ws = await connect(
             where,
@@ -164,3 +131,36 @@ async def open_websocket(
         reason = error.strerror or str(error)
         raise ConnectionFailed(f"cannot connect to {way} ({reason}); is it running?") from None
     return WebSocketTransport(ws)
+
+
+def proxy_for(url: str) -> str | None:
+    """The proxy for a ws:// or wss:// URL; None for a direct connection.
+
+    The order is that of the websockets package: WebSockets (``ws_proxy``, ``wss_proxy``), SOCKS,
+    web. Other than there, loopback addresses need no ``no_proxy``.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    port = parts.port or (443 if parts.scheme == "wss" else 80)
+    if is_loopback(host) or proxy_bypass(f"{host}:{port}"):
+        return None
+    proxies = getproxies()
+    for kind in (parts.scheme, "socks", "https", "http")[: 3 if parts.scheme == "wss" else 4]:
+        if kind in proxies:
+            # macOS and Windows report a SOCKS proxy as http://.
+            proxy = proxies[kind]
+            return proxy.replace("http://", "socks5h://") if kind == "socks" else proxy
+    return None
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def redacted_proxy(proxy: str) -> str:
+    """A proxy's URL without its user and password."""
+    scheme, colon, rest = proxy.rpartition("://")
+    return scheme + colon + rest.rpartition("@")[2]
