@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, settings
 from numpy.typing import ArrayLike, NDArray
 
 import kfusion
-from client.loadtest.plan import speech_like
+from client.loadtest.load import speech_like
 from kfusion.runtime import Animator
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

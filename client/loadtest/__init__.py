@@ -1,15 +1,16 @@
-"""Many live streams against one server, and what they measured of it.
+"""Many live streams against one server, and the latencies that they measure.
 
 ::
 
-    command  the options, and what is said at the end
-    plan     who speaks what and when: pure
-    log      what each stream sent and got, and when
-    streams  one stream: its socket, what is said over it and heard
-    wheel    opens streams, and one timer for all of them
-    workers  the processes, and the server's own figures beside them
-    usage    CPU and memory of the server, as it tells them itself or /proc does
-    report   what came and when -> figures: pure
-    search   the most streams that hold: pure
-    charts   figures -> PNG
+    command         the options, the search for the most streams, the output
+    load            the load: which clip each stream sends, starting when; pure
+    streams         one stream: its socket, what it sends and receives
+    sender          opens streams; one timer sends the chunks of all
+    workers         the processes of a run, and the server's usage beside them
+    usage           CPU and memory of the server, from its /metrics
+    trace           what each stream sent and received, and when
+    report          traces -> figures; pure
+    charts          figures -> PNG
+    bench, soak     the programs client.bench and client.soak
+    server_process  a server process for these two
 """

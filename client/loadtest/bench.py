@@ -1,4 +1,4 @@
-"""How the server does on this machine, each figure beside the command that made it::
+"""Measures the server on this machine; each figure stands beside the command that made it::
 
     python -m client.bench [--clip speech.flac] [--out build/bench] [--rows one-16k twenty-spread]
 
@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from client.loadtest.server_process import ServerProcess
-from kfusion.errors import BadOptions, KFusionError
+from kfusion import options
+from kfusion.errors import BadOptions, KFusionError, run_command
+from kfusion.options import option
 
-ROOM: Final = ("--max-sessions", "4096")  # that no trial ends at the default of 64
+MANY_SESSIONS: Final = ("--max-sessions", "4096")  # so that no trial ends at the default of 64
 
 
 class BenchError(KFusionError):
@@ -30,16 +32,16 @@ class BenchError(KFusionError):
 
 @dataclass(frozen=True)
 class Row:
-    """A run: ``options`` of the load test against a server with ``server`` options."""
+    """A row of the table: load tests with ``options`` of a server with ``server`` options."""
 
-    what: str
+    title: str
     options: tuple[str, ...]
-    server: tuple[str, ...] = ROOM
-    repeated: bool = False  # the median of several runs is told
+    server: tuple[str, ...] = MANY_SESSIONS
+    repeated: bool = False  # the median of several runs is shown
     searches: bool = False
 
 
-SYNTHETIC: Final = ("--engine", "synthetic", *ROOM)
+SYNTHETIC: Final = ("--engine", "synthetic", *MANY_SESSIONS)
 ROWS: Final = {
     "one-16k": Row("one stream, 16 kHz", ()),
     "one-48k": Row("one stream, 48 kHz", ("--rate", "48000")),
@@ -68,24 +70,23 @@ ROWS: Final = {
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How long and how often; ``clips`` may be none."""
-
-    seconds: float
-    search_seconds: float
-    runs: int
-    clips: tuple[Path, ...]
-    out: Path
-
-
-def load_test(plan: Plan, row: Row) -> list[str]:
-    """The arguments of the load test that make this row, without the address and the file."""
-    seconds = plan.search_seconds if row.searches else plan.seconds
-    options = ["loadtest", *row.options, "--seconds", f"{seconds:g}"]
-    return [*options, "--clip", *map(str, plan.clips)] if plan.clips else options
+class BenchOptions:
+    clip: tuple[Path, ...] = option((), metavar="FILE")
+    out: Path = option(Path("build/bench"), metavar="FOLDER")
+    rows: tuple[str, ...] = option(tuple(ROWS), "of " + ", ".join(ROWS))
+    seconds: float = option(60.0, "a run (%(default)g)")
+    search_seconds: float = option(15.0, "a trial (%(default)g)")
+    runs: int = option(3, "of 20 streams (%(default)s)")
 
 
-def measure(plan: Plan, name: str) -> list[dict[str, Any]]:
+def loadtest_arguments(o: BenchOptions, row: Row) -> list[str]:
+    """The arguments of the load test of a row, without the address and the output file."""
+    seconds = o.search_seconds if row.searches else o.seconds
+    arguments = ["loadtest", *row.options, "--seconds", f"{seconds:g}"]
+    return [*arguments, "--clip", *map(str, o.clip)] if o.clip else arguments
+
+
+def measure(o: BenchOptions, name: str) -> list[dict[str, Any]]:
     """The load test's JSON of every run of a row.
 
     Raises :class:`BenchError`, and :class:`~kfusion.errors.ConnectionFailed` if no server starts.
@@ -93,12 +94,13 @@ def measure(plan: Plan, name: str) -> list[dict[str, Any]]:
     row = ROWS[name]
     results: list[dict[str, Any]] = []
     with ServerProcess(*row.server) as server:
-        for k in range(plan.runs if row.repeated else 1):
-            out = plan.out / f"{name}-{k + 1}.json"
-            command = [sys.executable, "-m", "client", *load_test(plan, row)]
-            command += ["--url", server.url, "--server-pid", str(server.process.pid)]
+        for k in range(max(1, o.runs) if row.repeated else 1):
+            out = o.out / f"{name}-{k + 1}.json"
+            command = [sys.executable, "-m", "client", *loadtest_arguments(o, row)]
             environment = {k: v for k, v in os.environ.items() if k != "KFUSION_TOKEN"}
-            done = subprocess.run([*command, "--json", str(out)], env=environment, check=False)
+            done = subprocess.run(
+                [*command, "--url", server.url, "--json", str(out)], env=environment, check=False
+            )
             if done.returncode not in (0, 1):
                 raise BenchError(f"{name}: the load test ended with {done.returncode}")
             results.append(json.loads(out.read_text()))
@@ -106,11 +108,11 @@ def measure(plan: Plan, name: str) -> list[dict[str, Any]]:
 
 
 def cells(row: Row, results: Sequence[dict[str, Any]]) -> list[str]:
-    """A row's figures: the median of each over its runs, or a search's largest trial that held."""
+    """A row's figures: the median over its runs, or those of a search's largest trial that held."""
     if row.searches:
-        found = results[0]["streams"]
-        held = [t for t in results[0]["trials"] if t["load"]["streams"] == found]
-        figure = f"**{found}** within {results[0]['bound_ms']:g} ms"
+        most = results[0]["streams"]
+        held = [t for t in results[0]["trials"] if t["load"]["streams"] == most]
+        figure = f"**{most}** within {results[0]['bound_ms']:g} ms"
         return [figure, *(_figures(held) if held else [""] * 5)]
     return [str(results[0]["load"]["streams"]), *_figures(results)]
 
@@ -119,12 +121,17 @@ def _figures(reports: Sequence[dict[str, Any]]) -> list[str]:
     lost = sum(sum(r["frames"]["dropped"].values()) + r["frames"]["missing"] for r in reports)
     cpu = [_median(reports, "loader_cpu"), _median(reports, "server_cpu")]
     return [
-        " / ".join(_told(_median(reports, "total_ms", p), ".0f") for p in ("p50", "p95", "p99")),
-        " / ".join(_told(_median(reports, "beyond_ms", p), ".1f") for p in ("p50", "p95", "p99")),
+        _percentiles(reports, "total_ms", ".0f"),
+        _percentiles(reports, "beyond_ms", ".1f"),
         str(lost),
-        _told(_median(reports, "late_ms", "p95"), ".1f"),
-        " / ".join(_told(None if x is None else 100 * x, ".0f") for x in cpu),
+        _formatted(_median(reports, "late_ms", "p95"), ".1f"),
+        " / ".join(_formatted(None if x is None else 100 * x, ".0f") for x in cpu),
     ]
+
+
+def _percentiles(reports: Sequence[dict[str, Any]], name: str, form: str) -> str:
+    medians = (_median(reports, name, p) for p in ("p50", "p95", "p99"))
+    return " / ".join(_formatted(median, form) for median in medians)
 
 
 def _median(reports: Sequence[dict[str, Any]], *path: str) -> float | None:
@@ -138,7 +145,7 @@ def _median(reports: Sequence[dict[str, Any]], *path: str) -> float | None:
     return statistics.median(values) if values else None
 
 
-def _told(value: float | None, form: str) -> str:
+def _formatted(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
@@ -148,53 +155,40 @@ HEAD: Final = (
 )  # fmt: skip
 
 
-def table(plan: Plan, results: dict[str, list[dict[str, Any]]]) -> str:
+def table(o: BenchOptions, results: dict[str, list[dict[str, Any]]]) -> str:
     """Markdown: a row a measurement, with the commands that made it."""
     lines = [HEAD, ("---",) * len(HEAD)]
     for name, runs in results.items():
         row = ROWS[name]
-        what = f"{row.what}, median of {len(runs)}" if len(runs) > 1 else row.what
+        title = f"{row.title}, median of {len(runs)}" if len(runs) > 1 else row.title
         server = " ".join(("python -m server", *row.server))
-        test = " ".join(("python -m client", *load_test(plan, row)))
-        lines.append((what, *cells(row, runs), f"`{server}`, `{test}`"))
+        test = " ".join(("python -m client", *loadtest_arguments(o, row)))
+        lines.append((title, *cells(row, runs), f"`{server}`, `{test}`"))
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def bench(plan: Plan, names: Sequence[str]) -> str:
-    """Measures rows and gives their table, which is also kept in ``plan.out``."""
-    plan.out.mkdir(parents=True, exist_ok=True)
+def bench(o: BenchOptions) -> str:
+    """Measures rows and returns their table, which is also written to ``o.out``."""
+    o.out.mkdir(parents=True, exist_ok=True)
     results: dict[str, list[dict[str, Any]]] = {}
-    for name in names:
-        print(f"\n{ROWS[name].what}", flush=True)
-        results[name] = measure(plan, name)
-    sound = ", ".join(map(str, plan.clips)) or "a made one, speech-like"
-    said = f"{table(plan, results)}\n\nSound: {sound}. Cores: {os.cpu_count()}.\n"
-    (plan.out / "serving.md").write_text(said)
-    return said
+    for name in o.rows:
+        print(f"\n{ROWS[name].title}", flush=True)
+        results[name] = measure(o, name)
+    sound = ", ".join(map(str, o.clip)) or "synthetic, speech-like"
+    text = f"{table(o, results)}\n\nSound: {sound}. Cores: {os.cpu_count()}.\n"
+    (o.out / "serving.md").write_text(text)
+    return text
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     p = argparse.ArgumentParser(prog="python -m client.bench", description=__doc__)
-    p.add_argument("--clip", type=Path, nargs="+", default=[], metavar="FILE")
-    p.add_argument("--out", type=Path, default=Path("build/bench"), metavar="FOLDER")
-    p.add_argument("--rows", nargs="+", default=list(ROWS), help="of " + ", ".join(ROWS))
-    p.add_argument("--seconds", type=float, default=60.0, help="a run (%(default)g)")
-    p.add_argument("--search-seconds", type=float, default=15.0, help="a trial (%(default)g)")
-    p.add_argument("--runs", type=int, default=3, help="of 20 streams (%(default)s)")
-    a = p.parse_args(arguments)
-    try:
-        for name in a.rows:
+    options.add_options(p, BenchOptions)
+    o = options.parsed(BenchOptions, p.parse_args(arguments))
+
+    def command() -> None:
+        for name in o.rows:
             if name not in ROWS:
                 raise BadOptions(f"row {name!r} is unknown; wanted one of {', '.join(ROWS)}")
-        plan = Plan(a.seconds, a.search_seconds, max(1, a.runs), tuple(a.clip), a.out)
-        print("\n" + bench(plan, a.rows))
-    except (KFusionError, OSError) as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
+        print("\n" + bench(o))
 
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+    return run_command("bench", command)

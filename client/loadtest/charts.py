@@ -1,4 +1,4 @@
-"""Figures -> PNG. Only this needs matplotlib."""
+"""Figures -> PNG. The only module that needs matplotlib."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from client.loadtest.report import Array, Report, Timed
+from client.loadtest.report import Array, FrameLatencies, Report
 from kfusion.errors import MissingExtra
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-POINTS: Final = 20_000  # frames drawn over time; the histogram has them all
+MAX_POINTS: Final = 20_000  # drawn over time; the histogram has all frames
 
 
 def check() -> None:
@@ -36,8 +36,8 @@ def _figure(columns: int) -> tuple[Figure, Any]:
     return figure, figure.subplots(1, columns)
 
 
-def draw_run(r: Report, frames: Timed, bound_ms: float | None, path: Path) -> None:
-    """How many frames came how late, and how late they came over time."""
+def draw_run(r: Report, frames: FrameLatencies, bound_ms: float | None, path: Path) -> None:
+    """A histogram of the latencies, and the latencies over time."""
     figure, (shares, times) = _figure(2)
     total, beyond = 1000 * frames.total, 1000 * frames.beyond
     for delays, name in ((total, "total"), (beyond, "beyond the window")):
@@ -49,7 +49,7 @@ def draw_run(r: Report, frames: Timed, bound_ms: float | None, path: Path) -> No
     if bound_ms is not None:
         shares.axvline(bound_ms, color="0.4", linestyle=":", label=f"{bound_ms:g} ms")
     shares.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False)
-    step = -(-len(total) // POINTS) or 1
+    step = -(-len(total) // MAX_POINTS) or 1
     order = np.argsort(frames.at)[::step]
     times.plot(frames.at[order], total[order], ".", markersize=2, alpha=0.4)
     times.plot(frames.at[order], beyond[order], ".", markersize=2, alpha=0.4)
@@ -61,7 +61,7 @@ def draw_run(r: Report, frames: Timed, bound_ms: float | None, path: Path) -> No
 
 
 def _shares(axes: Any, delays: Array, name: str) -> None:
-    """A histogram, and over it the share of frames that came by then."""
+    """A histogram, and over it the cumulative share of frames."""
     if not len(delays):
         return
     weights = np.full(len(delays), 1 / len(delays))
@@ -71,14 +71,14 @@ def _shares(axes: Any, delays: Array, name: str) -> None:
     axes.plot(np.quantile(delays, ranks), ranks, color=colour, label=name)
 
 
-def draw_search(trials: Sequence[Report], bound_ms: float, found: int, path: Path) -> None:
+def draw_search(trials: Sequence[Report], bound_ms: float, most: int, path: Path) -> None:
     """p95 against the number of streams, trial by trial."""
     figure, axes = _figure(1)
     for held, mark in ((True, "o"), (False, "x")):
         shown = [
             (r.load.streams, r.total_ms.p95)
             for r in trials
-            if r.total_ms is not None and (not r.failings(bound_ms)) is held
+            if r.total_ms is not None and (not r.failures(bound_ms)) is held
         ]
         if shown:
             label = "held" if held else "did not hold"
@@ -91,7 +91,7 @@ def draw_search(trials: Sequence[Report], bound_ms: float, found: int, path: Pat
     else:
         axes.set_ylim(bottom=0)
     axes.set_xlim(left=0)
-    axes.set_title(f"{found} streams hold")
+    axes.set_title(f"{most} streams hold")
     axes.legend(loc="lower right", frameon=False)
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=130, format="png")

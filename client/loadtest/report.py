@@ -1,24 +1,25 @@
-"""What came and when -> the figures of a run. Pure.
+"""The traces of a run -> its figures. Pure.
 
-A frame's *total* latency is its arrival less its own time, n / 30 s after its stream's first
-sample was spoken: what a viewer sees. Its latency *beyond* is its arrival less the sending of the
-chunk that completed its window: what the server and the way to it add. A window runs when the
-sample before frame W, and the resampler's delay, are in (protocol.md, Time). The last windows,
-which the end of the audio completes, are counted but not timed, for no live frame comes so.
+The *total* latency of frame n is the time from n / 30 s after its stream's first sample until it
+was received: what a viewer sees. The latency *beyond* its window is the time from the sending of
+the chunk that completed its window until it was received: what the server and the network add. A
+window is complete when the sample before frame W, and the resampler's delay, were received
+(protocol.md, Time). The last windows, which the end of the audio completes, are counted but not
+timed: no frame of a live stream is completed in that way.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from client.loadtest.log import Log, Measured
-from client.loadtest.plan import Load
+from client.loadtest.load import Load
+from client.loadtest.trace import RunTrace, StreamTrace
 from client.stream.websocket import redacted_url
 from kfusion.audio import resampling_delay
 from kfusion.config import FPS
@@ -26,12 +27,12 @@ from kfusion.stream import frame_count
 
 Array = NDArray[np.float64]
 
-LATE_MS: Final = 20.0  # at p95; a loader that sends later than this measures itself
+MAX_LATE_MS: Final = 20.0  # at p95; beyond it the loader measures its own lateness
 
 
 @dataclass(frozen=True)
-class Spread:
-    """Percentiles of ``count`` delays, ms."""
+class Percentiles:
+    """Of ``count`` delays, ms."""
 
     count: int
     p50: float
@@ -40,8 +41,8 @@ class Spread:
     max: float
 
     @classmethod
-    def of(cls, seconds: Array) -> Spread | None:
-        """None of nothing."""
+    def of(cls, seconds: Array) -> Percentiles | None:
+        """None without any delay."""
         if not len(seconds):
             return None
         p50, p95, p99 = (float(x) for x in np.percentile(seconds * 1000, [50, 95, 99]))
@@ -49,8 +50,8 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Frames:
-    """``missing`` of those expected neither came nor were announced as dropped."""
+class FrameCounts:
+    """``missing``: expected, but neither received nor announced as dropped."""
 
     expected: int
     got: int
@@ -62,8 +63,8 @@ class Frames:
 
 
 @dataclass(frozen=True)
-class Timed:
-    """Every timed frame of a run: its own time on the run's clock, and its delays; all in s."""
+class FrameLatencies:
+    """The time and the two latencies of every timed frame of a run; all in s."""
 
     at: Array  # after the run's first sample
     total: Array
@@ -76,26 +77,26 @@ class Report:
 
     load: Load
     sounds: tuple[str, ...]
-    total_ms: Spread | None
-    beyond_ms: Spread | None
-    late_ms: Spread | None  # the loader's own sending, after its time
-    frames: Frames
+    total_ms: Percentiles | None
+    beyond_ms: Percentiles | None
+    late_ms: Percentiles | None  # of the loader: chunks sent after their time
+    frames: FrameCounts
     errors: dict[str, int]
     refused: int
-    lost: dict[str, int]  # streams whose connection did not last, by the reason
-    unfinished: int  # streams whose end did not come in time after the last audio
+    lost: dict[str, int]  # streams whose connection was lost, by the reason
+    unfinished: int  # streams without the server's end in time after the last audio
     loader_cpu: float
     server_cpu: float | None
     server_memory_bytes: dict[int, int]  # by the second of the run; -1 is its end
 
     @property
     def loader_late(self) -> bool:
-        return self.late_ms is not None and self.late_ms.p95 > LATE_MS
+        return self.late_ms is not None and self.late_ms.p95 > MAX_LATE_MS
 
-    def failings(self, bound_ms: float | None = None) -> list[str]:
-        """What keeps it from holding: nothing lost, and p95 of the total within the bound.
+    def failures(self, bound_ms: float | None = None) -> list[str]:
+        """Why the run does not hold: frames or streams were lost, or p95 exceeds the bound.
 
-        A late loader makes frames later, never earlier: what holds in spite of it does hold.
+        A late loader makes frames later, never earlier, so a run that holds does hold.
         """
         out: list[str] = []
         if self.refused:
@@ -120,90 +121,93 @@ class Report:
         return out
 
 
-def _numbers(log: Log) -> tuple[NDArray[np.int64], Array]:
-    """Each frame that came, and when."""
-    counts = np.array(log.counts, np.int64)
-    firsts = np.repeat(np.array(log.firsts, np.int64), counts)
+def _received(stream: StreamTrace) -> tuple[NDArray[np.int64], Array]:
+    """The number of each frame received, and when."""
+    counts = np.array(stream.counts, np.int64)
+    firsts = np.repeat(np.array(stream.firsts, np.int64), counts)
     before = np.repeat(np.cumsum(counts) - counts, counts)
     n = firsts + np.arange(len(firsts)) - before
-    return n, np.repeat(np.array(log.arrived, np.float64), counts)
+    return n, np.repeat(np.array(stream.received, np.float64), counts)
 
 
 def needed_samples(n: NDArray[np.int64], rate: int, hop: int, lookahead: int) -> NDArray[np.int64]:
-    """Samples that must be in before frame ``n`` can be computed: W*R//30 + D."""
+    """Samples that frame ``n`` needs to be computed: W*R//30 + D."""
     window = lookahead + hop * (n // hop + 1)
     return window * rate // FPS + resampling_delay(rate)
 
 
-def timed(log: Log, load: Load, started: float) -> Timed:
-    """The frames of one stream that are past the warm-up and were completed by live audio."""
-    n, arrived = _numbers(log)
+def stream_latencies(stream: StreamTrace, load: Load, started: float) -> FrameLatencies:
+    """Of the frames after the warm-up whose windows were completed by live audio."""
+    n, received = _received(stream)
     chunk = np.searchsorted(
-        np.array(log.positions, np.int64), needed_samples(n, load.rate, load.hop, load.lookahead)
+        np.array(stream.positions, np.int64), needed_samples(n, load.rate, load.hop, load.lookahead)
     )
-    counts = (chunk < len(log.positions)) & (n >= load.warmup * FPS)
-    n, arrived, chunk = n[counts], arrived[counts], chunk[counts]
-    own = log.start + n / FPS
-    return Timed(own - started, arrived - own, arrived - np.array(log.sent, np.float64)[chunk])
+    timed = (chunk < len(stream.positions)) & (n >= load.warmup * FPS)
+    n, received, chunk = n[timed], received[timed], chunk[timed]
+    at = stream.start + n / FPS
+    sent = np.array(stream.sent, np.float64)[chunk]
+    return FrameLatencies(at - started, received - at, received - sent)
 
 
-def timed_of_all(measured: Measured) -> Timed:
-    each = [timed(log, measured.load, measured.started) for log in measured.logs]
+def frame_latencies(run: RunTrace) -> FrameLatencies:
+    """Of all streams."""
+    each = [stream_latencies(stream, run.load, run.started) for stream in run.streams]
     joined: list[Array] = []
     for column in ("at", "total", "beyond"):
-        columns: list[Any] = [getattr(t, column) for t in each]
+        columns: list[Any] = [getattr(latencies, column) for latencies in each]
         joined.append(np.concatenate([np.zeros(0), *columns]))
-    return Timed(*joined)
+    return FrameLatencies(*joined)
 
 
-def lateness(logs: Sequence[Log], rate: int) -> Array:
-    """By how much each chunk was sent after its last sample was spoken, s."""
+def send_lateness(streams: Sequence[StreamTrace], rate: int) -> Array:
+    """The time between the end of each chunk and its sending, s."""
     each = [
-        np.array(log.sent, np.float64) - log.start - np.array(log.positions, np.int64) / rate
-        for log in logs
+        np.array(s.sent, np.float64) - s.start - np.array(s.positions, np.int64) / rate
+        for s in streams
     ]
     return np.concatenate([np.zeros(0), *each])
 
 
-def report(measured: Measured, frames: Timed | None = None) -> Report:
-    """The figures; ``frames`` is ``timed_of_all(measured)``, where it is known already."""
-    load, logs, use = measured.load, measured.logs, measured.server
-    delays = frames or timed_of_all(measured)
-    expected = sum(frame_count(log.positions[-1], load.rate) for log in logs if log.positions)
+def report(run: RunTrace, frames: FrameLatencies | None = None) -> Report:
+    """The figures; ``frames`` is ``frame_latencies(run)``, if it was computed already."""
+    load, streams, usage = run.load, run.streams, run.server
+    latencies = frames or frame_latencies(run)
+    expected = sum(frame_count(s.positions[-1], load.rate) for s in streams if s.positions)
+    received = sum(sum(s.counts) for s in streams)
     return Report(
         load,
-        measured.sounds,
-        Spread.of(delays.total),
-        Spread.of(delays.beyond),
-        Spread.of(lateness(logs, load.rate)),
-        Frames(expected, sum(sum(log.counts) for log in logs), _sums(logs, lambda l: l.dropped)),
-        _sums(logs, lambda log: log.errors),
-        sum(log.refused is not None for log in logs),
-        dict(Counter(log.lost for log in logs if log.lost is not None)),
-        sum(log.unfinished for log in logs),
-        measured.cpu,
-        None if use is None else use.cpu,
-        {} if use is None else use.memory_bytes,
+        run.clips,
+        Percentiles.of(latencies.total),
+        Percentiles.of(latencies.beyond),
+        Percentiles.of(send_lateness(streams, load.rate)),
+        FrameCounts(expected, received, _sum(s.dropped for s in streams)),
+        _sum(s.errors for s in streams),
+        sum(s.refused is not None for s in streams),
+        dict(Counter(s.lost for s in streams if s.lost is not None)),
+        sum(s.unfinished for s in streams),
+        run.cpu,
+        None if usage is None else usage.cpu,
+        {} if usage is None else usage.memory_bytes,
     )
 
 
-def _sums(logs: Sequence[Log], counts_of: Callable[[Log], dict[str, int]]) -> dict[str, int]:
+def _sum(counts: Iterable[dict[str, int]]) -> dict[str, int]:
     total: Counter[str] = Counter()
-    for log in logs:
-        total.update(counts_of(log))
+    for count in counts:
+        total.update(count)
     return dict(total)
 
 
-# For readers
+# Output
 
 
-def text(r: Report) -> str:
-    """A short table for a terminal."""
+def report_text(r: Report) -> str:
+    """A table for a terminal."""
     load = r.load
     lines = [
         f"{load.streams} streams x {load.seconds:g} s at {load.rate} Hz, chunks of "
         f"{load.chunk_ms} ms, hop {load.hop}, look-ahead {load.lookahead}, {load.encoding}, "
-        f"{load.mode}, starts {load.starts}; {_named(r.sounds)}",
+        f"{load.mode}, starts {load.starts}; {_clip_names(r.sounds)}",
         f"{'ms':22}{'p50':>8}{'p95':>8}{'p99':>8}{'max':>8}",
         _row("total latency", r.total_ms, "frames"),
         _row("beyond the window", r.beyond_ms, "frames"),
@@ -217,17 +221,18 @@ def text(r: Report) -> str:
     lines += [f"lost, {count} x: {why}" for why, count in r.lost.items()]
     if r.loader_late:
         lines.append(
-            f"WARNING: the loader was late by more than {LATE_MS:g} ms at p95: these figures are "
-            "its own, not the server's; wanted fewer streams, more --processes or a freer machine"
+            f"WARNING: the loader was late by more than {MAX_LATE_MS:g} ms at p95: these figures "
+            "are its own, not the server's; wanted fewer streams, more --processes or a freer "
+            "machine"
         )
     return "\n".join(lines)
 
 
-def _named(sounds: Sequence[str]) -> str:
+def _clip_names(sounds: Sequence[str]) -> str:
     return sounds[0] if len(sounds) == 1 else f"{sounds[0]} and {len(sounds) - 1} more"
 
 
-def _row(name: str, s: Spread | None, what: str) -> str:
+def _row(name: str, s: Percentiles | None, what: str) -> str:
     if s is None:
         return f"{name:22}{'-':>8}{'-':>8}{'-':>8}{'-':>8}"
     return f"{name:22}{s.p50:8.1f}{s.p95:8.1f}{s.p99:8.1f}{s.max:8.1f}  of {s.count} {what}"
@@ -243,15 +248,15 @@ def _machine(r: Report) -> str:
     each = 100 * r.loader_cpu / r.load.streams
     line = f"of one core: loader {100 * r.loader_cpu:.1f} % ({each:.3f} % a stream)"
     line += ", server unknown" if r.server_cpu is None else f", server {100 * r.server_cpu:.1f} %"
-    held = [
+    memory = [
         f"{size / 2**20:.1f} MiB {'at the end' if second < 0 else f'at {second} s'}"
         for second, size in r.server_memory_bytes.items()
     ]
-    return line + (f"; server's memory {', '.join(held)}" if held else "")
+    return line + (f"; server's memory {', '.join(memory)}" if memory else "")
 
 
 def as_json(r: Report) -> dict[str, Any]:
-    """A report as JSON has it, tokens and passwords left out."""
+    """A report for JSON, without tokens and passwords."""
     data = asdict(r)
     del data["load"]["token"]
     data["load"]["url"] = redacted_url(r.load.url)

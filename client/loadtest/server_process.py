@@ -1,4 +1,4 @@
-"""A server process of one's own, on a free port, for measuring."""
+"""A server process on a free port, for measuring."""
 
 from __future__ import annotations
 
@@ -9,28 +9,29 @@ import subprocess
 import sys
 import threading
 from collections import deque
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Final
 
 from kfusion.errors import ConnectionFailed
 
-START_S: Final = 120.0  # for a large model to be read and warmed up
+START_S: Final = 120.0  # for loading and warming up a large model
 STOP_S: Final = 20.0
 _READY: Final = re.compile(r"is ready: open https?://[^/]*:(\d+)/")
-_COMPLAINT: Final = re.compile(r"\b(WARNING|ERROR|CRITICAL)\b|^Traceback|\w(Warning|Error): ")
+_WARNING: Final = re.compile(r"\b(WARNING|ERROR|CRITICAL)\b|^Traceback|\w(Warning|Error): ")
 
 
 class ServerProcess:
-    """``python -m server --port 0`` and ``options``; it runs within a ``with``.
+    """``python -m server --port 0`` with ``options``, while the ``with`` block runs.
 
-    Raises :class:`~kfusion.errors.ConnectionFailed`, with its last words, if it does not start.
+    Raises :class:`~kfusion.errors.ConnectionFailed`, with its last output, if it does not start.
     """
 
-    MOST_LINES: Final = 10_000
+    MAX_LINES: Final = 10_000
 
     def __init__(self, *options: str) -> None:
         self.options = options
-        self.lines: deque[str] = deque(maxlen=self.MOST_LINES)
+        self.lines: deque[str] = deque(maxlen=self.MAX_LINES)
         self.port: int | None = None
         self._ready = threading.Event()  # or it has ended
 
@@ -46,7 +47,7 @@ class ServerProcess:
         try:
             self._reader.start()
             self._ready.wait(START_S)
-        except BaseException:  # Ctrl-C: nobody else would stop it
+        except BaseException:  # Ctrl-C too
             self._stop()
             raise
         if self.port is None:
@@ -61,9 +62,9 @@ class ServerProcess:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.lines.append(line.rstrip("\n"))
-            found = _READY.search(line)
-            if found and self.port is None:
-                self.port = int(found[1])
+            ready = _READY.search(line)
+            if ready and self.port is None:
+                self.port = int(ready[1])
                 self._ready.set()
         self._ready.set()
 
@@ -93,11 +94,11 @@ class ServerProcess:
         return f"ws://127.0.0.1:{self.port}"
 
     @property
-    def complaints(self) -> list[str]:
-        """The lines that warn or tell of an error."""
-        return complaints_in(self.lines)
+    def warnings(self) -> list[str]:
+        """The lines of its output that are warnings or errors."""
+        return warning_lines(self.lines)
 
 
-def complaints_in(lines: deque[str] | list[str]) -> list[str]:
-    """The lines of a log that warn, tell of an error, or begin to trace one."""
-    return [line for line in lines if _COMPLAINT.search(line)]
+def warning_lines(lines: Iterable[str]) -> list[str]:
+    """The lines of a log that are warnings or errors, or begin a traceback."""
+    return [line for line in lines if _WARNING.search(line)]

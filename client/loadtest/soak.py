@@ -1,4 +1,4 @@
-"""Live streams for a long time: nothing may drift, grow, be lost or be complained of::
+"""Live streams for a long time: latency and memory must stay, and no frame may be lost::
 
     python -m client.soak [--minutes 30] [--clip speech.flac]
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,17 +16,34 @@ from typing import Final
 
 import numpy as np
 
-from client.loadtest.log import Measured
-from client.loadtest.plan import Load, Sound, sounds_of
-from client.loadtest.report import Array, Report, Timed, report, text, timed_of_all
+from client.loadtest.load import Load, read_clips
+from client.loadtest.report import (
+    Array,
+    FrameLatencies,
+    Report,
+    frame_latencies,
+    report,
+    report_text,
+)
 from client.loadtest.server_process import ServerProcess
-from kfusion.errors import BadOptions, ConnectionLost, KFusionError
+from kfusion import options
+from kfusion.errors import BadOptions, ConnectionLost, run_command
+from kfusion.options import option
 
-DRIFT_MS: Final = 1000 / 30  # a frame
-GROWTH: Final = 0.05
-SETTLED_S: Final = 60  # memory is compared with this second; in a run under 10 minutes ...
-SETTLED_SOON_S: Final = 20  # ... with this one
+MAX_DRIFT_MS: Final = 1000 / 30  # a frame
+MAX_GROWTH: Final = 0.05
+SETTLED_S: Final = 60  # into the run, after which memory must stay
+SETTLED_SHORT_S: Final = 20  # the same for runs shorter than LONG_S
 LONG_S: Final = 600
+
+
+@dataclass(frozen=True)
+class SoakOptions:
+    minutes: float = option(30.0)
+    streams: int = option(4)
+    rate: int = option(16_000)
+    clip: tuple[Path, ...] = option((), metavar="FILE")
+    engine: str = option("auto", "of the server (%(default)s)")
 
 
 @dataclass(frozen=True)
@@ -43,8 +59,8 @@ class Drift:
         return max(abs(last - first) for first, last in (self.total_ms, self.beyond_ms))
 
 
-def drift(frames: Timed) -> Drift | None:
-    """None where no frame was timed."""
+def drift(frames: FrameLatencies) -> Drift | None:
+    """None if no frame was timed."""
     if not len(frames.at):
         return None
     begin, end = float(frames.at.min()), float(frames.at.max())
@@ -57,58 +73,58 @@ def drift(frames: Timed) -> Drift | None:
     return Drift(medians(frames.total), medians(frames.beyond))
 
 
-def growth(memory_bytes: dict[int, int], seconds: float) -> float | None:
-    """By what share the server's memory grew once it had settled; None where it is not told."""
-    since = SETTLED_S if seconds >= LONG_S else SETTLED_SOON_S
+def memory_growth(memory_bytes: dict[int, int], seconds: float) -> float | None:
+    """The growth of the server's memory after it had settled, a share; None if it is unknown."""
+    since = SETTLED_S if seconds >= LONG_S else SETTLED_SHORT_S
     if since not in memory_bytes or -1 not in memory_bytes:
         return None
     return memory_bytes[-1] / memory_bytes[since] - 1
 
 
-def failings(
-    r: Report, moved: Drift | None, grown: float | None, complaints: list[str]
+def failures(
+    r: Report, drifted: Drift | None, growth: float | None, warnings: list[str]
 ) -> list[str]:
     """What did not hold, in words."""
-    out = r.failings()
-    if moved is not None and moved.most >= DRIFT_MS:
-        out.append(f"latency drifted by {moved.most:.1f} ms; wanted under {DRIFT_MS:.1f}")
-    if grown is None:
-        out.append("the server's memory is not known; wanted it in /metrics or /proc")
-    elif grown >= GROWTH:
-        out.append(f"the server's memory grew by {grown:.1%}; wanted under {GROWTH:.0%}")
-    if complaints:
-        out.append(f"the server's log complains {len(complaints)} times, first: {complaints[0]}")
+    out = r.failures()
+    if drifted is not None and drifted.most >= MAX_DRIFT_MS:
+        out.append(f"latency drifted by {drifted.most:.1f} ms; wanted under {MAX_DRIFT_MS:.1f}")
+    if growth is None:
+        out.append("the server's memory is not known; wanted it in /metrics")
+    elif growth >= MAX_GROWTH:
+        out.append(f"the server's memory grew by {growth:.1%}; wanted under {MAX_GROWTH:.0%}")
+    if warnings:
+        out.append(f"the server's log complains {len(warnings)} times, first: {warnings[0]}")
     return out
 
 
-def soak(load: Load, clips: Sequence[Path], options: Sequence[str]) -> int:
-    """A server with ``options`` under this load. Raises KFusionError if it cannot be measured."""
-    load.check()
-    sounds = sounds_of(clips, load.rate, load.chunk_ms)
-    with ServerProcess(*options) as server:
-        measured = asyncio.run(measure_at(server, load, sounds))
-    frames = timed_of_all(measured)
-    r = report(measured, frames)
-    print(text(r))
-    moved, grown = drift(frames), growth(r.server_memory_bytes, load.seconds)
-    if moved is not None:
-        print(
-            f"median of the first and the last minute: total {_pair(moved.total_ms)} ms, "
-            f"beyond {_pair(moved.beyond_ms)} ms"
-        )
-    if grown is not None:
-        print(f"the server's memory grew by {grown:.2%}")
-    if r.lost:
-        raise ConnectionLost(f"{sum(r.lost.values())} streams: {next(iter(r.lost))}")
-    wrong = failings(r, moved, grown, server.complaints)
-    print("soak: " + ("; ".join(wrong) or "held"))
-    return 1 if wrong else 0
+def soak(load: Load, clips: Sequence[Path], server_options: Sequence[str]) -> int:
+    """Runs a server under this load; the exit code.
 
-
-async def measure_at(server: ServerProcess, load: Load, sounds: Sequence[Sound]) -> Measured:
+    Raises :class:`~kfusion.errors.KFusionError` if nothing could be measured.
+    """
     from client.loadtest.workers import measure  # needs the websockets package
 
-    return await measure(replace(load, url=server.url, server_pid=server.process.pid), sounds)
+    load.check()
+    chunks = read_clips(clips, load.rate, load.chunk_ms)
+    with ServerProcess(*server_options) as server:
+        load = replace(load, url=server.url)
+        trace = asyncio.run(measure(load, chunks))
+    frames = frame_latencies(trace)
+    r = report(trace, frames)
+    print(report_text(r))
+    drifted, growth = drift(frames), memory_growth(r.server_memory_bytes, load.seconds)
+    if drifted is not None:
+        print(
+            f"median of the first and the last minute: total {_pair(drifted.total_ms)} ms, "
+            f"beyond {_pair(drifted.beyond_ms)} ms"
+        )
+    if growth is not None:
+        print(f"the server's memory grew by {growth:.2%}")
+    if r.lost:
+        raise ConnectionLost(f"{sum(r.lost.values())} streams: {next(iter(r.lost))}")
+    failed = failures(r, drifted, growth, server.warnings)
+    print("soak: " + ("; ".join(failed) or "held"))
+    return 1 if failed else 0
 
 
 def _pair(values: tuple[float, float]) -> str:
@@ -117,23 +133,13 @@ def _pair(values: tuple[float, float]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     p = argparse.ArgumentParser(prog="python -m client.soak", description=__doc__)
-    p.add_argument("--minutes", type=float, default=30.0)
-    p.add_argument("--streams", type=int, default=4)
-    p.add_argument("--rate", type=int, default=16_000)
-    p.add_argument("--clip", type=Path, nargs="+", default=[], metavar="FILE")
-    p.add_argument("--engine", default="auto", help="of the server (%(default)s)")
-    a = p.parse_args(arguments)
-    try:
-        if a.minutes * 60 <= SETTLED_SOON_S:
-            raise BadOptions(f"--minutes {a.minutes:g}: wanted more than {SETTLED_SOON_S} s")
-        load = Load("ws://127.0.0.1", a.streams, a.minutes * 60, a.rate)
-        return soak(load, a.clip, ["--engine", a.engine, "--log-level", "info"])
-    except KFusionError as error:
-        print(f"soak: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    options.add_options(p, SoakOptions)
+    o = options.parsed(SoakOptions, p.parse_args(arguments))
 
+    def command() -> int:
+        if o.minutes * 60 <= SETTLED_SHORT_S:
+            raise BadOptions(f"--minutes {o.minutes:g}: wanted more than {SETTLED_SHORT_S} s")
+        load = Load("ws://127.0.0.1", o.streams, o.minutes * 60, o.rate)
+        return soak(load, o.clip, ["--engine", o.engine, "--log-level", "info"])
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+    return run_command("soak", command)

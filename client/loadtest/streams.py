@@ -1,14 +1,13 @@
-"""One stream of many: a socket, what is said over it and what is heard.
+"""One stream of many: its socket, what it sends and what it receives.
 
-Two cores carry the server as well, so that a stream must cost little: chunks are whole WebSocket
-messages before the run begins, and of a message that came only its header is read. The handshake,
-pings, closing and everything rare is the websockets library's.
+The server may run on the same cores, so a stream must cost little CPU: chunks are encoded as
+WebSocket messages before the run, and only the header of a received message is read. The
+handshake, pings, closing and everything rare is left to the websockets library.
 """
 
 from __future__ import annotations
 
 import asyncio
-import struct
 import time
 from dataclasses import dataclass
 from enum import Enum
@@ -17,8 +16,8 @@ from typing import Final
 import msgspec
 
 from client.errors import named_error
-from client.loadtest.log import Log
-from client.loadtest.plan import Load, Part, Sound
+from client.loadtest.load import Clip, Load, StreamPlan
+from client.loadtest.trace import StreamTrace
 from client.stream.websocket import redacted_url, stream_url
 from kfusion import wire
 from kfusion.errors import (
@@ -42,9 +41,8 @@ except ImportError:
         "the websockets package is not installed; pip install 'kfusion[client]'"
     ) from None
 
-_TEXT: Final = 0x81  # a whole message's first byte
+_TEXT: Final = 0x81  # the first byte of a whole message
 _BINARY: Final = 0x82
-_HEADER: Final = struct.Struct("<4sBBHQQ")
 _FRAME_BYTES: Final = 2 * COUNT * 4
 
 
@@ -55,81 +53,81 @@ class _FrameNumber(msgspec.Struct, frozen=True, tag_field="type", tag="frame"):
 _decoder = msgspec.json.Decoder(_FrameNumber | wire.Ready | wire.Dropped | wire.Error | wire.End)
 
 
-class State(Enum):
-    """How far a stream is; LOST and REFUSED will say no more."""
-
+class StreamState(Enum):
     CONNECTING = "connecting"
-    STARTING = "starting"  # start is said
+    STARTING = "starting"  # start was sent
     OPEN = "open"
-    ENDING = "ending"  # end is said
+    ENDING = "ending"  # end was sent
     DONE = "done"
     REFUSED = "refused"
     LOST = "lost"
 
 
 @dataclass(frozen=True)
-class Door:
-    """Where and how streams are opened."""
+class Endpoint:
+    """The address at which streams are opened, and their first message."""
 
-    where: str
+    name: str  # the URL without credentials, for messages
     token: str | None
     start: str
     uri: WebSocketURI
 
     @classmethod
-    def of(cls, load: Load) -> Door:
-        where = stream_url(load.url)
-        return cls(redacted_url(where), load.token, wire.encode(load.start), parse_uri(where))
+    def of(cls, load: Load) -> Endpoint:
+        url = stream_url(load.url)
+        return cls(redacted_url(url), load.token, wire.encode(load.start), parse_uri(url))
 
 
-class Stream(asyncio.Protocol):
+class LoadStream(asyncio.Protocol):
     """One stream, from its handshake to its close."""
 
     transport: asyncio.Transport
 
-    def __init__(self, door: Door, part: Part, messages: list[bytes], sound: Sound, rate: int):
-        self.door, self.part, self.messages, self.sizes = door, part, messages, sound.samples
+    def __init__(
+        self, endpoint: Endpoint, plan: StreamPlan, messages: list[bytes], clip: Clip, rate: int
+    ) -> None:
+        self.endpoint, self.plan, self.messages, self.sizes = endpoint, plan, messages, clip.samples
         self.rate = rate
-        self.log = Log(part.index)
-        self.state = State.CONNECTING
-        self.ws = ClientProtocol(door.uri, subprotocols=[Subprotocol(wire.SUBPROTOCOL)])
+        self.trace = StreamTrace(plan.index)
+        self.state = StreamState.CONNECTING
+        self.ws = ClientProtocol(endpoint.uri, subprotocols=[Subprotocol(wire.SUBPROTOCOL)])
         loop = asyncio.get_running_loop()
         self.opened: asyncio.Future[None] = loop.create_future()
         self.closed: asyncio.Future[None] = loop.create_future()
-        self.rest = b""  # the beginning of a frame, or of the handshake's answer
+        self.buffer = b""  # the beginning of a frame, or of the handshake's response
         self.fragments: list[bytes] = []
-        self.kind = Opcode.BINARY  # of the fragments
-        self.next = 0  # the frame that is due from the server
-        self.chunk = part.chunk
-        self.samples = 0
-        self.total = 0
-        self.due = 0.0  # when the next chunk has been spoken
+        self.opcode = Opcode.BINARY  # of the fragments
+        self.next_frame = 0  # the server should send
+        self.chunk = plan.chunk
+        self.samples = 0  # sent
+        self.total = 0  # to send
+        self.due = 0.0  # when the next chunk is to be sent
 
-    # Speaking
+    # Sending
 
     def begin(self, start: float, samples: int) -> None:
-        """From ``start`` on it speaks, at least so many samples."""
-        self.log.start, self.total = start, samples
+        """Sends at least so many samples, at the pace of their playback from ``start`` on."""
+        self.trace.start, self.total = start, samples
         self.due = start + self.sizes[self.chunk] / self.rate
 
-    def speak(self) -> bool:
-        """Sends the chunk that is due; False once there is nothing more to say."""
-        if self.state is not State.OPEN:
+    def send_chunk(self) -> bool:
+        """Sends the chunk that is due; False once there is nothing more to send."""
+        if self.state is not StreamState.OPEN:
             return False
         chunk = self.chunk
-        self.log.sent.append(time.monotonic())
+        self.trace.sent.append(time.monotonic())
         self.transport.write(self.messages[chunk])
         self.samples += self.sizes[chunk]
-        self.log.positions.append(self.samples)
+        self.trace.positions.append(self.samples)
         self.chunk = chunk = (chunk + 1) % len(self.messages)
         if self.samples >= self.total:
-            self.state = State.ENDING
-            self._say(wire.encode(wire.EndOfAudio()))
+            self.state = StreamState.ENDING
+            self._send_text(wire.encode(wire.EndOfAudio()))
             return False
-        self.due = self.log.start + (self.samples + self.sizes[chunk]) / self.rate
+        self.due = self.trace.start + (self.samples + self.sizes[chunk]) / self.rate
         return True
 
-    def _say(self, text: str) -> None:
+    def _send_text(self, text: str) -> None:
         self.ws.send_text(text.encode())
         self._flush()
 
@@ -146,18 +144,18 @@ class Stream(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
         request = self.ws.connect()
-        if self.door.token:
-            request.headers["Authorization"] = f"Bearer {self.door.token}"
+        if self.endpoint.token:
+            request.headers["Authorization"] = f"Bearer {self.endpoint.token}"
         self.ws.send_request(request)
         self._flush()
 
     def data_received(self, data: bytes) -> None:
         now = time.monotonic()
-        data, self.rest = self.rest + data, b""
-        if self.state is State.CONNECTING:
+        data, self.buffer = self.buffer + data, b""
+        if self.state is StreamState.CONNECTING:
             data = self._handshake(data)
-        if self.state is not State.CONNECTING:
-            self.rest = self._frames(data, now)
+        if self.state is not StreamState.CONNECTING:
+            self.buffer = self._frames(data, now)
 
     def eof_received(self) -> None:
         self._gone()
@@ -167,57 +165,56 @@ class Stream(asyncio.Protocol):
         self.closed.set_result(None)
 
     def _gone(self) -> None:
-        """The server has closed: as it should, or too soon."""
-        if self.state in (State.DONE, State.REFUSED, State.LOST):
+        """Handles the end of the connection, at the end of the stream or too early."""
+        if self.state in (StreamState.DONE, StreamState.REFUSED, StreamState.LOST):
             return
         close = self.ws.close_rcvd
         how = "without a word" if close is None else f"code {close.code} {close.reason}".strip()
-        if self.state in (State.CONNECTING, State.STARTING):
-            self._fail(f"{self.door.where} closed before the stream was ready ({how})")
+        if self.state in (StreamState.CONNECTING, StreamState.STARTING):
+            self._fail(f"{self.endpoint.name} closed before the stream was ready ({how})")
         else:
-            self._fail(f"the connection closed after {self.next} frames ({how})")
+            self._fail(f"the connection closed after {self.next_frame} frames ({how})")
 
     def give_up(self) -> None:
-        """Waits no longer for what the server still owes."""
-        self.log.unfinished = self.state in (State.OPEN, State.ENDING)
-        self.state = State.DONE
+        """Closes the connection without the server's end."""
+        self.trace.unfinished = self.state in (StreamState.OPEN, StreamState.ENDING)
+        self.state = StreamState.DONE
         self.transport.abort()
 
     def _fail(self, why: str, error: KFusionError | None = None) -> None:
         if not self.opened.done():  # a cancelled one is done
             self.opened.set_exception(error or ConnectionFailed(why))
-        if self.state is not State.LOST:
-            self.state, self.log.lost = State.LOST, why
+        if self.state is not StreamState.LOST:
+            self.state, self.trace.lost = StreamState.LOST, why
             self.transport.abort()
 
     def _handshake(self, data: bytes) -> bytes:
-        """Gives what follows the answer to the handshake; nothing until that is whole."""
+        """Returns what follows the handshake's response; nothing until that is complete."""
         head, end, after = data.partition(b"\r\n\r\n")
         if not end:
-            self.rest = data
+            self.buffer = data
             return b""
-        welcome = head.startswith(b"HTTP/1.1 101")
-        self.ws.receive_data(head + end if welcome else data)
+        accepted = head.startswith(b"HTTP/1.1 101")
+        self.ws.receive_data(head + end if accepted else data)
         for event in self.ws.events_received():
             if isinstance(event, Response) and event.status_code != 101:
-                self._fail(
-                    f"{self.door.where} answered HTTP {event.status_code}; wanted a KFusion stream"
-                )
+                name, status = self.endpoint.name, event.status_code
+                self._fail(f"{name} answered HTTP {status}; wanted a KFusion stream")
         if self.ws.handshake_exc is not None:
-            reason = self.ws.handshake_exc if welcome else InvalidHandshake("no HTTP")
-            self._fail(f"{self.door.where} is no KFusion stream ({reason})")
-        elif welcome:
-            self.state = State.STARTING
-            self._say(self.door.start)
+            reason = self.ws.handshake_exc if accepted else InvalidHandshake("no HTTP")
+            self._fail(f"{self.endpoint.name} is no KFusion stream ({reason})")
+        elif accepted:
+            self.state = StreamState.STARTING
+            self._send_text(self.endpoint.start)
             return after
         return b""
 
-    # Listening
+    # Receiving
 
     def _frames(self, data: bytes, now: float) -> bytes:
-        """Takes every whole WebSocket frame; gives the beginning of the next."""
+        """Takes every whole WebSocket frame; returns the beginning of the next."""
         at, size = 0, len(data)
-        while size - at >= 2 and self.state is not State.LOST:
+        while size - at >= 2 and self.state is not StreamState.LOST:
             length, begin = data[at + 1], at + 2
             if length >= 126:
                 if length > 127:
@@ -231,23 +228,22 @@ class Stream(asyncio.Protocol):
             end = begin + length
             if end > size:
                 break
-            first = data[at]
-            if first == _BINARY:
-                self._block(data[begin : begin + _HEADER.size], length, now)
-            elif first == _TEXT:
+            if data[at] == _BINARY:
+                self._binary(data[begin : min(end, begin + wire.HEADER.size)], length, now)
+            elif data[at] == _TEXT:
                 self._text(data[begin:end], now)
             else:
-                self._rare(data[at:end], now)
+                self._other_frame(data[at:end], now)
             at = end
         return data[at:]
 
-    def _rare(self, data: bytes, now: float) -> None:
-        """A ping, a close, a piece of a message."""
+    def _other_frame(self, data: bytes, now: float) -> None:
+        """A ping, a close or a fragment of a message."""
         self.ws.receive_data(data)
         for event in self.ws.events_received():
             assert isinstance(event, Frame)
             if event.opcode in (Opcode.TEXT, Opcode.BINARY):
-                self.kind, self.fragments = event.opcode, []
+                self.opcode, self.fragments = event.opcode, []
             if event.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
                 self.fragments.append(bytes(event.data))
                 if event.fin:
@@ -255,65 +251,66 @@ class Stream(asyncio.Protocol):
         self._flush()
 
     def _message(self, data: bytes, now: float) -> None:
-        if self.kind is Opcode.TEXT:
+        if self.opcode is Opcode.TEXT:
             self._text(data, now)
         else:
-            self._block(data[: _HEADER.size], len(data), now)
+            self._binary(data[: wire.HEADER.size], len(data), now)
 
-    def _block(self, header: bytes, length: int, now: float) -> None:
-        if length < _HEADER.size:
-            self._fail(f"a binary message of {length} bytes; wanted a header of {_HEADER.size}")
+    def _binary(self, header: bytes, length: int, now: float) -> None:
+        try:
+            block = wire.read_header(header)
+        except BadMessage as error:
+            self._fail(str(error))
             return
-        magic, kind, _, count, first, _ = _HEADER.unpack(header)
-        if magic != b"KFL1" or kind != 1 or length != _HEADER.size + count * _FRAME_BYTES:
+        if block.output != "points" or length != wire.HEADER.size + block.count * _FRAME_BYTES:
             self._fail(f"a binary message that begins {header[:8]!r}; wanted points of frames")
             return
-        self._got(first, count, now)
+        self._record(block.first, block.count, now)
 
-    def _got(self, first: int, count: int, now: float) -> None:
-        log = self.log
-        log.arrived.append(now)
-        log.firsts.append(first)
-        log.counts.append(count)
-        if first != self.next:
-            log.errors["out_of_order"] = log.errors.get("out_of_order", 0) + 1
-        self.next = first + count
+    def _record(self, first: int, count: int, now: float) -> None:
+        trace = self.trace
+        trace.received.append(now)
+        trace.firsts.append(first)
+        trace.counts.append(count)
+        if first != self.next_frame:
+            trace.errors["out_of_order"] = trace.errors.get("out_of_order", 0) + 1
+        self.next_frame = first + count
 
     def _text(self, text: bytes, now: float) -> None:
         try:
-            said = _decoder.decode(text)
+            message = _decoder.decode(text)
         except msgspec.DecodeError:
-            self._other(text)
+            self._other_text(text)
             return
-        match said:
+        match message:
             case _FrameNumber():
-                self._got(said.n, 1, now)
+                self._record(message.n, 1, now)
             case wire.Ready():
-                self.state = State.OPEN
+                self.state = StreamState.OPEN
                 self.opened.set_result(None)
             case wire.Dropped():
-                dropped = self.log.dropped
-                dropped[said.reason] = dropped.get(said.reason, 0) + said.count
-                self.next = said.first + said.count
+                dropped = self.trace.dropped
+                dropped[message.reason] = dropped.get(message.reason, 0) + message.count
+                self.next_frame = message.first + message.count
             case wire.Error():
-                self._error(said)
+                self._error(message)
             case wire.End():
-                self.state = State.DONE
-            case _:  # the decoder gives nothing else
+                self.state = StreamState.DONE
+            case _:  # the decoder returns nothing else
                 pass
 
-    def _other(self, text: bytes) -> None:
-        """What is not among the usual messages: of a later version, or no message at all."""
+    def _other_text(self, text: bytes) -> None:
+        """A message that is not one of the usual ones, of a later version, or no message at all."""
         try:
             wire.parse_server(text.decode(errors="replace"))
         except BadMessage as error:
             self._fail(str(error))
 
     def _error(self, error: wire.Error) -> None:
-        if error.code == Busy.code and self.state is State.STARTING:
-            self.state, self.log.refused = State.REFUSED, error.message
+        if error.code == Busy.code and self.state is StreamState.STARTING:
+            self.state, self.trace.refused = StreamState.REFUSED, error.message
             self.opened.set_result(None)
             return
-        self.log.errors[error.code] = self.log.errors.get(error.code, 0) + 1
+        self.trace.errors[error.code] = self.trace.errors.get(error.code, 0) + 1
         if error.fatal:
             self._fail(f"{error.message} ({error.code})", named_error(error))

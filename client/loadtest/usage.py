@@ -1,25 +1,24 @@
-"""What the server itself costs: CPU and memory, as its /metrics tell them or Linux' /proc."""
+"""CPU and memory of the server, from its /metrics."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import os
 import re
-import sys
 import time
 import urllib.request
 from dataclasses import dataclass
 from http.client import HTTPException
-from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from client.loadtest.plan import Load
+from client.loadtest.load import Load
 
-MEMORY_AT: Final = (20.0, 60.0)  # s into a run: what a server allots at first is allotted by then
-_WAIT_S: Final = 3.0
-_DIRECT: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # as the streams go
+MEMORY_AT: Final = (20.0, 60.0)  # s into a run, by which a server has allocated its buffers
+_TIMEOUT_S: Final = 3.0
+_DIRECT: Final = urllib.request.build_opener(
+    urllib.request.ProxyHandler({})
+)  # no proxy, as the streams
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class ServerUse:
+class ServerUsage:
     """``cpu`` as a share of one core; ``memory_bytes`` by the second of the run; -1 is the end."""
 
     cpu: float
@@ -40,57 +39,36 @@ class ServerUse:
 
 
 def from_metrics(text: str, at: float) -> Reading | None:
-    """Prometheus text -> what it says of the process; None where it says nothing of it."""
-    found: list[float] = []
+    """Prometheus text -> the figures of the process; None if it has none."""
+    values: list[float] = []
     for name in ("process_cpu_seconds_total", "process_resident_memory_bytes"):
         line = re.search(rf"^{name}(?:\{{[^}}]*\}})? (\S+)", text, re.MULTILINE)
         if line is None:
             return None
-        found.append(float(line[1]))
-    return Reading(at, found[0], round(found[1]))
-
-
-def from_proc(pid: int, at: float, proc: Path = Path("/proc")) -> Reading | None:
-    """proc(5): utime and stime of ``stat`` in clock ticks, VmRSS of ``status`` in kB; None where
-    there is no such thing.
-    """
-    if sys.platform == "win32":
-        return None
-    try:
-        stat = (proc / str(pid) / "stat").read_text().rpartition(")")[2].split()
-        status = (proc / str(pid) / "status").read_text()
-    except OSError:
-        return None
-    resident = re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)
-    if resident is None:
-        return None
-    ticks = int(stat[11]) + int(stat[12])
-    return Reading(at, ticks / os.sysconf("SC_CLK_TCK"), int(resident[1]) * 1024)
+        values.append(float(line[1]))
+    return Reading(at, values[0], round(values[1]))
 
 
 def read_once(load: Load) -> Reading | None:
-    """What the server at ``load.url`` says now, or the process ``load.server_pid``."""
+    """The figures of the server at ``load.url`` now; None if it does not tell them."""
     parts = urlsplit(load.url)
     http = {"ws": "http", "wss": "https"}[parts.scheme]
-    known, _, place = parts.netloc.rpartition("@")
-    request = urllib.request.Request(urlunsplit((http, place, "/metrics", "", "")))
+    credentials, _, host = parts.netloc.rpartition("@")
+    request = urllib.request.Request(urlunsplit((http, host, "/metrics", "", "")))
     if load.token:
         request.add_header("Authorization", f"Bearer {load.token}")
-    elif known:
-        basic = base64.b64encode(unquote(known).encode()).decode()
+    elif credentials:
+        basic = base64.b64encode(unquote(credentials).encode()).decode()
         request.add_header("Authorization", f"Basic {basic}")
     try:
-        with _DIRECT.open(request, timeout=_WAIT_S) as answer:
-            reading = from_metrics(answer.read().decode(errors="replace"), time.monotonic())
+        with _DIRECT.open(request, timeout=_TIMEOUT_S) as answer:
+            return from_metrics(answer.read().decode(errors="replace"), time.monotonic())
     except (OSError, ValueError, HTTPException):
-        reading = None
-    if reading is None and load.server_pid is not None:
-        reading = from_proc(load.server_pid, time.monotonic())
-    return reading
+        return None
 
 
-async def watch(load: Load, start: float) -> ServerUse | None:
-    """Reads at the start of the audio, at MEMORY_AT and at its end; None where nothing is told."""
+async def watch(load: Load, start: float) -> ServerUsage | None:
+    """Reads at the start of the audio, at MEMORY_AT and at its end; None if nothing can be read."""
     loop = asyncio.get_running_loop()
     readings: dict[int, Reading] = {}
     moments = [0.0, *(s for s in MEMORY_AT if s < load.seconds), load.seconds]
@@ -101,7 +79,7 @@ async def watch(load: Load, start: float) -> ServerUse | None:
             return None
         readings[-1 if moment == load.seconds else round(moment)] = reading
     first, last = readings[0], readings[-1]
-    return ServerUse(
+    return ServerUsage(
         (last.cpu_s - first.cpu_s) / (last.at - first.at),
         {second: r.memory_bytes for second, r in readings.items()},
     )

@@ -14,7 +14,7 @@ import pytest
 
 from client.atomic_file import AtomicFile
 from client.errors import OutputError
-from client.loadtest.command import Outputs
+from client.loadtest.command import OutputFiles
 from client.sinks.jsonl import JsonlSink
 from client.stream.events import Frame
 from client.video.drawn_face import DrawnFace
@@ -87,7 +87,7 @@ def test_a_device_is_never_replaced(tmp_path: Path) -> None:
         file = AtomicFile(path)
         assert file.direct and file.temporary == path  # before anything could be lost by it
         with ExitStack() as undo:
-            Outputs(path, None, undo).keep({"streams": 1})
+            OutputFiles(path, None, undo).commit({"streams": 1})
         write_video(path, NEUTRAL[None], np.zeros(534, np.float32), 16_000, DrawnFace(side=32))
         file.discard()
     assert link.is_symlink() and Path(os.devnull).is_char_device()
@@ -109,5 +109,5 @@ def test_what_cannot_be_written_is_told_and_leaves_nothing(tmp_path: Path) -> No
             AtomicFile(path)
         with ExitStack() as undo, pytest.raises(OutputError):
             pytest.importorskip("matplotlib")
-            Outputs(tmp_path / "a.json", path, undo)
+            OutputFiles(tmp_path / "a.json", path, undo)
     assert list(tmp_path.iterdir()) == []

@@ -78,7 +78,7 @@ def test_the_microphone_stops_at_ctrl_c_where_the_loop_takes_no_signals() -> Non
         NO_HANDLERS
         + """
 import signal
-from client import live
+from client.cli import mic as command
 
 class Mic:
     def __init__(self):
@@ -88,7 +88,7 @@ class Mic:
 
 async def main():
     mic = Mic()
-    live._stop_at_interrupt(mic)
+    command._stop_at_interrupt(mic)
     signal.raise_signal(signal.SIGINT)
     await asyncio.wait_for(mic.stopped.wait(), 5)
     try:
@@ -100,9 +100,3 @@ asyncio.run(main())
 """
     )
     assert run(code).stdout == "left at the second\n"
-
-
-def test_usage_is_not_known_where_there_is_no_proc(tmp_path: Path) -> None:
-    from client.loadtest.usage import from_proc
-
-    assert from_proc(1, 0.0, tmp_path) is None

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from client.loadtest.bench import HEAD, ROWS, Plan, load_test, main, table
+from client.loadtest.bench import HEAD, ROWS, BenchOptions, loadtest_arguments, main, table
 
-PLAN = Plan(60.0, 15.0, 3, (Path("a.flac"),), Path("build/bench"))
+OPTIONS = BenchOptions(clip=(Path("a.flac"),))
 
 
-def told(streams: int, p95: float, *, dropped: int = 0, server: float | None = 0.5) -> Any:
+def result(streams: int, p95: float, *, dropped: int = 0, server: float | None = 0.5) -> Any:
     """A run as the load test tells it."""
     spread = {"p50": p95 - 30, "p95": p95, "p99": p95 + 5}
     return {
@@ -32,8 +32,8 @@ def row(text: str) -> list[str]:
 
 
 def test_the_median_of_the_runs_is_told_and_every_lost_frame() -> None:
-    runs = [told(20, p95) for p95 in (240, 220, 230)] + [told(20, 900, dropped=4)]
-    cells = row(table(PLAN, {"twenty-spread": runs}))
+    runs = [result(20, p95) for p95 in (240, 220, 230)] + [result(20, 900, dropped=4)]
+    cells = row(table(OPTIONS, {"twenty-spread": runs}))
     assert cells[:2] == ["20 streams, starts spread, median of 4", "20"]
     assert cells[2] == "205 / 235 / 240" and cells[4:7] == ["4", "1.0", "10 / 50"]
     assert cells[7] == (
@@ -44,27 +44,30 @@ def test_the_median_of_the_runs_is_told_and_every_lost_frame() -> None:
 
 
 def test_a_search_is_told_by_its_largest_trial_that_held() -> None:
-    trials = [told(8, 210), told(16, 400), told(12, 250, server=None)]
+    trials = [result(8, 210), result(16, 400), result(12, 250, server=None)]
     found = {"streams": 12, "bound_ms": 260.0, "trials": trials}
-    cells = row(table(PLAN, {"most-spread": [found]}))
+    cells = row(table(OPTIONS, {"most-spread": [found]}))
     assert cells[1:3] == ["**12** within 260 ms", "220 / 250 / 255"] and cells[6] == "10 / -"
-    none = {"streams": 0, "bound_ms": 260.0, "trials": [told(1, 900)]}
-    cells = row(table(PLAN, {"most-spread": [none]}))
+    none = {"streams": 0, "bound_ms": 260.0, "trials": [result(1, 900)]}
+    cells = row(table(OPTIONS, {"most-spread": [none]}))
     assert cells[1] == "**0** within 260 ms" and len(cells) == len(HEAD)
 
 
 def test_searches_take_short_trials_and_runs_long_ones() -> None:
-    for name, wanted in ROWS.items():
-        options = load_test(PLAN, wanted)
-        assert options[options.index("--seconds") + 1] == ("15" if wanted.searches else "60"), name
+    for name, expected in ROWS.items():
+        options = loadtest_arguments(OPTIONS, expected)
+        assert options[options.index("--seconds") + 1] == ("15" if expected.searches else "60"), (
+            name
+        )
 
 
+@pytest.mark.slow
 def test_a_row_is_measured_and_kept(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "bench"
     assert main(["--rows", "one-48k", "--seconds", "3", "--out", str(out)]) == 0
     said = capfd.readouterr().out
     assert said.rstrip().endswith((out / "serving.md").read_text().rstrip())
-    assert "a made one, speech-like" in said
+    assert "synthetic, speech-like" in said
     assert "`python -m client loadtest --rate 48000 --seconds 3`" in said
     kept = json.loads((out / "one-48k-1.json").read_text())
     assert kept["load"]["rate"] == 48_000 and kept["frames"]["got"] == 90

@@ -7,19 +7,20 @@ import os
 import numpy as np
 import pytest
 
-from client.loadtest.log import Log, Measured
-from client.loadtest.plan import Load
-from client.loadtest.report import Array, Timed, report
-from client.loadtest.server_process import ServerProcess, complaints_in
-from client.loadtest.soak import Drift, drift, failings, growth, main
+from client.loadtest.load import Load
+from client.loadtest.report import Array, FrameLatencies, report
+from client.loadtest.server_process import ServerProcess, warning_lines
+from client.loadtest.soak import Drift, drift, failures, main, memory_growth
+from client.loadtest.trace import StreamTrace
 from kfusion.errors import ConnectionFailed
+from tests.client.loadtest.traces import run_trace
 from tests.conftest import DATA
 
 LOAD = Load("ws://127.0.0.1:1")
 
 
-def frames(at: Array, total: Array) -> Timed:
-    return Timed(at, total, total - 0.15)
+def frames(at: Array, total: Array) -> FrameLatencies:
+    return FrameLatencies(at, total, total - 0.15)
 
 
 def test_drift_is_between_the_medians_of_the_first_and_the_last_minute() -> None:
@@ -43,10 +44,10 @@ def test_a_short_run_is_compared_half_with_half_in_any_order_of_its_frames() -> 
 
 def test_memory_is_compared_with_what_it_was_once_it_had_settled() -> None:
     memory = {0: 100, 20: 200, 60: 220, -1: 231}
-    assert growth(memory, 1800) == pytest.approx(0.05)
-    assert growth(memory, 120) == pytest.approx(0.155)
-    assert growth({0: 100, -1: 231}, 120) is None
-    assert growth({}, 1800) is None
+    assert memory_growth(memory, 1800) == pytest.approx(0.05)
+    assert memory_growth(memory, 120) == pytest.approx(0.155)
+    assert memory_growth({0: 100, -1: 231}, 120) is None
+    assert memory_growth({}, 1800) is None
 
 
 @pytest.mark.parametrize(
@@ -61,20 +62,20 @@ def test_memory_is_compared_with_what_it_was_once_it_had_settled() -> None:
     ],
 )
 def test_a_log_complains_where_it_warns_or_tells_of_an_error(line: str, told: bool) -> None:
-    assert complaints_in(["fine", line, "fine"]) == ([line] if told else [])
+    assert warning_lines(["fine", line, "fine"]) == ([line] if told else [])
 
 
 def test_each_thing_that_does_not_hold_is_told() -> None:
-    r = report(Measured(LOAD, ("a",), 0.0, [Log(0, dropped={"slow_reader": 3})], 0.0, None))
+    r = report(run_trace(LOAD, StreamTrace(0, dropped={"slow_reader": 3})))
     still, moved = Drift((200, 232), (5, 5)), Drift((200, 200), (5, 40))
-    assert failings(r, still, 0.049, []) == r.failings() != []
-    told = failings(r, moved, 0.05, ["ERROR one", "ERROR two"])[len(r.failings()) :]
+    assert failures(r, still, 0.049, []) == r.failures() != []
+    told = failures(r, moved, 0.05, ["ERROR one", "ERROR two"])[len(r.failures()) :]
     assert told == [
         "latency drifted by 35.0 ms; wanted under 33.3",
         "the server's memory grew by 5.0%; wanted under 5%",
         "the server's log complains 2 times, first: ERROR one",
     ]
-    assert "memory is not known" in failings(r, still, None, [])[-1]
+    assert "memory is not known" in failures(r, still, None, [])[-1]
 
 
 def test_too_short_a_soak_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

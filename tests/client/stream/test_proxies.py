@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from client import connect
-from client.loadtest.plan import Load
+from client.loadtest.load import Load
 from client.loadtest.usage import read_once
 from client.stream.websocket import proxy_for, redacted_proxy
 from kfusion.errors import ConnectionFailed
