@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from client import Backoff, Face, Frame, Reconnecting, Resumed, connect
 from kfusion import wire
-from kfusion.errors import UnknownSession
 from kfusion.runtime import Animator, SyntheticEngine
 from server.app import App
 from server.config import ServerConfig
@@ -111,8 +110,7 @@ async def read(face: Face, at: dict[int, Any]) -> list[Any]:
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("encoding", ["json", "binary"])
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(("encoding", "seed"), [("json", 1), ("binary", 2)])
 async def test_a_file_through_cut_sockets_is_the_offline_call(encoding: Any, seed: int) -> None:
     sound, places = voice(20.0, seed=seed), np.random.default_rng(seed).integers(0, 590, 6)
     names = [f"{k}" for k in range(40)]
@@ -214,35 +212,6 @@ async def test_a_live_source_behind_a_relay_that_is_down_for_a_while_loses_only_
         marks, emotions = of_type(wire.MarkReached, events), of_type(wire.EmotionSet, events)
         assert [(e.id, e.n) for e in marks] == [("away", emotions[0].n)]
         assert events[-1].seconds == face.stream.samples / RATE
-
-
-@pytest.mark.asyncio
-async def test_a_server_that_was_started_anew_knows_nothing_of_the_session() -> None:
-    async with (
-        asyncio.timeout(20),
-        serving() as (_, relay, url),
-        serving() as (_, other, _),
-        connect(url, mode="file") as face,
-    ):
-        await face.send(voice(1.0))
-        relay.port = other.port
-        relay.cut()
-        with pytest.raises(UnknownSession, match="of no session that is kept"):
-            await all_events(face)
-
-
-@pytest.mark.asyncio
-async def test_a_stream_may_be_left_while_the_relay_is_down() -> None:
-    async with serving(token="sesame") as (_, relay, url):
-        async with asyncio.timeout(5), connect(url, token="sesame") as face:
-            await face.send(voice(0.5))
-            relay.refuses = True
-            relay.cut()
-            async for event in face.events():
-                if isinstance(event, Reconnecting) and event.attempt == 2:
-                    break
-            await face.end()
-        relay.refuses = False
 
 
 @pytest.mark.asyncio

@@ -116,24 +116,6 @@ async def test_a_file_that_lost_its_connections_is_the_offline_call() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_half_open_connection_is_closed_and_its_session_goes_on() -> None:
-    async with serving(max_sessions=1) as (app, opened):  # its old connection holds the one place
-        client = await opened()
-        await client.ws.send(pcm(voice(1.0)))
-        await client.frames_until(27)
-        old = RawClient(client.ws)
-        ready = await client.resume()
-        assert (ready.audio_position, ready.n) == (16_000, 27)
-        await old.rest()
-        assert old.ws.close_code == 4409 and not old.received
-        await client.ws.send(pcm(voice(1.0)))
-        await client.send(type="end")
-        await client.rest()
-        assert client.frames == list(range(60)) and not client.codes
-        await eventually(lambda: b"kfusion_streams 0.0" in app.figures())
-
-
-@pytest.mark.asyncio
 async def test_a_connection_that_takes_nothing_any_more_is_replaced_too() -> None:
     async with serving() as (app, opened):
         client = await opened(encoding="json", mode="file")
@@ -195,28 +177,6 @@ async def test_frames_that_were_never_sent_are_refused_and_the_session_is_kept()
 
 
 @pytest.mark.asyncio
-async def test_a_session_is_forgotten_after_its_time() -> None:
-    async with serving(limits=wire.Limits(resume_s=1)) as (app, opened):
-        client = await opened()
-        assert client.ready.limits.resume_s == 1
-        await client.abort()
-        await asyncio.sleep(1.3)
-        assert not app.kept.by_key and b"kfusion_sessions_kept 0.0" in app.figures()
-        error = await client.ask(client.ready.resume, 0)
-        assert error.code == "unknown_session"
-
-
-@pytest.mark.asyncio
-async def test_a_client_that_leaves_in_good_order_is_not_kept() -> None:
-    async with serving() as (app, opened):
-        client = await opened()
-        await client.ws.close()
-        error = await client.ask(client.ready.resume, 0)
-        assert error.code == "unknown_session"
-        assert not app.kept.lost
-
-
-@pytest.mark.asyncio
 async def test_an_end_that_was_not_answered_is_told_again() -> None:
     async with serving() as (_, opened):
         client = await opened(mode="file")
@@ -254,26 +214,6 @@ async def test_a_lost_session_keeps_its_place_until_it_is_given_up() -> None:
         error = await first.ask(first.ready.resume, 0)
         assert error.code == "unknown_session"
         await second.ws.close()
-
-
-@pytest.mark.asyncio
-async def test_a_live_microphone_sends_silence_for_what_it_missed() -> None:
-    async with serving() as (_, opened):
-        client = await opened()
-        await client.ws.send(pcm(voice(1.0)))
-        await client.frames_until(27)
-        await client.abort()
-        await asyncio.sleep(1.5)
-        ready = await client.resume()
-        began = asyncio.get_running_loop().time()
-        await client.send(type="silence", samples=24_000)
-        await client.frames_until(72)
-        assert asyncio.get_running_loop().time() - began < 1.0  # nothing of it is waited for
-        assert ready.audio_position == 16_000
-        await client.send(type="end")
-        await client.rest()
-        both = np.concatenate([voice(1.0), np.zeros(24_000, np.float32)])
-        np.testing.assert_allclose(client.points, offline(both), atol=1e-4)
 
 
 @pytest.mark.asyncio
