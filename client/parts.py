@@ -81,8 +81,8 @@ def _install(project: Path) -> None:
     except subprocess.TimeoutExpired:
         raise PartsMissing(f"npm gave no answer within {WAIT_S:.0f} s; try again later") from None
     if done.returncode != 0:
-        said = (done.stderr or done.stdout).strip().splitlines()[-3:]
-        raise PartsMissing(f"npm could not fetch it: {' '.join(said) or 'no word why'}")
+        output = (done.stderr or done.stdout).strip().splitlines()[-3:]
+        raise PartsMissing(f"npm could not fetch it: {' '.join(output) or 'no word why'}")
 
 
 def main() -> int:

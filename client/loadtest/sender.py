@@ -81,7 +81,7 @@ async def open_stream(
             f"cannot connect to {endpoint.name} ({reason}); is it running?"
         ) from None
     finally:
-        if stream.state in (StreamState.CONNECTING, StreamState.STARTING):  # given up
+        if stream.state in (StreamState.CONNECTING, StreamState.STARTING):  # opening failed
             stream.opened.cancel()
             if transport is not None:
                 transport.abort()

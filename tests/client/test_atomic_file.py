@@ -25,15 +25,19 @@ REST = Frame(0, 0.0, NEUTRAL.astype(np.float32))
 posix = pytest.mark.skipif(sys.platform == "win32", reason="pipes and devices have other names")
 
 
-def test_a_file_appears_when_it_is_kept_and_never_when_it_is_not(tmp_path: Path) -> None:
+def test_a_file_is_replaced_when_it_is_committed_and_never_when_it_is_discarded(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "a.txt"
+    path.write_text("earlier")
     for commit in (False, True):
         file = AtomicFile(path)
         file.temporary.write_text("whole")
-        assert not path.exists()
+        assert path.read_text() == "earlier"
         file.commit() if commit else file.discard()
         file.discard()
-    assert path.read_text() == "whole" and list(tmp_path.iterdir()) == [path]
+        assert path.read_text() == ("whole" if commit else "earlier")
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_link_stays_one_and_the_file_appears_where_it_leads(tmp_path: Path) -> None:

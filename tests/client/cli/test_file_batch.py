@@ -1,4 +1,4 @@
-"""Several sound files at once: where each goes, what a bad one does, and drawing beside it all."""
+"""Several sound files in one command: output paths, failures, videos, progress."""
 
 from __future__ import annotations
 
@@ -51,22 +51,19 @@ def names(folder: Path) -> list[str]:
 # Where each goes
 
 
-def test_a_name_in_braces_is_each_sounds_own() -> None:
+def test_of_several_sounds_the_name_is_put_in_for_its_braces() -> None:
     jobs = plan_jobs(
         [Path("x/a.wav"), Path("b.c.flac")], "o/{name}.jsonl", Path("{name}/{name}.mp4"), None
     )
     assert [(job.out, job.video, job.record) for job in jobs] == [
         ("o/a.jsonl", Path("a/a.mp4"), None), ("o/b.c.jsonl", Path("b.c/b.c.mp4"), None)
     ]  # fmt: skip
-
-
-def test_of_one_sound_nothing_needs_a_name() -> None:
     (job,) = plan_jobs([Path("a.wav")], "-", Path("v.mp4"), Path("r.kfr"))
     assert (job.out, job.video, job.record) == ("-", Path("v.mp4"), Path("r.kfr"))
 
 
 @pytest.mark.parametrize(
-    ("given", "says"),
+    ("patterns", "message"),
     [
         (
             ("frames.jsonl", None, None),
@@ -80,14 +77,14 @@ def test_of_one_sound_nothing_needs_a_name() -> None:
     ],
 )
 def test_two_sounds_for_one_file_are_refused_and_what_would_be_right_is_said(
-    given: tuple[str | None, Path | None, Path | None], says: str
+    patterns: tuple[str | None, Path | None, Path | None], message: str
 ) -> None:
-    with pytest.raises(BadOptions, match=says):
-        plan_jobs([Path("a.wav"), Path("b.flac")], *given)
+    with pytest.raises(BadOptions, match=message):
+        plan_jobs([Path("a.wav"), Path("b.flac")], *patterns)
 
 
 @pytest.mark.parametrize(
-    ("to", "says"),
+    ("to", "message"),
     [
         (
             ["jsonl:o/x.jsonl"],
@@ -100,9 +97,9 @@ def test_two_sounds_for_one_file_are_refused_and_what_would_be_right_is_said(
         (["jsonl:o/../{name}.out", "jsonl:{name}.out"], r"a\.out: would be written by two options"),
     ],
 )
-def test_files_among_the_urls_are_each_sounds_own_too(to: list[str], says: str) -> None:
+def test_files_among_the_urls_are_each_sounds_own_too(to: list[str], message: str) -> None:
     sounds = [Path("a.wav"), Path("b.flac")]
-    with pytest.raises(BadOptions, match=says):
+    with pytest.raises(BadOptions, match=message):
         plan_jobs(sounds, None, None, None, to)
     with pytest.raises(BadOptions, match=r"a\.x: would be written by two options"):
         plan_jobs(sounds, "{name}.x", None, None, ["jsonl:{name}.x"])
@@ -128,8 +125,8 @@ def test_each_sound_becomes_its_own_frames_and_video(
         "--to", f"jsonl:{tmp_path}/{{name}}",
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    wanted = [sound.stem + ending for sound in sounds for ending in ("", ".jsonl", ".mp4")]
-    assert names(tmp_path) == wanted
+    expected = [sound.stem + ending for sound in sounds for ending in ("", ".jsonl", ".mp4")]
+    assert names(tmp_path) == expected
     for sound in sounds:
         faces = Animator(SyntheticEngine()).animate(
             sound, emotion=EmotionTimeline.parse("0.2-0.5:happy")
@@ -137,39 +134,30 @@ def test_each_sound_becomes_its_own_frames_and_video(
         frames = rows(tmp_path / f"{sound.stem}.jsonl")
         assert rows(tmp_path / sound.stem) == frames
         np.testing.assert_allclose([row["points"] for row in frames], faces, atol=1e-4)
-        pictures, heard, rate = decode(tmp_path / f"{sound.stem}.mp4")
+        pictures, decoded, rate = decode(tmp_path / f"{sound.stem}.mp4")
         assert len(pictures) == len(faces)
-        assert len(heard) / rate == pytest.approx(soundfile.info(sound).duration, abs=0.1)
+        assert len(decoded) / rate == pytest.approx(soundfile.info(sound).duration, abs=0.1)
 
 
-def test_one_bad_sound_does_not_stop_the_others_and_is_named_at_the_end(
+def test_a_file_that_fails_does_not_stop_the_others_and_leaves_none_of_its_files(
     synthetic_server: RunningServer, sounds: list[Path], tmp_path: Path
 ) -> None:
     sounds[1].write_text("no sound")
     missing = tmp_path / "none.wav"
+    (tmp_path / "c.mp4").mkdir()
     done = client(
-        "file", sounds[0], sounds[1], missing, sounds[2], "--url", synthetic_server.url, "--out",
+        "file", sounds[1], missing, sounds[2], sounds[0], "--url", synthetic_server.url, "--out",
         tmp_path / "{name}.jsonl", "--video", tmp_path / "{name}.mp4",
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (2, "")
-    first, second, last = done.stderr.splitlines()
+    first, second, third, last = done.stderr.splitlines()
     assert first.startswith(f"kfusion-client: {sounds[1]}: ")
     assert second == f"kfusion-client: {missing}: no such file"
-    assert last == f"kfusion-client: 2 of 4 sounds failed: {sounds[1]}, {missing}"
-    assert names(tmp_path) == ["a.jsonl", "a.mp4", "c.jsonl", "c.mp4"]
-
-
-def test_a_video_that_cannot_be_written_leaves_no_frames_of_its_sound_either(
-    synthetic_server: RunningServer, sounds: list[Path], tmp_path: Path
-) -> None:
-    (tmp_path / "b.mp4").mkdir()
-    done = client(
-        "file", *sounds, "--url", synthetic_server.url, "--out", tmp_path / "{name}.jsonl",
-        "--video", tmp_path / "{name}.mp4",
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert "b.mp4: no file can be written there" in done.stderr
-    assert names(tmp_path) == ["a.jsonl", "a.mp4", "c.jsonl", "c.mp4"]
+    assert third.startswith(f"kfusion-client: {sounds[2]}: ")
+    assert "c.mp4: no file can be written there" in third
+    failed = f"{sounds[1]}, {missing}, {sounds[2]}"
+    assert last == f"kfusion-client: 3 of 4 sounds failed: {failed}"
+    assert names(tmp_path) == ["a.jsonl", "a.mp4"]
 
 
 def test_where_nobody_listens_it_is_said_once(
@@ -200,8 +188,8 @@ def test_a_stream_that_is_lost_for_good_costs_one_file(
     monkeypatch.setattr("client.cli.options.connect", partial(open_stream))
     out = str(tmp_path / "{name}.jsonl")
     assert main(["file", *map(str, sounds), "--out", out]) == 1
-    told = capsys.readouterr().err.splitlines()
-    assert told[-1] == f"kfusion-client: 1 of 3 sounds failed: {sounds[1]}"
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1] == f"kfusion-client: 1 of 3 sounds failed: {sounds[1]}"
     assert names(tmp_path) == ["a.jsonl", "c.jsonl"]
 
 
@@ -259,21 +247,17 @@ def test_ctrl_c_while_videos_are_drawn_leaves_nothing_behind(
 # Progress
 
 
-def test_lengths_are_known_before_reading(sounds: list[Path]) -> None:
-    assert [frames_by_header(path) for path in sounds] == [18, 30, 42]
-    sounds[0].write_text("no sound")
-    assert frames_by_header(sounds[0]) == frames_by_header(sounds[0].with_name("none.wav")) == 0
-
-
 def test_the_bar_counts_what_is_streamed_and_drawn_of_all(sounds: list[Path]) -> None:
     jobs = plan_jobs(sounds, "{name}.jsonl", Path("{name}.mp4"), None)
     progress = Progress(jobs)
     assert progress.bar.total == 2 * (18 + 30 + 42)
     assert progress.bar.disable  # short, and no terminal
-    progress.begin(jobs[0], 20)  # it was longer than it said
+    progress.begin(jobs[0], 20)  # it was longer than its header says
     assert progress.bar.total == 2 * (20 + 30 + 42)
     for _ in range(5):
         progress.step(jobs[0])
     progress.abandon(jobs[0])
     assert progress.bar.total == 5 + 2 * (30 + 42)
     progress.close()
+    sounds[0].write_text("no sound")
+    assert frames_by_header(sounds[0]) == frames_by_header(sounds[0].with_name("none.wav")) == 0

@@ -55,8 +55,8 @@ async def test_a_photos_face_is_written_for_identity(
     async with finding("yawning") as (_, opened):
         port = await port_of(opened)
         assert await command(port, source, "--out", out) == 0
-        told = capsys.readouterr().err
-        assert "the mouth was open" in told and f"for --identity {out}" in told
+        output = capsys.readouterr().err
+        assert "the mouth was open" in output and f"for --identity {out}" in output
         assert await command(port, source) == 0
     assert json.loads(capsys.readouterr().out) == json.loads(out.read_text())
     assert np.abs(read_identity(out)[:48] - points_in()[:48]).mean() < 2
@@ -68,18 +68,18 @@ async def test_a_photos_face_is_written_for_identity(
 async def test_a_large_turned_photo_is_made_smaller_and_its_points_are_its_own(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    seen = photo().resize((4100, 4100), Image.Resampling.NEAREST)
+    upright_photo = photo().resize((4100, 4100), Image.Resampling.NEAREST)
     exif = Image.Exif()
     exif[ORIENTATION] = 6
     exif[0x9003] = "2020:01:01 00:00:00"
-    stored = seen.transpose(Image.Transpose.ROTATE_90)
+    stored = upright_photo.transpose(Image.Transpose.ROTATE_90)
     source = saved(tmp_path / "me.jpg", bytes_of(stored, "JPEG", exif=exif))
     async with finding() as (_, opened):
         port = await port_of(opened)
         assert await command(port, source, "--out", tmp_path / "f.json", "--id", "me") == 0
-    told = capsys.readouterr().err
-    assert "instead of 4100 x 4100, upright, without its EXIF data" in told
-    assert "frames of identity 'me' are in its" in told
+    output = capsys.readouterr().err
+    assert "instead of 4100 x 4100, upright, without its EXIF data" in output
+    assert "frames of identity 'me' are in its" in output
     assert np.abs(read_identity(tmp_path / "f.json") - points_in(4100)).max() < 15
     assert json.loads((tmp_path / "f.json").read_text())["width"] == 4100
 
@@ -89,8 +89,8 @@ async def test_of_an_open_mouth_the_points_in_the_photo_are_kept_too(tmp_path: P
     source, out = saved(tmp_path / "me.png", bytes_of(photo())), tmp_path / "face.json"
     async with finding("yawning") as (_, opened):
         assert await command(await port_of(opened), source, "--out", out) == 0
-    seen = read_photo(source, out)[1]
-    assert lip_gap(seen) > 10 > 0.1 > abs(lip_gap(read_identity(out)))
+    in_photo = read_photo(source, out)[1]
+    assert lip_gap(in_photo) > 10 > 0.1 > abs(lip_gap(read_identity(out)))
 
 
 @pytest.mark.asyncio
@@ -105,11 +105,11 @@ async def test_what_went_wrong_is_one_plain_line_and_no_file(
     }  # fmt: skip
     async with finding() as (_, opened):
         port = await port_of(opened)
-        for name, says in wrong.items():
+        for name, message in wrong.items():
             source = saved(tmp_path / "me.jpg", BAD[name][0])
             assert await command(port, source, "--out", out) == 2
             (line,) = capsys.readouterr().err.splitlines()
-            assert line.startswith(f"kfusion-client: {source}: ") and says in line, line
+            assert line.startswith(f"kfusion-client: {source}: ") and message in line, line
         assert await command(port, tmp_path / "none.jpg") == 2
         assert "none.jpg: cannot be read" in capsys.readouterr().err
         assert await command(port, tmp_path / "me.jpg", "--out", tmp_path / "no" / "face.json") == 2
@@ -184,5 +184,5 @@ async def test_an_image_that_no_server_takes_is_told_before_it_is_sent() -> None
         with pytest.raises(BadMessage, match="wanted one of them"):
             await face.set_identity("me", points_in(), image=bytes_of(photo()))
         await face.set_identity("me", image=bytes_of(photo()))
-        said = await anext(face.events())
-        assert isinstance(said, wire.Error) and said.code == "bad_message"
+        event = await anext(face.events())
+        assert isinstance(event, wire.Error) and event.code == "bad_message"

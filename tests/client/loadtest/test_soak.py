@@ -51,7 +51,7 @@ def test_memory_is_compared_with_what_it_was_once_it_had_settled() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "warns"),
     [
         ("2026-01-01 10:00:00,000 WARNING kfusion.engine late", True),
         ("2026-01-01 10:00:00,000 ERROR kfusion.websocket session a failed", True),
@@ -61,16 +61,16 @@ def test_memory_is_compared_with_what_it_was_once_it_had_settled() -> None:
         ("KFusion (compact) is ready: open http://127.0.0.1:8765/", False),
     ],
 )
-def test_a_log_complains_where_it_warns_or_tells_of_an_error(line: str, told: bool) -> None:
-    assert warning_lines(["fine", line, "fine"]) == ([line] if told else [])
+def test_a_log_complains_where_it_warns_or_tells_of_an_error(line: str, warns: bool) -> None:
+    assert warning_lines(["fine", line, "fine"]) == ([line] if warns else [])
 
 
 def test_each_thing_that_does_not_hold_is_told() -> None:
     r = report(run_trace(LOAD, StreamTrace(0, dropped={"slow_reader": 3})))
     still, moved = Drift((200, 232), (5, 5)), Drift((200, 200), (5, 40))
     assert failures(r, still, 0.049, []) == r.failures() != []
-    told = failures(r, moved, 0.05, ["ERROR one", "ERROR two"])[len(r.failures()) :]
-    assert told == [
+    messages = failures(r, moved, 0.05, ["ERROR one", "ERROR two"])[len(r.failures()) :]
+    assert messages == [
         "latency drifted by 35.0 ms; wanted under 33.3",
         "the server's memory grew by 5.0%; wanted under 5%",
         "the server's log complains 2 times, first: ERROR one",
@@ -122,8 +122,8 @@ def test_four_streams_do_not_drift_and_the_server_does_not_grow(
     clips = sorted((DATA / "speakers").glob("*.flac"))[:1]  # a made sound where there is no data
     minutes = os.environ.get("SOAK_MINUTES", "1.25")
     status = main(["--minutes", minutes, *(["--clip", str(clips[0])] if clips else [])])
-    said = capsys.readouterr().out
-    assert status == 0, said
+    output = capsys.readouterr().out
+    assert status == 0, output
     frames = round(4 * 60 * 30 * float(minutes))
-    assert f"frames: {frames} expected, {frames} got, 0 dropped, 0 missing" in said
-    assert said.endswith("soak: held\n")
+    assert f"frames: {frames} expected, {frames} got, 0 dropped, 0 missing" in output
+    assert output.endswith("soak: held\n")

@@ -179,12 +179,12 @@ async def test_a_microphone_drives_a_program_and_a_file_loses_nothing(
         listener.close()
     start = transport.sent[0]
     assert isinstance(start, str)
-    asked = json.loads(start)
-    assert (asked["outputs"], asked["life"], asked["seed"]) == (["points", "vrm"], 1.0, 3)
+    request = json.loads(start)
+    assert (request["outputs"], request["life"], request["seed"]) == (["points", "vrm"], 1.0, 3)
     assert [frame["n"] for frame in rows(out)] == list(range(60))
     shown = [read_openseeface(packet) for _, packet in listeners[0].packets]
-    told = capsys.readouterr().err
-    skipped = int(re.findall(r"kfusion-client: (\d+) frames came too late", told)[0])
+    output = capsys.readouterr().err
+    skipped = int(re.findall(r"kfusion-client: (\d+) frames came too late", output)[0])
     assert len(shown) == len(listeners[1].packets) >= 60 - skipped + EASE_FRAMES
     assert max(face.mouth_gap for face in shown) > 5 > shown[-1].mouth_gap
 

@@ -40,7 +40,7 @@ GOLDEN = Path(__file__).parents[2] / "golden"
 HEAD = Head(NEUTRAL_IDENTITY)
 
 
-def seen(points: Faces, rest: Faces = NEUTRAL) -> OpenSeeFacePacket:
+def packet_of(points: Faces, rest: Faces = NEUTRAL) -> OpenSeeFacePacket:
     return read_openseeface(Head(Identity.from_points(rest)).packet(points, GOLDEN_TIME))
 
 
@@ -48,7 +48,7 @@ def seen(points: Faces, rest: Faces = NEUTRAL) -> OpenSeeFacePacket:
 
 
 def test_a_face_at_rest_looks_straight_ahead_from_the_middle() -> None:
-    p = seen(NEUTRAL)
+    p = packet_of(NEUTRAL)
     assert (p.time, p.id, p.size, p.success, p.error) == (GOLDEN_TIME, 0, [640, 480], 1, 0)
     assert (p.right_open, p.left_open) == (1, 1)
     assert p.confidence == [1] * 68
@@ -62,7 +62,7 @@ def test_a_face_at_rest_looks_straight_ahead_from_the_middle() -> None:
 
 
 def test_the_68_points_are_those_of_its_layout() -> None:
-    p = seen(NEUTRAL)
+    p = packet_of(NEUTRAL)
     pairs = [(0, 16), (17, 26), (36, 45), (48, 52), (49, 51), (56, 54), (57, 53), (58, 62),
              (59, 61), (65, 63), (66, 67)]  # fmt: skip
     for a, b in pairs:  # mirrored in the image and in space
@@ -77,7 +77,7 @@ def test_the_68_points_are_those_of_its_layout() -> None:
 
 
 def test_the_solid_head_has_its_nose_in_front_and_eyes_that_look_ahead() -> None:
-    solid = seen(NEUTRAL).points3d
+    solid = packet_of(NEUTRAL).points3d
     np.testing.assert_array_equal(solid[30], 0)
     assert (np.delete(solid[:68, 2], 30) > 0).all()
     assert solid[0, 2] > solid[36, 2] > solid[39, 2] > solid[27, 2] > solid[29, 2]
@@ -92,7 +92,7 @@ def test_the_solid_head_has_its_nose_in_front_and_eyes_that_look_ahead() -> None
 def test_a_head_that_rolls_and_moves_is_where_its_pose_says(degrees: float) -> None:
     turn = np.exp(1j * np.radians(degrees))
     z = (NEUTRAL - 128) @ np.array([1, 1j]) * turn * 1.2
-    p = seen(np.stack([z.real + 150, z.imag + 120], axis=1))
+    p = packet_of(np.stack([z.real + 150, z.imag + 120], axis=1))
     assert p.euler[2] == pytest.approx(90 - degrees, abs=1e-3)
     # The camera's axes are down, right and away; its focal length is the image's width.
     x, y, away = p.translation
@@ -103,16 +103,16 @@ def test_a_head_that_rolls_and_moves_is_where_its_pose_says(degrees: float) -> N
     matrix = np.array([[2 * qx * qx - 1, 2 * qx * qy], [2 * qx * qy, 2 * qy * qy - 1]])
     nose, brow = p.points3d[30, :2] * [1, -1], p.points3d[27, :2] * [1, -1]  # its y is up
     up = matrix @ (brow - nose)
-    seen_up = (p.points[27] - p.points[30])[::-1]
-    np.testing.assert_allclose(up / np.hypot(*up), seen_up / np.hypot(*seen_up), atol=1e-3)
-    np.testing.assert_allclose(p.points3d, seen(NEUTRAL).points3d, atol=1e-5)
+    image_up = (p.points[27] - p.points[30])[::-1]
+    np.testing.assert_allclose(up / np.hypot(*up), image_up / np.hypot(*image_up), atol=1e-3)
+    np.testing.assert_allclose(p.points3d, packet_of(NEUTRAL).points3d, atol=1e-5)
     np.testing.assert_allclose(list(p.features.values()), 0, atol=1e-4)
 
 
 def test_features_have_the_signs_that_openseeface_gives_them() -> None:
     def moved(**weights: float) -> dict[str, float]:
         face = NEUTRAL + displacement(vector(weights)) * 91
-        return seen(face).features
+        return packet_of(face).features
 
     happy, angry, surprised = moved(happy=1), moved(angry=1), moved(surprised=1)
     for side in "lr":
@@ -128,7 +128,7 @@ def test_features_have_the_signs_that_openseeface_gives_them() -> None:
 def test_a_shut_eye_is_shut_on_its_own_side() -> None:
     wink = NEUTRAL.copy()
     wink[[43, 44], 1] = wink[[47, 46], 1]
-    p = seen(wink)
+    p = packet_of(wink)
     assert (p.features["eye_l"], p.left_open) == (-1, 0)
     assert (p.features["eye_r"], p.right_open) == (0, 1)
 
@@ -136,7 +136,7 @@ def test_a_shut_eye_is_shut_on_its_own_side() -> None:
 @given(st.integers(0, 2**32 - 1))
 def test_the_mirror_image_has_left_and_right_changed_round(seed: int) -> None:
     face = NEUTRAL + np.random.default_rng(seed).normal(0, 2, (68, 2))
-    ours, other = seen(face).features, seen(mirrored(face)).features
+    ours, other = packet_of(face).features, packet_of(mirrored(face)).features
     for name, value in ours.items():
         changed = {"_l": "_r", "_r": "_l"}.get(name[-2:], "")
         partner = name[:-2] + changed if changed else name
@@ -145,14 +145,14 @@ def test_the_mirror_image_has_left_and_right_changed_round(seed: int) -> None:
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1.0, 40.0, 1e6]))
 def test_any_points_at_all_make_a_packet_of_numbers(seed: int, size: float) -> None:
-    p = seen(NEUTRAL + np.random.default_rng(seed).normal(0, size, (68, 2)))
+    p = packet_of(NEUTRAL + np.random.default_rng(seed).normal(0, size, (68, 2)))
     features = list(p.features.values())
     assert np.isfinite(p.points).all() and np.isfinite(p.points3d).all()
     assert np.abs(features).max() <= 1 and min(p.right_open, p.left_open) >= 0
 
 
 def test_the_mouth_is_the_more_open_the_further_the_lips_are_apart() -> None:
-    packets = [seen(opened(gap)) for gap in range(-2, 13)]
+    packets = [packet_of(opened(gap)) for gap in range(-2, 13)]
     figures = [p.features["mouth_open"] for p in packets]
     assert all(a < b for a, b in itertools.pairwise(figures))
     assert all(a.mouth_gap < b.mouth_gap for a, b in itertools.pairwise(packets))
@@ -228,9 +228,9 @@ def test_expressions_go_by_the_names_of_their_models_version() -> None:
 
 def test_time_goes_on_with_the_frames() -> None:
     sink = VmcSink("vmc://127.0.0.1", "127.0.0.1", 9)
-    told = [dict(osc(sink.packet(frame(n=n))))["/VMC/Ext/T"][0] for n in (0, 30, 75)]
+    times = [dict(osc(sink.packet(frame(n=n))))["/VMC/Ext/T"][0] for n in (0, 30, 75)]
     sink.close()
-    assert told == pytest.approx([0, 1, 2.5])
+    assert times == pytest.approx([0, 1, 2.5])
 
 
 # Live Link Face

@@ -47,7 +47,7 @@ def place(listener: socket.socket) -> str:
 
 
 @pytest.mark.parametrize(
-    ("url", "says"),
+    ("url", "message"),
     [
         ("", "is no place for frames; wanted jsonl:FILE, osf://"),
         ("osf", "is no place for frames"),
@@ -69,8 +69,8 @@ def place(listener: socket.socket) -> str:
         ("vmc://no.such.host.invalid:1", "no.such.host.invalid was not found"),
     ],
 )
-def test_a_place_that_cannot_be_is_refused_and_why(url: str, says: str) -> None:
-    with pytest.raises(BadSink, match=re.escape(says)):
+def test_a_place_that_cannot_be_is_refused_and_why(url: str, message: str) -> None:
+    with pytest.raises(BadSink, match=re.escape(message)):
         open_sink(url)
 
 
@@ -112,6 +112,7 @@ def test_lines_carry_the_coefficients_of_a_frame_that_has_them(tmp_path: Path) -
     assert (len(both["arkit52"]), len(both["vrm"])) == (52, 14)
     assert both["arkit52"][ARKIT52.index("jawOpen")] > 0.1
     assert sorted(plain) == ["n", "points", "t"]
+    np.testing.assert_array_equal(np.float32(plain["points"]), NEUTRAL.astype(np.float32))
 
 
 # UDP
@@ -131,7 +132,7 @@ def test_each_frame_is_one_packet(url: str, listener: socket.socket) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "says"),
+    ("error", "message"),
     [
         (socket.gaierror(8, "nodename nor servname provided"), "nodename nor servname provided"),
         (OSError(10051, "A socket operation was attempted"), "A socket operation was attempted"),
@@ -140,13 +141,13 @@ def test_each_frame_is_one_packet(url: str, listener: socket.socket) -> None:
     ],
 )
 def test_a_host_that_is_not_found_is_told_in_the_systems_own_words(
-    error: OSError, says: str, monkeypatch: pytest.MonkeyPatch
+    error: OSError, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr("client.sinks.udp.socket.getaddrinfo", fail)
-    with pytest.raises(BadSink, match=re.escape(f"face.example was not found ({says})")):
+    with pytest.raises(BadSink, match=re.escape(f"face.example was not found ({message})")):
         open_sink("osf://face.example")
 
 
@@ -186,7 +187,7 @@ def test_a_program_that_starts_later_gets_every_packet_from_then_on() -> None:
 def test_a_full_buffer_costs_packets_and_nothing_else() -> None:
     sink = OpenSeeFaceSink("osf://127.0.0.1", "127.0.0.1", 9, NEUTRAL_IDENTITY)
     sink.socket.close()
-    # A datagram socket whose reader is slow, and says so.
+    # A datagram socket whose reader is slow.
     sink.socket, reader = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     sink.socket.setblocking(False)
     with reader:
