@@ -79,14 +79,8 @@ class Replay:
         elif isinstance(parsed, ControlMessage):
             self._skip_replied()
             if queue.sent == len(queue.items):
-                self._add(parsed)
+                self.stream.send_control(parsed, 0.0)
             self._take(0)
-
-    def _add(self, message: ControlMessage) -> None:
-        if isinstance(message, wire.EndOfAudio):
-            self.stream.end()
-        else:
-            self.stream.resend_queue.add_message(message)
 
     def _sent_audio(self, samples: int) -> None:
         """Audio or silence: events depend on its length alone."""

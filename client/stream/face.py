@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Final, Protocol
 
 from numpy.typing import ArrayLike
 
+from client.stream import messages
 from client.stream.clock import Clock
 from client.stream.connection import Connection
 from client.stream.event_queue import EventQueue
@@ -101,7 +102,7 @@ class Face:
 
     async def set_emotion(self, weights: Mapping[str, float], ramp: float = 0.3) -> None:
         """{name: 0..1}, the rest neutral; reached over ``ramp`` seconds."""
-        await self._send_control(lambda now: self.stream.set_emotion(weights, ramp, now))
+        await self._send_control(messages.set_emotion(weights, ramp))
 
     async def set_identity(
         self, name: str, points: ArrayLike | None = None, *, image: bytes | None = None
@@ -112,11 +113,11 @@ class Face:
         the points. ``wire.IdentitySet`` then has them, in pixels of the image; ``wire.Error`` says
         why there are none. A later identity replaces one that is not found yet.
         """
-        await self._send_control(lambda now: self.stream.set_identity(name, points, now, image))
+        await self._send_control(messages.set_identity(name, points, image))
 
     async def mark(self, name: str) -> None:
         """Requests ``wire.MarkReached`` after the frames of all audio sent so far."""
-        await self._send_control(lambda now: self.stream.mark(name, now))
+        await self._send_control(messages.mark(name))
 
     async def reset(self) -> None:
         """Interrupts: the server forgets the audio whose frames it has not sent yet.
@@ -125,22 +126,19 @@ class Face:
         """
         self._resets += 1
         self._progress.set()  # the task that has the lock gives it up
-        await self._send_control(self.stream.reset)
+        await self._send_control(wire.Reset())
 
     async def end(self) -> None:
         """No more audio: the iteration ends after the frames still to come."""
-        async with self._send_lock:
-            self._check()
-            self.stream.end()
-            await self._flush()
+        await self._send_control(wire.EndOfAudio())
 
-    async def _send_control(self, add: Callable[[float], None]) -> None:
+    async def _send_control(self, message: messages.ControlMessage) -> None:
         async with self._send_lock:
             self._check()
             while self.stream.resend_queue.full:
                 await self._wait_for_progress()
                 await self._flush()
-            add(self.clock.now())
+            self.stream.send_control(message, self.clock.now())
             await self._flush()
 
     async def _send_chunks(self, audio: Iterable[Chunk]) -> None:

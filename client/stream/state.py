@@ -15,17 +15,16 @@ The shell around it is face.py.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
 from enum import Enum
 from typing import Final
 
 import msgspec
-from numpy.typing import ArrayLike
 
 from client.errors import named_error
 from client.stream import messages
 from client.stream.events import Event, Frame
 from client.stream.frame_assembly import FrameAssembler
+from client.stream.messages import ControlMessage
 from client.stream.pcm import Chunk
 from client.stream.resend_queue import ResendQueue
 from client.stream.silence import NEVER, SilenceFiller
@@ -147,34 +146,19 @@ class ClientStream:
         elif end > first:
             self.resend_queue.add_audio(end - first, chunk.pcm[first * size : end * size])
 
-    def set_emotion(self, weights: Mapping[str, float], ramp: float, now: float) -> None:
-        """Raises :class:`~kfusion.errors.BadEmotion`, as the server would."""
-        self._check_open("emotion")
-        self.resend_queue.add_message(messages.set_emotion(weights, ramp))
-        self.filler.extend(now, ramp)
-
-    def set_identity(
-        self, name: str, points: ArrayLike | None, now: float, image: bytes | None = None
-    ) -> None:
-        """Raises what :func:`client.stream.messages.set_identity` raises."""
-        self._check_open("identity")
-        self.resend_queue.add_message(messages.set_identity(name, points, image))
-        self.filler.extend(now)
-
-    def mark(self, name: str, now: float) -> None:
-        self._check_open("mark")
-        self.resend_queue.add_message(messages.mark(name))
-        self.filler.extend(now)
-
-    def reset(self, now: float) -> None:
-        self._check_open("reset")
-        self.resend_queue.add_message(wire.Reset())
-        self.filler.interrupt(now)
-
-    def end(self) -> None:
-        self._check_open("end")
-        self.resend_queue.add_message(wire.EndOfAudio())
-        self.state = StreamState.ENDING
+    def send_control(self, message: ControlMessage, now: float) -> None:
+        """A control message. Silence is due until its reply has come."""
+        self._check_open(str(message.__struct_config__.tag))
+        self.resend_queue.add_message(message)
+        match message:
+            case wire.Reset():
+                self.filler.interrupt(now)
+            case wire.EndOfAudio():
+                self.state = StreamState.ENDING
+            case wire.SetEmotion():
+                self.filler.extend(now, message.ramp)
+            case _:
+                self.filler.extend(now)
 
     def tick(self, now: float) -> None:
         """Sends the silence that is due now."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from client import Backoff
 from client.stream.memory import Answer, MemoryTransport, Server
@@ -41,12 +41,19 @@ class CutTransport(MemoryTransport):
 
 
 class CutConnections:
-    """Opens connections to one server: the k-th is cut at ``cuts[k]``, (up, down) messages; those
-    after the list are not cut.
+    """Opens connections to one server, by default one that keeps a lost session for 30 s.
+
+    The k-th is cut at ``cuts[k]``, (up, down) messages; those after the list are not cut.
     """
 
-    def __init__(self, server: Server, cuts: list[tuple[int, int]], capacity: int = 1024) -> None:
-        self.server, self.cuts, self.capacity = server, cuts, capacity
+    def __init__(
+        self,
+        server: Server | None = None,
+        cuts: Sequence[tuple[int, int]] = (),
+        capacity: int = 1024,
+    ) -> None:
+        self.server = server or MemoryServer(resume_s=30)
+        self.cuts, self.capacity = cuts, capacity
         self.opened: list[MemoryTransport] = []
 
     async def __call__(self) -> Transport:

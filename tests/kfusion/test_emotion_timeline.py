@@ -137,7 +137,7 @@ def sent_emotions(
         source = silent_chunks(samples, rate) if silent else chunks(bytes(2 * samples), start.audio)
         for chunk in source:
             stream.send(chunk, 0.0)
-    stream.end()
+    stream.send_control(wire.EndOfAudio(), 0.0)
     position, found = 0, []
     while (message := stream.resend_queue.next_message()) is not None:
         if isinstance(message, bytes):

@@ -28,7 +28,7 @@ SECRET = "wq8Zr-very-secret"
 
 
 @pytest.mark.asyncio
-async def test_every_message_is_there_in_order_with_its_time(tmp_path: Path) -> None:
+async def test_every_message_is_recorded_with_its_time(tmp_path: Path) -> None:
     clock, transport = ManualClock(), MemoryTransport(MemoryServer())
     with Recorder(tmp_path / "a.kfr", now=clock.now) as recorder:
         async with connect(
@@ -45,8 +45,8 @@ async def test_every_message_is_there_in_order_with_its_time(tmp_path: Path) -> 
     blocks = [
         e.message for e in entries if isinstance(e, Received) and isinstance(e.message, bytes)
     ]
-    told = np.concatenate([wire.decode_frames(m).values for m in blocks]).reshape(-1, 68, 2)
-    np.testing.assert_array_equal(told, np.stack([f.points for f in frames]))
+    points = np.concatenate([wire.decode_frames(m).values for m in blocks]).reshape(-1, 68, 2)
+    np.testing.assert_array_equal(points, np.stack([f.points for f in frames]))
     assert isinstance(entries[0], Opened) and isinstance(entries[-1], Left)
     sent = [round(e.us / 1e4) for e in entries if isinstance(e, Sent)]
     assert sent == [0, 150, 175]  # the start, the sound, the end
@@ -54,52 +54,47 @@ async def test_every_message_is_there_in_order_with_its_time(tmp_path: Path) -> 
 
 
 @pytest.mark.asyncio
-async def test_lost_connections_and_those_that_follow_are_there(tmp_path: Path) -> None:
-    cables = CutConnections(MemoryServer(resume_s=30), [(3, 9), (0, 0)])
-    path = tmp_path / "a.kfr"
-    async with connect(
-        "memory", transport=cables, mode="file", reconnect=NO_WAIT, record=path
-    ) as face:
-        reading = asyncio.create_task(all_events(face))
-        await face.send(voice(3.0))
-        await face.end()
-        await reading
-    entries = list(Recording(path).entries())
-    assert [e.link for e in entries if isinstance(e, Opened)] == [0, 1, 2]
-    assert [(e.link, e.code) for e in entries if isinstance(e, Lost)][:2] == [(0, 1006), (1, 1006)]
-
-
-@pytest.mark.asyncio
-async def test_no_token_is_in_the_file(tmp_path: Path) -> None:
+async def test_all_connections_are_recorded_without_tokens(tmp_path: Path) -> None:
     server = MemoryServer(resume_s=30)
-    cables = CutConnections(server, [(3, 9), (4, 3)])
+    connections = CutConnections(server, [(3, 9), (4, 3)])
     path = tmp_path / "a.kfr"
     url = f"ws://me:{SECRET}-pass@host:1/v1/stream?token={SECRET}-query"
     async with connect(
-        url, transport=cables, mode="file", reconnect=NO_WAIT, record=path, token=f"{SECRET}-own"
+        url,
+        transport=connections,
+        mode="file",
+        reconnect=NO_WAIT,
+        record=path,
+        token=f"{SECRET}-own",
     ) as face:
         reading = asyncio.create_task(all_events(face))
-        await face.mark(f"who echoes {SECRET}-own")
+        await face.mark(f"a mark with {SECRET}-own")
         await face.send(voice(3.0))
         await face.end()
         await reading
-    assert len(cables.opened) == 3
     recording = Recording(path)
+    entries = list(recording.entries())
+    assert [e.link for e in entries if isinstance(e, Opened)] == [0, 1, 2]
+    assert [(e.link, e.code) for e in entries if isinstance(e, Lost)] == [
+        (0, 1006),
+        (1, 1006),
+        (2, 1000),
+    ]
     assert SECRET.encode() not in path.read_bytes()
     assert recording.header.url == "ws://host:1/v1/stream"
-    said = [e.message for e in recording.entries() if isinstance(e, Sent)]
-    resumes = [json.loads(m)["resume"] for m in said if isinstance(m, str) and '"resume"' in m]
+    messages = [e.message for e in entries if isinstance(e, Sent)]
+    resumes = [json.loads(m)["resume"] for m in messages if isinstance(m, str) and '"resume"' in m]
     assert [r["token"] for r in resumes] == [REDACTED, REDACTED]
-    sent = [m for cable in cables.opened for m in cable.sent]
+    sent = [m for connection in connections.opened for m in connection.sent]
     assert sum(SECRET in m for m in sent if isinstance(m, str)) == 1  # the server had it
-    starts = [json.loads(cable.sent[0]) for cable in cables.opened]
+    starts = [json.loads(connection.sent[0]) for connection in connections.opened]
     tokens = [start["resume"]["token"] for start in starts[1:]] + [server.session.token]
     assert len(set(tokens)) == 3
     assert not any(token.encode() in path.read_bytes() for token in tokens)
 
 
 @pytest.mark.asyncio
-async def test_why_no_connection_was_opened_is_there_without_the_token(tmp_path: Path) -> None:
+async def test_why_no_connection_was_opened_is_recorded_without_the_token(tmp_path: Path) -> None:
     url = f"ws://host:1?token={SECRET}"
 
     async def opener() -> Transport:
@@ -130,14 +125,14 @@ def test_a_bad_option_writes_no_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_file_that_cannot_be_written_is_named_before_anyone_is_asked(
+async def test_a_file_that_cannot_be_written_is_named_before_a_connection_is_opened(
     tmp_path: Path,
 ) -> None:
-    cables = CutConnections(MemoryServer(), [])
+    connections = CutConnections()
     with pytest.raises(OutputError, match=r"a\.kfr: cannot be written \(No such file"):
-        async with connect("memory", transport=cables, record=tmp_path / "no" / "a.kfr"):
+        async with connect("memory", transport=connections, record=tmp_path / "no" / "a.kfr"):
             pass
-    assert cables.opened == []
+    assert connections.opened == []
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
@@ -152,7 +147,7 @@ async def test_a_full_disk_ends_the_recording_and_not_the_stream() -> None:
 
 
 @pytest.mark.asyncio
-async def test_what_went_wrong_is_told_before_the_recording(tmp_path: Path) -> None:
+async def test_an_error_of_the_caller_is_raised_and_the_recording_is_whole(tmp_path: Path) -> None:
     transport = MemoryTransport(MemoryServer())
     with pytest.raises(KeyError, match="mine"):
         async with connect("memory", transport=transport, record=tmp_path / "a.kfr"):
@@ -162,14 +157,16 @@ async def test_what_went_wrong_is_told_before_the_recording(tmp_path: Path) -> N
 
 
 @pytest.mark.asyncio
-async def test_what_was_recorded_is_in_the_file_at_once(tmp_path: Path) -> None:
-    cables = CutConnections(MemoryServer(resume_s=30), [])
+async def test_every_entry_is_in_the_file_at_once(tmp_path: Path) -> None:
+    connections = CutConnections()
     path = tmp_path / "a.kfr"
     async with connect(
-        "memory", transport=cables, mode="file", reconnect=Backoff(), record=path
+        "memory", transport=connections, mode="file", reconnect=Backoff(), record=path
     ) as face:
         await face.send(voice(0.5))
         await face.mark("here")
         sent = [e.message for e in Recording(path).entries() if isinstance(e, Sent)]
-        assert sent == list(cables.opened[0].sent)  # no close, no flush: a crash leaves as much
-        cables.opened[0].feed(Closed(1000, "over"))
+        assert sent == list(
+            connections.opened[0].sent
+        )  # no close, no flush: a crash leaves as much
+        connections.opened[0].feed(Closed(1000, "over"))

@@ -1,4 +1,4 @@
-"""The file of a recording: what is written is read, and what is torn or foreign is told."""
+"""The file of a recording: round trip, cut-off, damaged and foreign files."""
 
 from __future__ import annotations
 
@@ -50,76 +50,72 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("recordings") / "one.kfr"
 
 
-def read(path: Path, data: bytes) -> tuple[list[Entry], Recording]:
+def read_all(path: Path, data: bytes) -> tuple[list[Entry], Recording]:
     path.write_bytes(data)
     recording = Recording(path)
     return list(recording.entries()), recording
 
 
-def test_the_bytes_of_a_record_are_those_of_the_documentation() -> None:
+def test_the_bytes_of_a_record_are_documented() -> None:
     assert MAGIC == b"KFR1"
     data = b"\x94\xa4sent\x05\x00\xc4\x02\x01\x02"  # ["sent", 5, 0, bytes 1, 2]
     assert encode(Sent(5, 0, b"\x01\x02")) == b"\x0c\x00\x00\x00" + b"\xe6\x66\x17\xde" + data
 
 
 @given(ENTRIES)
-def test_what_is_written_is_read(path: Path, entries: list[Entry]) -> None:
-    came, recording = read(path, written(entries))
-    assert came == entries
-    assert [type(e) for e in came] == [type(e) for e in entries]
+def test_entries_are_read_as_written(path: Path, entries: list[Entry]) -> None:
+    read_back, recording = read_all(path, written(entries))
+    assert read_back == entries
+    assert [type(e) for e in read_back] == [type(e) for e in entries]
     assert (recording.header, recording.torn) == (HEADER, "")
 
 
 @given(ENTRIES, st.data())
-def test_a_recording_that_was_cut_off_gives_what_was_whole_and_says_so(
+def test_a_cut_off_recording_gives_its_whole_records(
     path: Path, entries: list[Entry], data: st.DataObject
 ) -> None:
     least = len(written([]))
     whole = written(entries)
     end = data.draw(st.integers(least, len(whole)))
-    came, recording = read(path, whole[:end])
-    assert came == entries[: len(came)]
-    assert len(written(list(came))) <= end
+    read_back, recording = read_all(path, whole[:end])
+    assert read_back == entries[: len(read_back)]
+    assert len(written(list(read_back))) <= end
     if end < len(whole):
-        assert end < len(written(entries[: len(came) + 1]))
-    torn = end != len(written(list(came)))
+        assert end < len(written(entries[: len(read_back) + 1]))
+    torn = end != len(written(list(read_back)))
     assert ("cut off at byte" in recording.torn) == torn
 
 
 @given(ENTRIES.filter(bool), st.integers(1, 4096))
-def test_zeros_at_the_end_as_a_crash_leaves_them_are_a_cut(
-    path: Path, entries: list[Entry], zeros: int
-) -> None:
-    came, recording = read(path, written(entries) + bytes(zeros))
-    assert came == entries
+def test_zeros_at_the_end_are_a_cut(path: Path, entries: list[Entry], zeros: int) -> None:
+    read_back, recording = read_all(path, written(entries) + bytes(zeros))
+    assert read_back == entries
     assert f"cut off at byte {len(written(entries))}" in recording.torn
 
 
 @given(ENTRIES.filter(bool), st.data())
-def test_a_changed_byte_is_never_taken_for_what_was_written(
-    path: Path, entries: list[Entry], data: st.DataObject
-) -> None:
+def test_a_changed_byte_is_found(path: Path, entries: list[Entry], data: st.DataObject) -> None:
     whole = bytearray(written(entries))
     at = data.draw(st.integers(len(written([])), len(whole) - 1))
     whole[at] ^= data.draw(st.integers(1, 255))
     path.write_bytes(bytes(whole))
     recording = Recording(path)
-    came: list[Entry] = []
+    read_back: list[Entry] = []
     try:
-        came.extend(recording.entries())
+        read_back.extend(recording.entries())
     except RecordingError as error:
         assert f"{path}: the record at byte" in str(error)
     else:
         assert recording.torn
-    assert came == entries[: len(came)] and len(came) < len(entries)
+    assert read_back == entries[: len(read_back)] and len(read_back) < len(entries)
 
 
-def test_a_record_damaged_in_the_midst_is_named_with_its_place(path: Path) -> None:
+def test_a_damaged_record_is_named_with_its_byte(path: Path) -> None:
     data = bytearray(written([Opened(1, 0), Sent(2, 0, "hello"), Left(3, 0)]))
     at = len(written([Opened(1, 0)]))
     data[at + 15] ^= 1
     with pytest.raises(RecordingError, match=rf"one\.kfr: the record at byte {at} is damaged"):
-        read(path, bytes(data))
+        read_all(path, bytes(data))
 
 
 @pytest.mark.parametrize(
@@ -133,21 +129,21 @@ def test_a_record_damaged_in_the_midst_is_named_with_its_place(path: Path) -> No
         (MAGIC + encode(Header(date="", kfusion="7.0", format=2)), r"of format 2; wanted 1.*7\.0"),
     ],
 )  # fmt: skip
-def test_what_is_no_recording_is_told_with_what_was_wanted(
-    path: Path, data: bytes, says: str
-) -> None:
+def test_another_file_is_refused(path: Path, data: bytes, says: str) -> None:
     path.write_bytes(data)
     with pytest.raises(RecordingError, match=rf"one\.kfr.*{says}"):
         Recording(path)
 
 
 @pytest.mark.parametrize("other", [HEADER, Sent(1, 0, cast(str, 5))])
-def test_a_record_of_another_kind_is_told_with_its_number(path: Path, other: Header | Sent) -> None:
+def test_a_record_of_another_kind_is_named_with_its_number(
+    path: Path, other: Header | Sent
+) -> None:
     data = written([Opened(1, 0)]) + encode(other)
     with pytest.raises(RecordingError, match=r"record 2: .*; wanted one of format 1"):
-        read(path, data)
+        read_all(path, data)
 
 
-def test_a_recording_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_recording_is_named(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match=r"none\.kfr: cannot be read \(No such file"):
         Recording(tmp_path / "none.kfr")

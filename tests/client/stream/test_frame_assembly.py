@@ -1,66 +1,42 @@
-"""Frames that carry coefficients: whole, in order, once, through both encodings and cut lines."""
+"""Frames of several outputs: binary blocks and JSON messages -> whole frames."""
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, get_args
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from client import Frame, connect
 from client.stream.frame_assembly import FrameAssembler
-from client.stream.memory import MemoryTransport
+from client.stream.memory import Answer, MemoryTransport
 from kfusion import wire
 from kfusion.coefficients import ARKIT52, VRM, Rig
 from kfusion.errors import BadMessage
 from kfusion.landmarks import NEUTRAL, NEUTRAL_IDENTITY, Identity
-from tests.client.cut_connections import CutConnections
-from tests.client.events import all_events, frame_numbers, of_type, without_connections
-from tests.client.memory_server import MemoryServer
-from tests.client.scripts import run_script
-from tests.conftest import RunningServer, voice
-
-OUTPUTS: tuple[wire.Output, ...] = ("points", "arkit52", "vrm")
-ALL: Any = {"outputs": OUTPUTS, "mode": "file", "format": "f32le"}
-
-
-def memory() -> MemoryTransport:
-    return MemoryTransport(MemoryServer())
-
-
-async def said(transport: Any, seconds: float = 1.5, **options: Any) -> list[Frame]:
-    where = transport if isinstance(transport, str) else "memory"
-    other = {} if isinstance(transport, str) else {"transport": transport}
-    async with connect(where, **other, **options) as face:
-        speaking = asyncio.create_task(speak(face, seconds))
-        frames = [frame async for frame in face.frames()]
-        await speaking
-    return frames
-
-
-async def speak(face: Any, seconds: float) -> None:
-    await face.send(voice(seconds))
-    await face.end()
+from tests.client.events import all_events
+from tests.client.memory_server import MemoryServer, memory_transport
+from tests.conftest import voice
 
 
 def stacked(frames: list[Frame], name: str) -> Any:
     return np.stack([getattr(frame, name) for frame in frames])
 
 
-# Through the SDK
-
-
 @pytest.mark.asyncio
 @pytest.mark.parametrize("encoding", ["json", "binary"])
-async def test_frames_carry_what_was_asked_for_and_it_is_that_of_their_points(
-    encoding: Any,
-) -> None:
+async def test_frames_have_the_requested_outputs(encoding: Any) -> None:
     own = Identity.from_points(2 * NEUTRAL + 30)
-    frames = await said(memory(), encoding=encoding, identity=own.points, **ALL)
-    assert [f.n for f in frames] == list(range(45))
+    async with connect(
+        "memory", transport=memory_transport(), encoding=encoding, identity=own.points,
+        mode="file", format="f32le", outputs=("points", "arkit52", "vrm"),
+    ) as face:  # fmt: skip
+        await face.send(voice(1.5))
+        await face.end()
+        frames = [frame async for frame in face.frames()]
+    outputs = face.ready.outputs
+    assert (outputs["arkit52"], outputs["vrm"]) == (list(ARKIT52), list(VRM))
+    assert [frame.n for frame in frames] == list(range(45))
     rig = Rig(own)
     moved = rig.displacement(stacked(frames, "points"))
     np.testing.assert_allclose(stacked(frames, "arkit52"), rig.arkit52(moved), atol=1e-4)
@@ -70,86 +46,18 @@ async def test_frames_carry_what_was_asked_for_and_it_is_that_of_their_points(
 
 
 @pytest.mark.asyncio
-async def test_the_names_are_those_of_the_answer_to_the_start() -> None:
-    async with connect("memory", transport=memory(), outputs=["vrm", "arkit52", "vrm"]) as face:
-        assert face.ready.outputs["arkit52"] == list(ARKIT52)
-        assert face.ready.outputs["vrm"] == list(VRM)
-        assert list(face.ready.outputs) == ["points", "arkit52", "vrm"]
-
-
-@pytest.mark.asyncio
 @pytest.mark.parametrize("outputs", [(), ("points",), ("vrm",)])
-async def test_points_always_come_and_the_rest_only_if_asked_for(outputs: Any) -> None:
-    for frame in await said(memory(), 0.3, outputs=outputs, mode="file"):
-        assert frame.points.shape == (68, 2) and frame.arkit52 is None
-        assert (frame.vrm is None) == ("vrm" not in outputs)
+async def test_frames_always_have_points(outputs: Any) -> None:
+    transport = memory_transport()
+    async with connect("memory", transport=transport, outputs=outputs, mode="file") as face:
+        await face.send(voice(0.3))
+        await face.end()
+        async for frame in face.frames():
+            assert frame.points.shape == (68, 2) and frame.arkit52 is None
+            assert (frame.vrm is None) == ("vrm" not in outputs)
 
 
-@pytest.mark.asyncio
-async def test_life_moves_a_face_and_a_seed_moves_it_otherwise() -> None:
-    plain_, one, same, other = [
-        stacked(await said(memory(), 3.0, life=life, seed=seed, mode="file"), "points")
-        for life, seed in ((0.0, 1), (1.0, 1), (1.0, 1), (1.0, 2))
-    ]
-    np.testing.assert_array_equal(one, same)
-    assert np.abs(one - plain_).max() > 0.2 < np.abs(one - other).max()
-
-
-@pytest.mark.asyncio
-@pytest.mark.parametrize(
-    "options",
-    [{"outputs": ("visemes",)}, {"outputs": "vrm"}, {"life": 1.5}, {"life": -0.1}, {"seed": 1.5}],
-)
-async def test_what_no_stream_has_is_refused_before_a_server_is_asked(options: Any) -> None:
-    transport = memory()
-    with pytest.raises(BadMessage):
-        async with connect("memory", transport=transport, **options):
-            pass
-    assert not transport.sent
-
-
-@pytest.mark.asyncio
-@pytest.mark.parametrize("encoding", ["json", "binary"])
-async def test_a_server_on_the_network_says_the_same_as_its_session_in_memory(
-    synthetic_server: RunningServer, encoding: Any
-) -> None:
-    options: Any = ALL | {"encoding": encoding, "life": 0.7, "seed": 4}
-    network = await said(synthetic_server.url, **options)
-    within = await said(memory(), **options)
-    for name in OUTPUTS:
-        np.testing.assert_allclose(stacked(network, name), stacked(within, name), atol=1e-4)
-
-
-# Through connections that are cut
-
-
-@settings(max_examples=20)
-@given(
-    st.lists(st.tuples(st.integers(0, 12), st.integers(1, 12)), min_size=1, max_size=5),
-    st.integers(2, 14), st.integers(1, 6), st.sampled_from(["json", "binary"]),
-)  # fmt: skip
-def test_through_cut_connections_every_output_comes_once(
-    cuts: list[tuple[int, int]], first: int, capacity: int, encoding: str
-) -> None:
-    script: list[Any] = [
-        ("sound", 9_000), ("mark", "a"), ("identity", "me"), ("sound", 5_000), ("reset",),
-        ("sound", 3_000), ("mark", "b"),
-    ]  # fmt: skip
-    options: dict[str, Any] = {"mode": "file", "encoding": encoding, "outputs": OUTPUTS, "life": 1}
-    cut = CutConnections(MemoryServer(resume_s=30), [(first, first), *cuts], capacity)
-    whole = asyncio.run(
-        run_script(script, CutConnections(MemoryServer(resume_s=30), []), **options)
-    )
-    told = asyncio.run(run_script(script, cut, **options))
-    assert without_connections(told) == without_connections(whole)
-    assert frame_numbers(told) == list(range(frame_numbers(told)[-1] + 1))
-    for name in OUTPUTS:
-        np.testing.assert_array_equal(
-            stacked(of_type(Frame, told), name), stacked(of_type(Frame, whole), name)
-        )
-
-
-# What no server should say
+# Messages that make no frame
 
 
 def ready(**outputs: list[str]) -> wire.Ready:
@@ -163,13 +71,13 @@ def block(output: wire.Output, first: int, count: int, width: int) -> wire.Frame
     return wire.FrameBlock(output, first, 0, np.zeros((count, width), np.float32))
 
 
-def assembler() -> FrameAssembler:
-    found = FrameAssembler(("points", "vrm"))
-    found.connected(ready(points=wire.POINT_NAMES, vrm=list(VRM)))
-    return found
+def points_and_vrm() -> FrameAssembler:
+    assembler = FrameAssembler(("points", "vrm"))
+    assembler.connected(ready(points=wire.POINT_NAMES, vrm=list(VRM)))
+    return assembler
 
 
-def test_a_server_that_gives_less_than_was_asked_for_is_told_so() -> None:
+def test_a_server_without_a_requested_output_is_refused() -> None:
     with pytest.raises(BadMessage, match="ready without vrm, which was asked for; it gives points"):
         FrameAssembler(("points", "vrm")).connected(ready(points=wire.POINT_NAMES))
 
@@ -183,17 +91,17 @@ def test_a_server_that_gives_less_than_was_asked_for_is_told_so() -> None:
     ],
 )
 def test_outputs_that_do_not_fit_together_are_no_frames(blocks: Any, says: str) -> None:
-    whole = assembler()
+    frames = points_and_vrm()
     with pytest.raises(BadMessage, match=says):
         for one in blocks:
-            assert whole.add_block(block(*one)) == []
+            assert frames.add_block(block(*one)) == []
 
 
-def test_outputs_in_any_order_are_one_frame_and_others_are_passed_over() -> None:
-    whole = assembler()
-    assert whole.add_block(block("vrm", 3, 2, 14)) == []
-    assert whole.add_block(block("arkit52", 3, 2, 52)) == []
-    assert [f.n for f in whole.add_block(block("points", 3, 2, 136))] == [3, 4]
+def test_outputs_come_in_any_order_and_others_are_ignored() -> None:
+    frames = points_and_vrm()
+    assert frames.add_block(block("vrm", 3, 2, 14)) == []
+    assert frames.add_block(block("arkit52", 3, 2, 52)) == []
+    assert [f.n for f in frames.add_block(block("points", 3, 2, 136))] == [3, 4]
 
 
 @pytest.mark.parametrize(
@@ -206,23 +114,22 @@ def test_outputs_in_any_order_are_one_frame_and_others_are_passed_over() -> None
 )
 def test_a_message_without_all_outputs_is_no_frame(frame: wire.Frame, says: str) -> None:
     with pytest.raises(BadMessage, match=says):
-        assembler().from_json(frame)
+        points_and_vrm().from_json(frame)
 
 
 @pytest.mark.asyncio
-async def test_a_partial_frame_is_not_told_and_not_counted() -> None:
-    class Halting(MemoryServer):
-        """Forgets the second output of the second block."""
+async def test_a_partial_frame_is_neither_given_nor_counted() -> None:
+    server = MemoryServer()
 
-        def __call__(self, message: str | bytes) -> Any:
-            answers = list(super().__call__(message))
-            blocks = [a for a in answers if isinstance(a, bytes)]
-            if blocks:
-                answers.remove(blocks[3])
-            return answers
+    def without_an_output(message: str | bytes) -> list[Answer]:
+        """The server's answers without the second output of the second block."""
+        answers = list(server(message))
+        blocks = [a for a in answers if isinstance(a, bytes)]
+        return [a for a in answers if not blocks or a is not blocks[3]]
 
-    asked: Any = {"outputs": ("points", "vrm"), "mode": "file"}
-    async with connect("memory", transport=MemoryTransport(Halting()), **asked) as face:
+    requested: Any = {"outputs": ("points", "vrm"), "mode": "file"}
+    transport = MemoryTransport(without_an_output)
+    async with connect("memory", transport=transport, **requested) as face:
         await face.send(voice(1.0))
         with pytest.raises(BadMessage, match="from frame 6, where 3 from 3 are unfinished"):
             await all_events(face)

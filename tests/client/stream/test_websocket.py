@@ -1,0 +1,230 @@
+"""WebSocket connections: addresses, proxies, and a real server."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+
+from client import Frame, connect
+from client.loadtest.plan import Load
+from client.loadtest.usage import read_once
+from client.stream.websocket import proxy_for, redacted_proxy, stream_url
+from kfusion import wire
+from kfusion.errors import ConnectionFailed, Unauthorized
+from kfusion.landmarks import lip_gap
+from tests.client.events import all_events, of_type
+from tests.client.memory_server import memory_transport
+from tests.conftest import RunningServer, start_server, stop_server, voice
+
+KINDS = ("ws", "wss", "socks", "http", "https", "all", "no")
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """One without proxies."""
+    for kind in KINDS:
+        monkeypatch.delenv(f"{kind}_proxy", raising=False)
+        monkeypatch.delenv(f"{kind}_proxy".upper(), raising=False)
+    return monkeypatch
+
+
+async def refused(url: str) -> str:
+    with pytest.raises(ConnectionFailed) as failed:
+        async with connect(url, open_timeout=5.0):
+            pass
+    return str(failed.value)
+
+
+@pytest.mark.parametrize(
+    ("proxies", "url", "proxy"),
+    [
+        ({}, "ws://face.example", None),
+        ({"http": "http://a:1"}, "ws://face.example", "http://a:1"),
+        ({"http": "http://a:1"}, "wss://face.example", None),
+        ({"http": "http://a:1", "https": "http://b:2"}, "ws://face.example", "http://b:2"),
+        ({"https": "http://b:2", "socks": "http://c:3"}, "wss://face.example", "socks5h://c:3"),
+        ({"socks": "socks5://c:3", "wss": "http://d:4"}, "wss://face.example", "http://d:4"),
+        ({"https": "http://b:2", "no": "face.example"}, "wss://face.example", None),
+        ({"https": "http://b:2", "no": "face.example:9"}, "wss://face.example:9", None),
+        ({"http": "http://a:1"}, "ws://127.0.0.1:8765", None),
+        ({"http": "http://a:1"}, "ws://127.1.2.3", None),
+        ({"http": "http://a:1"}, "ws://[::1]:8765", None),
+        ({"http": "http://a:1"}, "ws://localhost:8765", None),
+        ({"http": "http://a:1"}, "ws://localhost.example", "http://a:1"),
+    ],
+)
+def test_the_way_to_a_server(
+    environment: pytest.MonkeyPatch, proxies: dict[str, str], url: str, proxy: str | None
+) -> None:
+    for kind, value in proxies.items():
+        environment.setenv(f"{kind}_proxy", value)
+    assert proxy_for(url) == proxy
+
+
+@pytest.mark.asyncio
+async def test_a_server_on_this_machine_is_reached_whatever_the_environment_says(
+    environment: pytest.MonkeyPatch, synthetic_server: RunningServer
+) -> None:
+    for kind in ("ws", "http", "https", "all"):
+        environment.setenv(f"{kind}_proxy", "socks5h://127.0.0.1:9")
+    async with connect(synthetic_server.url, mode="file") as face:
+        await face.end()
+        assert [frame async for frame in face.frames()] == []
+    assert read_once(Load(synthetic_server.url)) is not None
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("proxy", "says"),
+    [
+        ("socks5h://ada:secret@127.0.0.1:9", "through the proxy socks5h://127.0.0.1:9 ("),
+        ("fax://127.0.0.1:9", "(scheme fax isn't supported); wanted one like http://HOST:PORT"),
+        ("http://ada@127.0.0.1:9", "through the proxy http://127.0.0.1:9 (username"),
+        ("http://127.0.0.1:nine", "through the proxy http://127.0.0.1:nine (Port"),
+        ("127.0.0.1:9", "through the proxy 127.0.0.1:9 (scheme"),
+    ],
+)
+async def test_a_proxy_that_cannot_be_is_named_without_its_password(
+    environment: pytest.MonkeyPatch, proxy: str, says: str
+) -> None:
+    environment.setenv("ws_proxy", proxy)
+    message = await refused("ws://face.example")
+    assert message.startswith("cannot connect to ws://face.example/v1/stream through the proxy ")
+    assert says in message and "secret" not in message
+
+
+@pytest.mark.asyncio
+async def test_a_proxy_where_nobody_listens_is_named(
+    environment: pytest.MonkeyPatch, unused_tcp_port: int
+) -> None:
+    environment.setenv("ws_proxy", f"http://ada:secret@127.0.0.1:{unused_tcp_port}")
+    message = await refused("ws://face.example")
+    assert f"through the proxy http://127.0.0.1:{unused_tcp_port} (" in message
+    assert "is it running?" in message
+
+
+@pytest.mark.asyncio
+async def test_a_proxy_that_refuses_is_named(environment: pytest.MonkeyPatch) -> None:
+    asked: list[bytes] = []
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readline())
+        writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        environment.setenv("ws_proxy", f"http://127.0.0.1:{port}")
+        message = await refused("ws://face.example")
+    assert asked == [b"CONNECT face.example:80 HTTP/1.1\r\n"]
+    assert f"through the proxy http://127.0.0.1:{port} (" in message and "403" in message
+
+
+def test_a_proxy_is_shown_without_who_uses_it() -> None:
+    assert redacted_proxy("http://ada:p@ss@proxy:1/") == "http://proxy:1/"
+    assert redacted_proxy("ada:pass@proxy:1") == "proxy:1"
+
+
+# Addresses
+
+
+@pytest.mark.parametrize(
+    ("given_url", "stream"),
+    [
+        ("ws://127.0.0.1:8765", "ws://127.0.0.1:8765/v1/stream"),
+        ("wss://face.example/", "wss://face.example/v1/stream"),
+        ("wss://face.example?token=a", "wss://face.example/v1/stream?token=a"),
+        ("ws://host:1/behind/a/proxy", "ws://host:1/behind/a/proxy"),
+    ],
+)
+def test_an_address_without_a_path_gets_the_protocols(given_url: str, stream: str) -> None:
+    assert stream_url(given_url) == stream
+
+
+@pytest.mark.parametrize(
+    "url", ["http://host", "host:8765", "ws://", "ws://host:port", "ws://[::1", "ws://a..b"]
+)
+def test_what_is_no_address_is_refused_with_one_that_is(url: str) -> None:
+    with pytest.raises(ConnectionFailed, match="wanted one like ws://"):
+        stream_url(url)
+
+
+# A real server
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("encoding", ["json", "binary"])
+async def test_a_server_on_the_network_answers_as_its_session_in_memory(
+    synthetic_server: RunningServer, encoding: str
+) -> None:
+    sound = voice(12.0, rate=44_100)
+    options: dict[str, Any] = {
+        "mode": "file", "rate": 44_100, "encoding": encoding, "emotion": {"happy": 0.4},
+        "outputs": get_args(wire.Output), "life": 0.7, "seed": 4,
+    }  # fmt: skip
+    streams: list[list[Any]] = []
+    for transport in (None, memory_transport()):
+        async with (
+            asyncio.timeout(25),
+            connect(synthetic_server.url, transport=transport, **options) as face,
+        ):
+            await face.send(sound[:200_000])
+            await face.mark("here")
+            await face.send(sound[200_000:])
+            await face.end()
+            streams.append(await all_events(face))
+    frames = [of_type(Frame, events) for events in streams]
+    for name in options["outputs"]:
+        network, memory = (np.stack([getattr(f, name) for f in stream]) for stream in frames)
+        np.testing.assert_allclose(network, memory, atol=1e-4)
+    for events in streams:
+        assert [(e.id, e.n) for e in of_type(wire.MarkReached, events)] == [("here", 137)]
+        assert events[-1] == wire.End(360, 0, 12.0)
+
+
+@pytest.mark.asyncio
+@pytest.mark.live
+async def test_a_live_utterance_at_a_real_server_is_whole_without_an_end(
+    synthetic_server: RunningServer,
+) -> None:
+    async with asyncio.timeout(20), connect(synthetic_server.url) as face:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await face.send(voice(1.0))
+        await face.mark("said")
+        frames: list[Frame] = []
+        async for event in face.events():
+            if isinstance(event, Frame):
+                frames.append(event)
+            elif isinstance(event, wire.MarkReached):
+                break
+        assert len(frames) == 30
+        assert loop.time() - began < 3.0
+        assert lip_gap(np.stack([f.points for f in frames])).max() > 2
+
+
+@pytest.mark.asyncio
+async def test_a_server_that_wants_a_token_tells_who_has_none() -> None:
+    server = start_server("--engine", "synthetic", "--token", "open sesame")
+    try:
+        with pytest.raises(Unauthorized):
+            async with connect(server.url, token="guess"):
+                pass
+        async with connect(server.url, token="open sesame", mode="file") as face:
+            await face.send(voice(0.2))
+            await face.end()
+            assert len([f async for f in face.frames()]) == 6
+    finally:
+        stop_server(server)
+
+
+@pytest.mark.asyncio
+async def test_where_nobody_listens_the_error_says_so(unused_tcp_port: int) -> None:
+    with pytest.raises(ConnectionFailed, match=rf"127\.0\.0\.1:{unused_tcp_port}.*is it running"):
+        async with connect(f"ws://127.0.0.1:{unused_tcp_port}"):
+            pass
