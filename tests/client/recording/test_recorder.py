@@ -75,11 +75,7 @@ async def test_all_connections_are_recorded_without_tokens(tmp_path: Path) -> No
     recording = Recording(path)
     entries = list(recording.entries())
     assert [e.link for e in entries if isinstance(e, Opened)] == [0, 1, 2]
-    assert [(e.link, e.code) for e in entries if isinstance(e, Lost)] == [
-        (0, 1006),
-        (1, 1006),
-        (2, 1000),
-    ]
+    assert [(e.link, e.code) for e in entries if isinstance(e, Lost)] == [(0, 1006), (1, 1006)]
     assert SECRET.encode() not in path.read_bytes()
     assert recording.header.url == "ws://host:1/v1/stream"
     messages = [e.message for e in entries if isinstance(e, Sent)]
@@ -166,7 +162,5 @@ async def test_every_entry_is_in_the_file_at_once(tmp_path: Path) -> None:
         await face.send(voice(0.5))
         await face.mark("here")
         sent = [e.message for e in Recording(path).entries() if isinstance(e, Sent)]
-        assert sent == list(
-            connections.opened[0].sent
-        )  # no close, no flush: a crash leaves as much
+        assert sent == list(connections.opened[0].sent)  # without a close or a flush
         connections.opened[0].feed(Closed(1000, "over"))

@@ -136,9 +136,7 @@ def test_another_file_is_refused(path: Path, data: bytes, says: str) -> None:
 
 
 @pytest.mark.parametrize("other", [HEADER, Sent(1, 0, cast(str, 5))])
-def test_a_record_of_another_kind_is_named_with_its_number(
-    path: Path, other: Header | Sent
-) -> None:
+def test_a_record_of_another_kind_is_named(path: Path, other: Header | Sent) -> None:
     data = written([Opened(1, 0)]) + encode(other)
     with pytest.raises(RecordingError, match=r"record 2: .*; wanted one of format 1"):
         read_all(path, data)

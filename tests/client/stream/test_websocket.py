@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from client import Frame, connect
-from client.loadtest.plan import Load
+from client.loadtest.load import Load
 from client.loadtest.usage import read_once
 from client.stream.websocket import proxy_for, redacted_proxy, stream_url
 from kfusion import wire
