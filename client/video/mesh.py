@@ -1,19 +1,88 @@
-"""A plane divided into triangles: Delaunay's, with edges that must be among them."""
+"""The mesh of a photographed face: the one that the page warps photos by.
+
+``client/viewer/photo/face-mesh.json`` lists its vertices, how far each follows others, and its
+triangles; ``face-mesh.js`` beside it describes them. They are the same for every face.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import chain
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-Triangles = NDArray[np.intp]
-"""(T, 3): the corners of each, as indices of points; counter-clockwise where y points up."""
+from kfusion.landmarks import COUNT, Points, Similarity, chin_direction
 
-_Corners = tuple[int, int, int]
-FLAT: Final = 1e-9
+TABLE: Final = Path(__file__).parents[1] / "viewer" / "photo" / "face-mesh.json"
+HOLES: Final = ("inner", "right", "left")
+LINE: Final = 1e-6  # squared distances between the eyes: twice the area of hardly more than a line
+
+Triangles = NDArray[np.intp]
+"""(T, 3): the corners of each, as indices of points; clockwise on the screen."""
+
+
+class _Vertex(msgspec.Struct, frozen=True):
+    """``shares``: of earlier vertices, flat; ``by`` is in the face's axes and its size."""
+
+    shares: list[float] = msgspec.field(name="from")
+    by: tuple[float, float]
+    follows: list[float] = msgspec.field(default_factory=list[float])
+
+
+class _File(msgspec.Struct, frozen=True):
+    curves: dict[str, list[int]]
+    cuts: list[list[float]]
+    head: list[_Vertex]
+    still: list[_Vertex]
+    free: list[_Vertex]
+    triangles: list[int]
+
+
+class _Table:
+    """The file as matrices: rows of shares of the vertices before them."""
+
+    def __init__(self, file: _File) -> None:
+        self.curves = file.curves
+        self.cuts = _matrix(file.cuts, COUNT)
+        fixed = [*file.head, *file.still]
+        self.fixed = _matrix((v.shares for v in fixed), COUNT)
+        self.follows = _matrix((v.follows for v in file.head), COUNT)
+        self.controls = COUNT + len(file.cuts) + len(fixed)
+        self.free = _matrix((v.shares for v in file.free), self.controls)
+        self.fixed_by, self.free_by = (np.array([v.by for v in vs]) for vs in (fixed, file.free))
+        # From corner to corner of each hole, those above and those below.
+        self.rims = {
+            hole: (file.curves[f"{hole}Top"], file.curves[f"{hole}Low"][::-1]) for hole in HOLES
+        }
+        self.above = np.concatenate([above[1:-1] for above, _ in self.rims.values()])
+        self.below = np.concatenate([below[1:-1] for _, below in self.rims.values()])
+        self.strips = np.concatenate([_strip(*self.rims[hole]) for hole in HOLES])
+        skin = np.reshape(file.triangles, (-1, 3)).astype(np.intp)
+        self.triangles = np.concatenate([self.strips, skin])
+
+
+@cache
+def table() -> _Table:
+    return _Table(msgspec.json.decode(TABLE.read_bytes(), type=_File))
+
+
+def _matrix(rows: Iterable[list[float]], width: int) -> NDArray[np.float64]:
+    listed = list(rows)
+    matrix = np.zeros((len(listed), width))
+    for row, shares in zip(matrix, listed, strict=True):
+        row[np.array(shares[::2], int)] = shares[1::2]
+    return matrix
+
+
+def _strip(above: list[int], below: list[int]) -> Triangles:
+    """Triangles between two rows of vertices that begin and end in the same ones."""
+    quads = zip(above, above[1:], below[1:], below, strict=False)
+    halves = [half for a, b, c, d in quads for half in ((a, b, c), (a, c, d))]
+    return np.array([half for half in halves if len(set(half)) == 3], np.intp)
 
 
 def doubled_areas(points: NDArray[Any], triangles: Triangles) -> NDArray[np.float64]:
@@ -23,125 +92,61 @@ def doubled_areas(points: NDArray[Any], triangles: Triangles) -> NDArray[np.floa
     return u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0]
 
 
-def triangulate(
-    points: NDArray[Any],
-    edges: Iterable[tuple[int, int]] = (),
-    *,
-    frame: int = 4,
-) -> Triangles:
-    """Delaunay's triangles of (N, 2) points, then changed until ``edges`` are among theirs.
+class FaceMesh:
+    """Over the (68, 2) ``landmarks`` of a face, whose lips and lids are in order.
 
-    The last ``frame`` points are the corners of a rectangle, in order around it, with all others
-    inside. By insertion (Bowyer 1981, Watson 1981), and edges put in by flips (Sloan 1993).
-
-    Raises ``ValueError`` where two points coincide or edges cross.
+    ``rest`` (N, 2): the vertices, the landmarks first. ``triangles`` (T, 3): the first
+    ``len(strips)`` lie between the lips and the lids and have no area where these have met; the
+    others, the skin, do not turn over.
     """
-    p = np.asarray(points, np.float64)
-    corners = list(range(len(p) - frame, len(p)))
-    found: list[_Corners] = [_turned(p, corners[0], corners[k], corners[k + 1]) for k in (1, 2)]
-    for i in range(len(p) - frame):
-        found = _with(p, found, i)
-    mesh = _Mesh(p, found)
-    wanted = list(edges)
-    fixed = {frozenset(edge) for edge in wanted}
-    for a, b in wanted:
-        mesh.put(a, b, fixed)
-    return np.array(sorted(mesh.triangles), np.intp)
 
+    def __init__(self, landmarks: Points) -> None:
+        self.table = table()
+        self.triangles, self.strips = self.table.triangles, self.table.strips
+        self.down = chin_direction(landmarks)
+        across = landmarks[45] - landmarks[36]
+        axes = np.stack([across, np.linalg.norm(across) * self.down])
+        known = self._met(np.concatenate([landmarks, self.table.cuts @ landmarks]))
+        fixed = self.table.fixed @ landmarks + self.table.fixed_by @ axes
+        held = np.concatenate([known, fixed])
+        self.rest = np.concatenate([held, self.table.free @ held + self.table.free_by @ axes])
+        self.skin = self.triangles[len(self.strips) :]
+        areas = doubled_areas(self.rest, self.skin)
+        self.folded_area = -float(areas[areas < 0].sum()) / 2
+        self.skin = self.skin[areas > LINE * float(across @ across)]
 
-def _turned(p: NDArray[np.float64], a: int, b: int, c: int) -> _Corners:
-    return (a, b, c) if _area(p, a, b, c) > 0 else (a, c, b)
+    def _met(self, vertices: Points) -> Points:
+        """Rims that have passed one another between two landmarks meet halfway."""
+        above, below = self.table.above, self.table.below
+        passed = np.maximum(0, (vertices[above] - vertices[below]) @ self.down)[:, None] / 2
+        vertices[above] -= passed * self.down
+        vertices[below] += passed * self.down
+        return vertices
 
+    def spread(self, moved: Points, head: Points | None = None) -> Points:
+        """How far all vertices move with (68, 2) movements of the landmarks.
 
-def _area(p: NDArray[np.float64], a: int, b: int, c: int) -> float:
-    (ax, ay), (bx, by), (cx, cy) = p[[a, b, c]].tolist()
-    return (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
+        ``head`` (N, 2): how far the head alone moves each; without it the head stands still.
+        """
+        cuts = self.table.cuts @ moved
+        out = np.zeros_like(self.rest)
+        first, last = COUNT + len(cuts), COUNT + len(cuts) + len(self.table.follows)
+        out[:COUNT], out[COUNT:first] = moved, cuts
+        if head is None:
+            out[first:last] = self.table.follows @ moved
+        else:
+            out[first:last] = head[first:last] + self.table.follows @ (moved - head[:COUNT])
+        out[self.table.controls :] = self.table.free @ out[: self.table.controls]
+        return out
 
-
-def _with(p: NDArray[np.float64], found: list[_Corners], i: int) -> list[_Corners]:
-    """The triangles once point ``i`` is among their corners."""
-    inside = _circles_hold(p, np.array(found), p[i])
-    gone = [triangle for triangle, hit in zip(found, inside, strict=True) if hit]
-    sides = list(chain.from_iterable(_sides(triangle) for triangle in gone))
-    outline = [side for side in sides if side[::-1] not in set(sides)]
-    new = [(a, b, i) for a, b in outline if abs(_area(p, a, b, i)) > FLAT]
-    if len(new) < 3:
-        raise ValueError(f"point {i} coincides with another or lies on the frame")
-    return [t for t, hit in zip(found, inside, strict=True) if not hit] + new
-
-
-def _sides(triangle: _Corners) -> Iterator[tuple[int, int]]:
-    a, b, c = triangle
-    yield from ((a, b), (b, c), (c, a))
-
-
-def _circles_hold(
-    p: NDArray[np.float64], triangles: Triangles, at: NDArray[np.float64]
-) -> NDArray[np.bool_]:
-    """Which circles through three corners have ``at`` (2,) inside."""
-    d = p[triangles] - at  # (T, 3, 2)
-    rows = np.concatenate([d, (d * d).sum(axis=-1, keepdims=True)], axis=-1)
-    return np.linalg.det(rows) > FLAT
-
-
-class _Mesh:
-    """Triangles that change by flips: two that share an edge become the other two of their four."""
-
-    def __init__(self, points: NDArray[np.float64], triangles: Iterable[_Corners]) -> None:
-        self.points = points
-        self.triangles: set[_Corners] = set()
-        self.across: dict[tuple[int, int], int] = {}  # directed edge -> the third corner
-        for triangle in triangles:
-            self._add(triangle)
-
-    def _add(self, triangle: _Corners) -> None:
-        a, b, c = triangle
-        k = triangle.index(min(triangle))
-        self.triangles.add((triangle * 2)[k : k + 3])  # pyright: ignore[reportArgumentType]
-        self.across |= {(a, b): c, (b, c): a, (c, a): b}
-
-    def _drop(self, triangle: _Corners) -> None:
-        k = triangle.index(min(triangle))
-        self.triangles.remove((triangle * 2)[k : k + 3])  # pyright: ignore[reportArgumentType]
-        for side in _sides(triangle):
-            del self.across[side]
-
-    def put(self, a: int, b: int, fixed: set[frozenset[int]]) -> None:
-        """Flips what crosses the line from ``a`` to ``b`` until that is an edge."""
-        crossing = [] if self._joined(a, b) else self._crossing(a, b)
-        left = 50 * (len(crossing) + 1)
-        while crossing:
-            left -= 1
-            c, d = crossing.pop(0)
-            if left < 0 or frozenset((c, d)) in fixed:
-                raise ValueError(f"the edge {a}-{b} crosses {c}-{d}")
-            e, f = self.across[c, d], self.across[d, c]
-            # Only where the four are convex; else later, when their neighbours have changed.
-            if min(_area(self.points, f, d, e), _area(self.points, e, c, f)) <= FLAT:
-                crossing.append((c, d))
-                continue
-            self._flip(c, d)
-            if not {a, b} & {e, f} and self._cross(a, b, e, f):
-                crossing.append((e, f))
-
-    def _flip(self, c: int, d: int) -> tuple[int, int]:
-        """The edge ``c``-``d`` becomes the other diagonal of its four, which is given."""
-        e, f = self.across[c, d], self.across[d, c]
-        self._drop((c, d, e))
-        self._drop((d, c, f))
-        self._add((f, d, e))
-        self._add((e, c, f))
-        return e, f
-
-    def _joined(self, a: int, b: int) -> bool:
-        return (a, b) in self.across or (b, a) in self.across
-
-    def _crossing(self, a: int, b: int) -> list[tuple[int, int]]:
-        edges = {(min(side), max(side)) for side in self.across}
-        return [(c, d) for c, d in sorted(edges) if not {a, b} & {c, d} and self._cross(a, b, c, d)]
-
-    def _cross(self, a: int, b: int, c: int, d: int) -> bool:
-        p = self.points
-        return (
-            _area(p, a, b, c) * _area(p, a, b, d) < 0 and _area(p, c, d, a) * _area(p, c, d, b) < 0
-        )
+    def target(self, landmarks: Points, head: Similarity) -> Points:
+        """Where all vertices go when the landmarks are there; no triangle turns over."""
+        moved = self.spread(landmarks - self.rest[:COUNT], head.apply(self.rest) - self.rest)
+        share = np.ones((len(moved), 1))
+        for _ in range(24):
+            target = self._met(self.rest + share * moved)
+            over = doubled_areas(target, self.skin) < 0
+            if not over.any():
+                return target
+            share[np.unique(self.skin[over])] *= 0.7
+        return self.rest

@@ -2,7 +2,7 @@
 
 import { Dial } from "./ui/dial.js";
 import { Face } from "./face/face.js";
-import { LookChoice, isPicture } from "./photo/look-choice.js";
+import { FacePicker, isPicture } from "./photo/face-picker.js";
 import { NEUTRAL } from "./face/landmarks.js";
 import { Plot } from "./ui/plots.js";
 import { Readout, levelOf, rms } from "./ui/readout.js";
@@ -108,7 +108,7 @@ export const setLook = (look) => {
   stage.setLook(look);
 };
 setLook(drawn);
-const looks = new LookChoice({
+const looks = new FacePicker({
   section: part("look"),
   drawn,
   setLook,

@@ -8,7 +8,7 @@ const VENDOR = new URL("../vendor/", import.meta.url).href;
 const SIZES = [320, 544, 224]; // of the picture that it searches: usual, far away, close up
 const SCORE = 0.4;
 // Boxes round the found one, as shifts and a scale of it: the mean of their points is steadier.
-const LOOKS = [[0, 0, 1], [0.03, 0.02, 1.05], [-0.03, 0.02, 1.05]];
+const CROPS = [[0, 0, 1], [0.03, 0.02, 1.05], [-0.03, 0.02, 1.05]];
 
 const library = (async () => {
   const api = await import(`${VENDOR}face-api.esm.js`);
@@ -54,7 +54,7 @@ async function search(api, photo) {
 
 async function landmarks(api, photo, box) {
   const sum = new Float32Array(136);
-  for (const [dx, dy, scale] of LOOKS) {
+  for (const [dx, dy, scale] of CROPS) {
     const [width, height] = [box.width * scale, box.height * scale];
     const left = Math.floor(Math.max(0, box.x + dx * box.width + (box.width - width) / 2));
     const top = Math.floor(Math.max(0, box.y + dy * box.height + (box.height - height) / 2));
@@ -65,8 +65,8 @@ async function landmarks(api, photo, box) {
     part.getContext("2d").drawImage(photo, -left, -top);
     const { positions } = await api.detectFaceLandmarks(part);
     positions.forEach(({ x, y }, i) => {
-      sum[2 * i] += (x + left) / LOOKS.length;
-      sum[2 * i + 1] += (y + top) / LOOKS.length;
+      sum[2 * i] += (x + left) / CROPS.length;
+      sum[2 * i + 1] += (y + top) / CROPS.length;
     });
   }
   return sum;

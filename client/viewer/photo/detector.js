@@ -1,6 +1,6 @@
 // Finds the 68 points of the one face of a photo, in this browser.
 
-import { PhotoError } from "./photo.js";
+import { PhotoError } from "./photo-file.js";
 import { axesOf } from "../face/landmarks.js";
 
 const WAIT_MOST_MS = 90_000; // a slow machine without a graphics card

@@ -1,131 +1,59 @@
-"""Triangles over points, and pictures through them: nothing left out, nothing twice."""
+"""The mesh over a face: the table that the page and the video share, and faces under it."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from numpy.typing import NDArray
-from scipy.spatial import Delaunay
 
-from client.video.mesh import doubled_areas, triangulate
-from client.video.raster import Texture, packed, paint, runs_of
-
-SIDE = 96
-FRAME = np.array([(0, 0), (SIDE, 0), (SIDE, SIDE), (0, SIDE)], float)
+from client.video.mesh import FaceMesh, doubled_areas, table
+from client.video.photo_face import in_order
+from kfusion.landmarks import COUNT, NEUTRAL, RIGID, fit_similarity, inter_ocular
+from tests.conftest import folder_of
 
 
-def scattered(seed: int, count: int = 40) -> NDArray[np.float64]:
-    """Points in no special place, and the corners of the frame."""
-    inside = np.random.default_rng(seed).uniform(1, SIDE - 1, (count, 2))
-    return np.concatenate([inside, FRAME])
+def test_every_vertex_is_placed_by_vertices_before_it_and_every_triangle_has_three() -> None:
+    mesh = table()
+    for rows in (mesh.cuts, mesh.fixed, mesh.free):
+        np.testing.assert_allclose(rows.sum(axis=1), 1, atol=2e-3)
+    count = mesh.controls + len(mesh.free)
+    assert set(mesh.triangles.ravel()) == set(range(count))
+    assert all(len(set(triangle)) == 3 for triangle in mesh.triangles.tolist())
 
 
-def sets(triangles: NDArray[Any]) -> set[frozenset[int]]:
-    return {frozenset(triangle) for triangle in triangles.tolist()}
+def test_no_triangle_of_the_neutral_face_is_turned_over_and_each_edge_has_two_sides() -> None:
+    mesh = FaceMesh(in_order(NEUTRAL))
+    assert doubled_areas(mesh.rest, mesh.triangles).min() > -1e-9
+    assert len(mesh.skin) == len(mesh.triangles) - len(mesh.strips)
+    sides = [(t[k - 1], t[k]) for t in mesh.triangles.tolist() for k in range(3)]
+    assert len(set(sides)) == len(sides)
+    outline = {a for a, b in sides if (b, a) not in set(sides)}
+    assert len(outline) == 32  # the far ring: the mesh has no other hole
+    assert np.linalg.norm(mesh.rest[list(outline)] - 128, axis=1).min() > 500
 
 
-def owners(corners: NDArray[Any]) -> NDArray[np.int_]:
-    """How many triangles each pixel belongs to."""
-    runs, count = runs_of(corners, SIDE, SIDE), np.zeros((SIDE, SIDE), int)
-    for y, first, end in zip(runs.y, runs.first, runs.end, strict=True):
-        count[y, first:end] += 1
-    return count
+def test_all_vertices_go_with_a_head_that_moves_but_for_those_that_stand_still() -> None:
+    mesh = FaceMesh(in_order(NEUTRAL))
+    moved = mesh.spread(np.tile((3.0, -1.0), (COUNT, 1)), np.tile((3.0, -1.0), (len(mesh.rest), 1)))
+    near = np.abs(mesh.rest - NEUTRAL[30]).max(axis=1) < 60
+    np.testing.assert_allclose(moved[near], np.tile((3, -1), (near.sum(), 1)), atol=0.6)
+    far = np.linalg.norm(mesh.rest - NEUTRAL[30], axis=1) > 300
+    assert far.sum() >= 32 and not moved[far].any()
 
 
-# Triangles
-
-
-@given(st.integers(0, 10_000), st.integers(2, 60))
-def test_triangles_are_delaunays(seed: int, count: int) -> None:
-    points = scattered(seed, count)
-    found = triangulate(points)
-    assert sets(found) == sets(Delaunay(points).simplices)
-    assert (doubled_areas(points, found) > 0).all()
-
-
-@given(st.integers(0, 10_000))
-def test_wanted_edges_are_put_in_and_the_plane_stays_covered(seed: int) -> None:
-    points = scattered(seed)
-    middle = np.array([SIDE / 2, SIDE / 2])
-    far = np.argsort(np.linalg.norm(points[:40] - middle, axis=1))[-12:]
-    angle = np.arctan2(*(points[far] - middle).T)
-    loop = far[np.argsort(angle)].tolist()  # a star-shaped ring: its edges do not cross
-    edges = [(loop[k - 1], loop[k]) for k in range(len(loop))]
-    found = triangulate(points, edges)
-    sides = {frozenset((t[k], t[k - 1])) for t in found.tolist() for k in range(3)}
-    assert {frozenset(edge) for edge in edges} <= sides
-    areas = doubled_areas(points, found)
-    assert (areas > 0).all() and areas.sum() == pytest.approx(2 * SIDE**2)
-
-
-def test_edges_that_cross_are_refused() -> None:
-    square = np.array([(20, 20), (60, 20), (60, 60), (20, 60)], float)
-    with pytest.raises(ValueError, match="crosses"):
-        triangulate(np.concatenate([square, FRAME]), [(0, 2), (1, 3)])
-
-
-def test_points_that_coincide_are_refused() -> None:
-    twice = np.array([(20, 20), (60, 20), (60, 20)], float)
-    with pytest.raises(ValueError, match="coincides"):
-        triangulate(np.concatenate([twice, FRAME]))
-
-
-# Pixels
-
-
-@given(st.integers(0, 10_000), st.floats(0, 3))
-def test_every_pixel_belongs_to_one_triangle(seed: int, shake: float) -> None:
-    points = scattered(seed)
-    found = triangulate(points)
-    moved = points.copy()
-    moved[:40] += np.random.default_rng(seed).normal(size=(40, 2)) * shake
-    if (doubled_areas(moved, found) < 0).any():
-        moved = points  # turned over: not a mesh any more
-    assert (owners(moved[found]) == 1).all()
-
-
-def test_corners_in_the_middle_of_pixels_are_shared_out_too() -> None:
-    points = np.round(scattered(3)) + np.r_[np.full((40, 2), 0.5), np.zeros((4, 2))]
-    points = np.concatenate([np.unique(points[:40], axis=0), FRAME])
-    assert (owners(points[triangulate(points)]) == 1).all()
-
-
-def test_triangles_without_area_take_no_pixel_and_spoil_none() -> None:
-    square = np.array([(20, 20), (60, 20), (60, 60), (20, 60)], float)
-    points = np.concatenate([square, [(40, 30), (40, 50)], FRAME])
-    found = triangulate(points, [(4, 5)])
-    points[5] = points[4]  # as lips that meet
-    assert (doubled_areas(points, found) == 0).sum() == 2
-    assert (owners(points[found]) == 1).all()
-
-
-@given(st.integers(0, 10_000))
-def test_a_picture_on_itself_is_the_picture(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    picture = packed(rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8))
-    corners = (points := scattered(seed))[triangulate(points)]
-    out = np.zeros_like(picture)
-    paint(out, Texture(picture), corners, corners)
-    np.testing.assert_array_equal(out, picture)
-
-
-def test_between_pixels_colours_are_mixed_by_their_distance() -> None:
-    y, x = np.mgrid[:SIDE, :SIDE]
-    picture = packed(np.stack([2 * x, y, 255 - x - y], axis=-1).astype(np.uint8))
-    texture = Texture(picture)
-    rng = np.random.default_rng(0)
-    u, v = rng.uniform(0, SIDE - 1, (2, 500)).astype(np.float32)
-    read = texture.read(u, v).view(np.uint8).reshape(-1, 4)
-    wanted = np.stack([2 * u, v, 255 - u - v, np.full(500, 255)], axis=-1)
-    np.testing.assert_allclose(read, wanted, atol=0.7)
-
-
-def test_beyond_its_edge_a_picture_is_as_at_its_edge() -> None:
-    picture = packed(np.arange(12, dtype=np.uint8).reshape(2, 2, 3))
-    far = np.array([-5, 9], np.float32)
-    read = Texture(picture).read(far, far).view(np.uint8).reshape(-1, 4)
-    np.testing.assert_array_equal(read[:, :3], [[0, 1, 2], [9, 10, 11]])
+@pytest.mark.parametrize("folder", ["mead_expressions", "speakers", "grid_more"])
+@pytest.mark.parametrize("roll", [0.0, -0.5])
+def test_real_faces_do_not_fold_and_are_hardly_ever_held_back(folder: str, roll: float) -> None:
+    turn = np.array([[np.cos(roll), np.sin(roll)], [-np.sin(roll), np.cos(roll)]])
+    held = []
+    for path in sorted(folder_of(folder).glob("*.npz"))[:8]:
+        track = np.load(path)["points_q64"] / 64 @ turn
+        mesh = FaceMesh(in_order(track[0]))
+        size = float(inter_ocular(track[0]))
+        assert mesh.folded_area < 0.005 * size**2
+        for frame in track[:: len(track) // 10]:
+            points = in_order(frame)
+            head = fit_similarity(mesh.rest[list(RIGID)], points[list(RIGID)])
+            target = mesh.target(points, head)
+            assert (doubled_areas(target, mesh.skin) >= 0).all()
+            held.append(np.abs(target[:COUNT] - points).max() > 0.05 * size)
+    assert np.mean(held) < 0.2

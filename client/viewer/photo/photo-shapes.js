@@ -1,4 +1,4 @@
-// What a portrait has besides the photo's skin: the eyes behind the lids, the mouth behind the
+// What a photo's face has besides the skin: the eyes behind the lids, the mouth behind the
 // lips, the lines where they meet. Each is a list of triangles: flat places, and four numbers a
 // vertex for its program.
 

@@ -2,10 +2,11 @@
 // A photo and its points stay in this page's memory; only the points are sent, as the stream's
 // identity.
 
-import { adjust } from "./adjust.js";
-import { PhotoError, isPicture, readPhoto } from "./photo.js";
+import { adjustPoints } from "./adjust-points.js";
+import { PhotoError, isPicture, readPhoto } from "./photo-file.js";
 import { INNER_PAIRS, OPEN_MOUTH, axesOf, lipGap, mouthShut } from "../face/landmarks.js";
-import { Portrait } from "./portrait.js";
+import { PhotoFace } from "./photo-face.js";
+import { meshTable } from "./face-mesh.js";
 
 const PORTRAITS = "portraits/";
 const ACCEPTED = "image/jpeg,image/png,image/webp,.jpg,.jpeg,.png,.webp";
@@ -15,14 +16,14 @@ const pairs = (points) =>
 
 /**
  * A photo as a look, in pixels of the photo.
- * @param {string} name @param {HTMLCanvasElement} photo @param {Float32Array} seen (136,) the points in the photo
+ * @param {import("./face-mesh.js").Table} table @param {string} name @param {HTMLCanvasElement} photo @param {Float32Array} seen (136,) the points in the photo
  * Throws PhotoError where the browser has no WebGL.
  */
-export function portraitLook(name, photo, seen) {
+export function photoLook(table, name, photo, seen) {
   const rest = restOf(seen);
   let drawer;
   try {
-    drawer = new Portrait(photo, seen);
+    drawer = new PhotoFace(table, photo, seen);
   } catch {
     throw new PhotoError("photo-no-webgl");
   }
@@ -42,7 +43,7 @@ function restOf(seen) {
   return rest;
 }
 
-export class LookChoice {
+export class FacePicker {
   /**
    * @param {{section: HTMLElement, drawn: object, setLook: (look: object) => void,
    *   tell: (state: string | null, details?: object) => void}} parts `drawn` is the look of the
@@ -68,6 +69,7 @@ export class LookChoice {
       const picture = await readPhoto(file);
       const { findFace } = await import("./detector.js");
       const found = await findFace(picture);
+      this.table = await meshTable();
       if (this.asked !== asked) return;
       this.tell("photo-check");
       await this.#adjusted(picture, found, found);
@@ -145,8 +147,9 @@ export class LookChoice {
     if (!entry.look) {
       try {
         const photo = await readPhoto(await (await fetch(entry.picture)).blob());
+        this.table = await meshTable();
         if (this.asked !== asked) return;
-        entry.look = portraitLook(entry.name, photo, Float32Array.from(entry.points));
+        entry.look = photoLook(this.table, entry.name, photo, Float32Array.from(entry.points));
       } catch (error) {
         return this.#failed(error instanceof PhotoError ? error : new PhotoError("photo-lost"));
       }
@@ -168,12 +171,12 @@ export class LookChoice {
   // One photo is kept: the newest.
   async #adjusted(picture, found, points) {
     const { asked } = this;
-    const set = await adjust(picture, found, points);
+    const set = await adjustPoints(picture, found, points);
     if (set === null) {
       if (this.asked === asked) this.tell(null); // else a newer photo is told of
       return;
     }
-    const look = portraitLook("photo", picture, set);
+    const look = photoLook(this.table, "photo", picture, set);
     const before = this.entries.find(({ name }) => name === "photo");
     const entry = this.#add({
       name: "photo", label: "Photo", picture: thumbnail(picture, set), look, found, points: set,

@@ -1,4 +1,4 @@
-// What a portrait takes from its photo: its light, and the part of it that is shown.
+// What the face takes from its photo: its light, and the part of it that is shown.
 
 import { axesOf } from "../face/landmarks.js";
 

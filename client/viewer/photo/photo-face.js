@@ -1,12 +1,12 @@
 // A photo that speaks: 68 landmarks in its pixels in, the warped picture on a canvas out. Like the
 // drawn face it knows nothing of time, sound or the network.
 
-import { FaceMesh } from "./mesh.js";
+import { FaceMesh } from "./face-mesh.js";
 import { axesOf, lipGap } from "../face/landmarks.js";
 import { hasCard } from "./graphics.js";
-import { programs } from "./portrait-shaders.js";
-import { dots, eyes, lash, mouth, seam } from "./portrait-parts.js";
-import { lightOf, viewOf } from "./portrait-light.js";
+import { programs } from "./photo-shaders.js";
+import { dots, eyes, lash, mouth, seam } from "./photo-shapes.js";
+import { lightOf, viewOf } from "./photo-light.js";
 
 const DENSITY_MOST = 2;
 const FINER_THAN_PHOTO = 1.5; // pixels of the screen a pixel of the photo, at most
@@ -14,20 +14,20 @@ const WITHOUT_CARD = 320_000; // pixels of the canvas, where the processor draws
 const CORNER = 0.035; // of the picture's width
 const MARGIN = 0.03; // of the canvas, on each side
 
-export class Portrait {
+export class PhotoFace {
   /**
-   * @param {HTMLCanvasElement} photo upright
+   * @param {import("./face-mesh.js").Table} table @param {HTMLCanvasElement} photo upright
    * @param {ArrayLike<number>} seen (136,) the landmarks as they are in the photo
    * Throws where the browser has no WebGL 2.
    */
-  constructor(photo, seen) {
+  constructor(table, photo, seen) {
     const canvas = (this.canvas = document.createElement("canvas"));
     canvas.setAttribute("role", "img");
     canvas.setAttribute("aria-label", "A portrait that moves with your voice");
     this.photo = photo;
     this.seen = Float32Array.from(seen);
     this.dots = false;
-    this.mesh = new FaceMesh(seen, photo.width, photo.height);
+    this.mesh = new FaceMesh(table, seen);
     this.light = lightOf(photo, seen);
     this.frame = viewOf(photo, axesOf(seen));
     this.points = this.seen;

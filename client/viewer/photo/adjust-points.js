@@ -39,7 +39,7 @@ const HTML = `
  * @param {Float32Array} [points] (136,) as they were set right before
  * @returns {Promise<Float32Array | null>} the points as they were set right; null: cancelled
  */
-export async function adjust(photo, found, points = found) {
+export async function adjustPoints(photo, found, points = found) {
   const dialog = document.createElement("dialog");
   dialog.className = "adjust";
   dialog.setAttribute("aria-labelledby", "adjust-title");
@@ -48,7 +48,7 @@ export async function adjust(photo, found, points = found) {
   document.body.append(dialog);
   const board = new Board(dialog, photo, found, points);
   dialog.showModal();
-  board.look("face");
+  board.zoomTo("face");
   dialog.querySelector(".use").focus();
   await new Promise((done) => dialog.addEventListener("close", done, { once: true }));
   board.close();
@@ -80,7 +80,7 @@ class Board {
   }
 
   /** @param {keyof VIEWS} name */
-  look(name) {
+  zoomTo(name) {
     this.view = name;
     const { points, margin } = VIEWS[name];
     const xs = points.map((i) => this.points[2 * i]);
@@ -102,7 +102,7 @@ class Board {
       const button = document.createElement("button");
       button.type = "button";
       button.textContent = words;
-      button.addEventListener("click", () => this.look(name));
+      button.addEventListener("click", () => this.zoomTo(name));
       group.append(button);
       return [name, button];
     }));

@@ -1,4 +1,4 @@
-// The programs that draw a portrait, in WebGL 2. Places are in pixels of the photo; `view` takes
+// The programs that draw the face of a photo, in WebGL 2. Places are in pixels of the photo; `view` takes
 // them to the screen. Colours are multiplied by their alpha.
 
 const VERTEX = `#version 300 es
