@@ -4,13 +4,13 @@ import { Dial } from "./ui/dial.js";
 import { Face } from "./face/face.js";
 import { FacePicker, isPicture } from "./photo/face-picker.js";
 import { NEUTRAL } from "./face/landmarks.js";
-import { Plot } from "./ui/plots.js";
-import { Readout, levelOf, rms } from "./ui/readout.js";
+import { Plot } from "./ui/plot.js";
+import { StatusPanel, levelOf, rms } from "./ui/status-panel.js";
 import { RecordControl } from "./ui/record-control.js";
 import { Recording } from "./ui/recording.js";
-import { Screen, newStats } from "./ui/drawing.js";
-import { Stage } from "./net/stage.js";
-import { VoiceControls } from "./audio/voice.js";
+import { FaceView, newStats } from "./ui/face-view.js";
+import { Controller } from "./net/controller.js";
+import { InputControls } from "./audio/input-controls.js";
 import { copyLink, linkTo, settingsFrom } from "./ui/share.js";
 import { iceServersFromQuery, streamUrl } from "./net/protocol.js";
 import { showPresets } from "./ui/presets.js";
@@ -18,52 +18,56 @@ import { showSettings } from "./ui/settings.js";
 
 const TICK_MS = 50;
 const CHUNK_S = 0.02; // of the microphone
-const HEARD_S = 1 / 30; // of a sound file, whose loudness is looked at
+const VOLUME_S = 1 / 30; // of a sound file, over which loudness is measured
 
 const part = (id) => document.getElementById(id);
 const seconds = () => performance.now() / 1000;
 const stats = newStats();
 const settings = settingsFrom(location.search);
 const plot = new Plot(part("plot"));
-const readout = new Readout({
+const statusPanel = new StatusPanel({
   status: part("status"), meter: part("level"), delay: part("delay-words"),
   loss: part("loss-words"), latency: part("latency"), dropped: part("dropped"),
 });
 let state = "idle";
 let loudness = 0; // the most since the last picture
-let feeling = null; // the newest weights, until the server is told
+let pendingWeights = null; // the newest weights, until the server is told
 
-const stage = new Stage({
+const controller = new Controller({
   url: streamUrl(location),
   window: { hop: settings.hop, lookahead: settings.lookahead },
   iceServers: iceServersFromQuery(location.search),
   life: settings.life,
-  told: tell,
-  heard: (samples) => {
-    const heard = rms(samples);
-    loudness = Math.max(loudness, heard);
-    plot.heard(capturedAt(samples.length) + behind(), levelOf(heard));
+  onState: setState,
+  onAudio: (samples) => {
+    const volume = rms(samples);
+    loudness = Math.max(loudness, volume);
+    plot.addVoice(capturedAt(samples.length) + behind(), levelOf(volume));
   },
 });
-const voice = new VoiceControls(
+const input = new InputControls(
   {
     microphone: part("microphone"), words: part("microphone-words"), device: part("device"),
     file: part("file"), stopFile: part("stop-file"),
   },
-  stage,
-  { state: () => state, tell, dropped: (file) => isPicture(file) && (looks.photo(file), true) },
+  controller,
+  {
+    state: () => state,
+    setState,
+    dropped: (file) => isPicture(file) && (picker.photo(file), true),
+  },
 );
 showSettings(
   { timing: part("timing"), life: part("life"), media: part("media") },
-  stage,
+  controller,
   settings,
-  () => voice.startAgain(),
+  () => input.startAgain(),
 );
 
-function tell(next, details) {
+function setState(next, details) {
   state = next;
-  readout.tell(next, details);
-  voice.show();
+  statusPanel.show(next, details);
+  input.show();
 }
 
 /** Seconds from a sound to its picture. */
@@ -71,7 +75,7 @@ const behind = () => (stats.latencyMs ?? stats.delayMs ?? 0) / 1000;
 
 /** When the middle of the newest chunk was captured: chunks may come late, several at once. */
 function capturedAt(samples) {
-  const { live } = stage;
+  const { live } = controller;
   const zero = live?.clock.zero ?? null;
   if (zero === null) return seconds() - CHUNK_S / 2;
   return zero + (live.position + samples / 2) / live.rate;
@@ -79,56 +83,56 @@ function capturedAt(samples) {
 
 // ---- emotion
 
-const markPreset = showPresets(part("presets"), (weights) => dial.mix(weights));
+const markPreset = showPresets(part("presets"), (weights) => dial.setWeights(weights));
 const dial = new Dial(
   {
     pad: part("pad"),
     knob: part("knob"),
     buttons: [...document.querySelectorAll("button[data-emotion]")],
     slider: part("intensity"),
-    said: part("feeling"),
+    output: part("feeling"),
   },
   (weights) => {
-    feeling = weights;
+    pendingWeights = weights;
     markPreset(weights);
   },
 );
 setInterval(() => {
-  if (feeling) stage.feel(feeling);
-  feeling = null;
-  stage.tick();
+  if (pendingWeights) controller.setEmotion(pendingWeights);
+  pendingWeights = null;
+  controller.tick();
 }, TICK_MS);
 
-// ---- looks
+// ---- face
 
-const screen = new Screen(part("faces"), stats);
+const faceView = new FaceView(part("faces"), stats);
 const drawn = { name: "drawn", drawer: new Face(part("face")), rest: NEUTRAL, identity: null };
 export const setLook = (look) => {
-  screen.setLook(look);
-  stage.setLook(look);
+  faceView.setLook(look);
+  controller.setLook(look);
 };
 setLook(drawn);
-const looks = new FacePicker({
+const picker = new FacePicker({
   section: part("look"),
   drawn,
   setLook,
-  tell: (next, details) => readout.notice(next, details),
+  showNotice: (next, details) => statusPanel.showNotice(next, details),
 });
-part("dots").addEventListener("change", ({ target }) => (screen.dots = target.checked));
+part("dots").addEventListener("change", ({ target }) => (faceView.dots = target.checked));
 
 // ---- recording, sharing
 
-const recording = new Recording(stage, (recorded) => recordControl.done(recorded));
+const recording = new Recording(controller, (recorded) => recordControl.done(recorded));
 const recordControl = new RecordControl(
   {
     button: part("record"), words: part("record-words"), what: part("record-what"),
-    time: part("record-time"), takes: part("takes"), told: part("takes-words"),
+    time: part("record-time"), takes: part("takes"), summary: part("takes-words"),
     links: part("takes-links"),
   },
   {
     start: () => {
       const background = getComputedStyle(document.body).backgroundColor;
-      recording.start(screen.look.drawer, background);
+      recording.start(faceView.look.drawer, background);
     },
     stop: () => recording.stop(),
   },
@@ -136,8 +140,8 @@ const recordControl = new RecordControl(
 
 const link = () =>
   linkTo(location, {
-    emotion: dial.weights, ...stage.window, life: stage.life, media: stage.media, dots: screen.dots,
-    look: looks.portrait,
+    emotion: dial.weights, ...controller.window, life: controller.life,
+    media: controller.media, dots: faceView.dots, look: picker.portrait,
   });
 const sharing = {
   button: part("share"), words: part("share-words"), place: part("link-field"), field: part("link"),
@@ -151,41 +155,41 @@ let lastTime = 0;
 function draw(time) {
   const began = performance.now();
   const now = seconds();
-  const filmed = recording.due;
-  const { n, latency } = screen.draw((out) => stage.pose(out), filmed);
-  screen.count(latency, stage);
-  recording.tick(filmed ? screen.look.drawer : null, n, behind());
+  const due = recording.due;
+  const { n, latency } = faceView.draw((out) => controller.pose(out), due);
+  faceView.updateStats(latency, controller);
+  recording.tick(due ? faceView.look.drawer : null, n, behind());
   recordControl.show(recording.seconds);
-  hearFile(now);
-  if (stage.live || stage.playback) plot.opened(now, screen.opening());
+  measureFile(now);
+  if (controller.live || controller.playback) plot.addMouth(now, faceView.opening());
   plot.draw(now);
-  readout.numbers(stats, stage, now);
-  readout.sound(levelOf(loudness), (time - lastTime) / 1000);
+  statusPanel.showNumbers(stats, controller, now);
+  statusPanel.showLevel(levelOf(loudness), (time - lastTime) / 1000);
   loudness = 0;
   lastTime = time;
-  screen.took(performance.now() - began);
+  faceView.recordTime(performance.now() - began);
   requestAnimationFrame(draw);
 }
 
-/** A sound file is heard as the face says it. */
-function hearFile(now) {
-  const { playback } = stage;
+/** The loudness of a sound file as it plays. */
+function measureFile(now) {
+  const { playback } = controller;
   if (state !== "playing" || !playback) return;
   const { sampleRate, length } = playback.buffer;
   const last = Math.min(length, Math.round(playback.seconds(now) * sampleRate));
-  const first = Math.max(0, last - Math.round(HEARD_S * sampleRate));
-  const heard = rms(playback.buffer.getChannelData(0), first, last);
-  loudness = Math.max(loudness, heard);
-  plot.heard(now - HEARD_S / 2, levelOf(heard));
+  const first = Math.max(0, last - Math.round(VOLUME_S * sampleRate));
+  const volume = rms(playback.buffer.getChannelData(0), first, last);
+  loudness = Math.max(loudness, volume);
+  plot.addVoice(now - VOLUME_S / 2, levelOf(volume));
 }
 
 /** For tests and the curious. */
 globalThis.kfusion = {
   get frame() {
-    return stats.drawn > 0 ? screen.drawn : null;
+    return stats.drawn > 0 ? faceView.drawn : null;
   },
   get look() {
-    return screen.look;
+    return faceView.look;
   },
   stats,
   plot,
@@ -194,16 +198,16 @@ globalThis.kfusion = {
     return state;
   },
   get session() {
-    return stage.session;
+    return controller.session;
   },
   get seconds() {
-    return stage.playback?.seconds(seconds()) ?? null;
+    return controller.playback?.seconds(seconds()) ?? null;
   },
 };
 
-part("dots").checked = screen.dots = settings.dots;
-looks.choose(settings.look);
-if (Object.keys(settings.emotion).length > 0) dial.mix(settings.emotion);
-readout.tell(state);
-voice.show();
+part("dots").checked = faceView.dots = settings.dots;
+picker.choose(settings.look);
+if (Object.keys(settings.emotion).length > 0) dial.setWeights(settings.emotion);
+statusPanel.show(state);
+input.show();
 requestAnimationFrame(draw);

@@ -2,7 +2,7 @@
 
 import { makeContext } from "./audio-context.js";
 
-/** A reason why there is no sound; `code` is a state the read-out has words for. */
+/** A reason why there is no sound; `code` is a state of the page. */
 export class MicrophoneError extends Error {
   /** @param {"insecure" | "refused" | "no-microphone" | "microphone-busy" |
    *   "unreachable"} code */
@@ -58,20 +58,20 @@ async function prepare({ audioWorklet }) {
 export class Microphone {
   /**
    * @param {{deviceId: string, rate?: number | null,
-   *   heard: (samples: Float32Array, length: number) => void, gone: () => void}} options
-   *   `rate`: to count at, the device's own by default; `heard`: each chunk, -1..1, at that rate
-   *   where the browser can, and how many samples of that rate it lasts; `gone`: the device was
+   *   onAudio: (samples: Float32Array, length: number) => void, onGone: () => void}} options
+   *   `rate`: to count at, the device's own by default; `onAudio`: each chunk, -1..1, at that rate
+   *   where the browser can, and how many samples of that rate it lasts; `onGone`: the device was
    *   unplugged or taken away
    * @returns {Promise<Microphone>}
    */
-  static async open({ deviceId, rate = null, heard, gone }) {
+  static async open({ deviceId, rate = null, onAudio, onGone }) {
     const stream = await ask(deviceId);
     let graph = null;
     try {
       graph = hearing(stream, rate);
       await prepare(graph.context);
       graph.context.resume();
-      return new Microphone(stream, graph, rate, heard, gone);
+      return new Microphone(stream, graph, rate, onAudio, onGone);
     } catch (error) {
       stream.getTracks().forEach((track) => track.stop());
       graph?.context.close();
@@ -80,17 +80,17 @@ export class Microphone {
     }
   }
 
-  constructor(stream, { context, source }, rate, heard, gone) {
+  constructor(stream, { context, source }, rate, onAudio, onGone) {
     this.stream = stream;
     this.context = context;
     this.source = source;
     this.rate = rate ?? context.sampleRate;
     [this.track] = stream.getAudioTracks();
     this.deviceId = this.track.getSettings().deviceId ?? "";
-    this.track.onended = gone;
+    this.track.onended = onGone;
     this.capture = new AudioWorkletNode(context, "capture", { numberOfOutputs: 0 });
     const lasts = this.rate / context.sampleRate;
-    this.capture.port.onmessage = ({ data }) => heard(data, data.length * lasts);
+    this.capture.port.onmessage = ({ data }) => onAudio(data, data.length * lasts);
     this.source.connect(this.capture);
   }
 

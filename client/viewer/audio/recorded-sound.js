@@ -21,7 +21,7 @@ export class RecordedSound {
 
   /**
    * To be called with every picture.
-   * @param {import("../net/stage.js").Stage} stage
+   * @param {import("../net/controller.js").Controller} controller
    * @param {number | null} latency of the face behind the microphone, seconds
    */
   follow({ microphone, playback }, latency) {

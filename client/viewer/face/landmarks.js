@@ -159,8 +159,8 @@ function lidsAlike(frame, from, out, to) {
     const rest = below(from, low, top, axesOf(from).down);
     const open = below(frame, low, top, there);
     if (rest <= 0 || open >= rest) continue;
-    const wanted = (Math.max(0, open) / rest) * below(to, low, top, axesOf(to).down);
-    const more = below(out, low, top, here) - wanted;
+    const target = (Math.max(0, open) / rest) * below(to, low, top, axesOf(to).down);
+    const more = below(out, low, top, here) - target;
     for (let k = 0; k < 2; k++) {
       out[2 * top + k] += (1 - LOWER_LID) * more * here[k];
       out[2 * low + k] -= LOWER_LID * more * here[k];

@@ -141,13 +141,13 @@ export class CaptureClock {
   /** @param {number} rate samples a second */
   constructor(rate) {
     this.rate = rate;
-    /** @type {{zero: number, at: number}[]} what chunks said, each less than those after it */
-    this.said = [];
+    /** @type {{zero: number, at: number}[]} from chunks, each less than those after it */
+    this.estimates = [];
   }
 
   /** @returns {number | null} the time of sample 0, in seconds */
   get zero() {
-    return this.said[0]?.zero ?? null;
+    return this.estimates[0]?.zero ?? null;
   }
 
   /**
@@ -156,23 +156,23 @@ export class CaptureClock {
    * @param {number} end @param {number} now
    * @returns {number} seconds by which sample 0 is thought later than before
    */
-  heard(end, now) {
+  chunk(end, now) {
     const before = this.zero;
     const zero = now - end / this.rate;
-    while (this.said.length > 0 && this.said.at(-1).zero >= zero) this.said.pop();
-    this.said.push({ zero, at: now });
-    while (this.said[0].at < now - LEARNT_FROM_S) this.said.shift();
+    while (this.estimates.length > 0 && this.estimates.at(-1).zero >= zero) this.estimates.pop();
+    this.estimates.push({ zero, at: now });
+    while (this.estimates[0].at < now - LEARNT_FROM_S) this.estimates.shift();
     return before === null ? 0 : this.zero - before;
   }
 
   /** Nothing is known until the next sample. */
   forget() {
-    this.said = [];
+    this.estimates = [];
   }
 
   /** Sample `end` is due at `now`, whatever was known before: time stood still meanwhile. */
   rebase(end, now) {
-    this.said = [{ zero: now - end / this.rate, at: now }];
+    this.estimates = [{ zero: now - end / this.rate, at: now }];
   }
 
   /** @param {number} n frame, or a fraction between two @returns {number | null} seconds */
@@ -225,8 +225,8 @@ export class Delay {
     this.time = now;
     if (this.lags.length >= 3) {
       const second = this.lags.toSorted((a, b) => b - a)[1];
-      const wanted = Math.min(DELAY_MOST_S, second + 1 / FPS + MARGIN_S);
-      const change = wanted - this.seconds;
+      const target = Math.min(DELAY_MOST_S, second + 1 / FPS + MARGIN_S);
+      const change = target - this.seconds;
       this.seconds += Math.max(-0.06 * elapsed, Math.min(0.35 * elapsed, change));
     }
     return this.seconds;

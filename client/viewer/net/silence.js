@@ -28,7 +28,7 @@ export class SilenceOwed {
    * Audio that starts and ends at these times.
    * @returns {number} samples of silence to send before it
    */
-  heard(startsAt, endsAt) {
+  audio(startsAt, endsAt) {
     const owed = this.paid > 0 ? this.#owed(startsAt) : 0;
     Object.assign(this, { since: endsAt, paid: 0, ticks: 0, limit: this.most, wait: WAIT_S });
     return owed;

@@ -200,10 +200,10 @@ class Board {
       button.style.transform = `translate(${x.toFixed(1)}px, ${y.toFixed(1)}px)`;
     });
     const open = lipGap(this.points) > OPEN_MOUTH * axesOf(this.points).size;
-    const note = open
+    const text = open
       ? "The mouth is open here. It will be shut while nothing is said."
       : "";
-    const told = this.dialog.querySelector(".note");
-    if (told.textContent !== note) told.textContent = note;
+    const note = this.dialog.querySelector(".note");
+    if (note.textContent !== text) note.textContent = text;
   }
 }

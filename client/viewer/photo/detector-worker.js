@@ -2,7 +2,7 @@
 // another's (@vladmandic/face-api, MIT) and not part of this page: `python -m client.parts` lays
 // it into vendor/.
 
-import { hasCard } from "./graphics.js";
+import { hasGpu } from "./gpu.js";
 
 const VENDOR = new URL("../vendor/", import.meta.url).href;
 const SIZES = [320, 544, 224]; // of the picture that it searches: usual, far away, close up
@@ -33,7 +33,7 @@ library.catch(() => {}); // told to whoever asks
 
 // A graphics card that is only pretended is slower than none.
 async function chooseBackend(tf) {
-  const real = hasCard(new OffscreenCanvas(1, 1).getContext("webgl2"));
+  const real = hasGpu(new OffscreenCanvas(1, 1).getContext("webgl2"));
   tf.setWasmPaths(VENDOR);
   for (const name of real ? ["webgl", "wasm", "cpu"] : ["wasm", "cpu"]) {
     if (await tf.setBackend(name).catch(() => false)) break;

@@ -22,8 +22,8 @@ export async function findFace(photo) {
   const worker = new Worker(new URL("./detector-worker.js", import.meta.url), { type: "module" });
   try {
     const bitmap = await createImageBitmap(photo);
-    const { boxes } = await asked(worker, { bitmap }, [bitmap]);
-    const { points } = await asked(worker, { box: onlyFace(boxes) });
+    const { boxes } = await request(worker, { bitmap }, [bitmap]);
+    const { points } = await request(worker, { box: onlyFace(boxes) });
     checkPose(points);
     return points;
   } finally {
@@ -31,7 +31,7 @@ export async function findFace(photo) {
   }
 }
 
-function asked(worker, message, transfer = []) {
+function request(worker, message, transfer = []) {
   return new Promise((done, failed) => {
     const fail = (code, why) => {
       const error = new PhotoError(code);

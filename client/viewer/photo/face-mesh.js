@@ -88,7 +88,7 @@ export class FaceMesh {
 
   /** How far each eye is shut against the photo, 0..1. */
   closed(points) {
-    return LIDS.map((lids, k) => 1 - Math.min(1, gapOf(points, lids, this.axes) / this.rims[k].open));
+    return this.rims.map((lids) => 1 - Math.min(1, gapOf(points, lids, this.axes) / lids.open));
   }
 
   // ---- in the photo

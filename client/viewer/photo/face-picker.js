@@ -16,7 +16,8 @@ const pairs = (points) =>
 
 /**
  * A photo as a look, in pixels of the photo.
- * @param {import("./face-mesh.js").Table} table @param {string} name @param {HTMLCanvasElement} photo @param {Float32Array} seen (136,) the points in the photo
+ * @param {import("./face-mesh.js").Table} table @param {string} name
+ * @param {HTMLCanvasElement} photo @param {Float32Array} seen (136,) the points in the photo
  * Throws PhotoError where the browser has no WebGL.
  */
 export function photoLook(table, name, photo, seen) {
@@ -46,13 +47,14 @@ function restOf(seen) {
 export class FacePicker {
   /**
    * @param {{section: HTMLElement, drawn: object, setLook: (look: object) => void,
-   *   tell: (state: string | null, details?: object) => void}} parts `drawn` is the look of the
-   *   drawn face; `setLook` puts a look's canvas on the page; `tell` says one of the page's words
+   *   showNotice: (state: string | null, details?: object) => void}} parts `drawn` is the look of
+   *   the drawn face; `setLook` puts a look's canvas on the page; `showNotice` shows the text of a
+   *   state
    */
-  constructor({ section, drawn, setLook, tell }) {
-    Object.assign(this, { section, setLook, tell });
+  constructor({ section, drawn, setLook, showNotice }) {
+    Object.assign(this, { section, setLook, showNotice });
     this.entries = [];
-    this.asked = null; // the newest wish: an older one that is ready later is not heard
+    this.request = null; // the newest: an older one that is ready later is ignored
     this.#build();
     this.#add({ name: "drawn", label: "Drawn", picture: "favicon.svg", look: drawn });
     this.#mark(this.entries[0]);
@@ -61,28 +63,28 @@ export class FacePicker {
 
   /** A photo that was chosen or dropped. @param {File} file */
   async photo(file) {
-    const asked = (this.asked = Symbol("photo"));
+    const request = (this.request = Symbol("photo"));
     document.querySelector("dialog.adjust")?.close("cancel"); // the newest photo is meant
-    this.tell("photo-looking", { file: file.name });
+    this.showNotice("photo-looking", { file: file.name });
     await new Promise((go) => setTimeout(go, 30)); // so that this is seen
     try {
       const picture = await readPhoto(file);
       const { findFace } = await import("./detector.js");
       const found = await findFace(picture);
       this.table = await meshTable();
-      if (this.asked !== asked) return;
-      this.tell("photo-check");
+      if (this.request !== request) return;
+      this.showNotice("photo-check");
       await this.#adjusted(picture, found, found);
     } catch (error) {
-      if (this.asked === asked) this.#failed(error);
+      if (this.request === request) this.#failed(error);
     }
   }
 
   /** The drawn face or a portrait, by its name; nothing happens where there is none such. */
   async choose(name) {
     await this.ready;
-    const entry = this.entries.find((known) => known.name === name);
-    if (entry && this.asked === null) await this.#choose(entry);
+    const entry = this.entries.find((entry) => entry.name === name);
+    if (entry && this.request === null) await this.#choose(entry);
   }
 
   /** @returns {string | null} the portrait that is shown: what a link can bring back */
@@ -143,12 +145,12 @@ export class FacePicker {
   // ---- choosing
 
   async #choose(entry) {
-    const asked = (this.asked = entry);
+    const request = (this.request = entry);
     if (!entry.look) {
       try {
         const photo = await readPhoto(await (await fetch(entry.picture)).blob());
         this.table = await meshTable();
-        if (this.asked !== asked) return;
+        if (this.request !== request) return;
         entry.look = photoLook(this.table, entry.name, photo, Float32Array.from(entry.points));
       } catch (error) {
         return this.#failed(error instanceof PhotoError ? error : new PhotoError("photo-lost"));
@@ -170,10 +172,10 @@ export class FacePicker {
 
   // One photo is kept: the newest.
   async #adjusted(picture, found, points) {
-    const { asked } = this;
+    const { request } = this;
     const set = await adjustPoints(picture, found, points);
     if (set === null) {
-      if (this.asked === asked) this.tell(null); // else a newer photo is told of
+      if (this.request === request) this.showNotice(null); // else a newer photo is told of
       return;
     }
     const look = photoLook(this.table, "photo", picture, set);
@@ -186,7 +188,7 @@ export class FacePicker {
     this.setLook(look);
     if (before) this.#forget(before);
     const open = lipGap(set) > OPEN_MOUTH * axesOf(set).size;
-    this.tell(open ? "photo-open-mouth" : "photo-ready");
+    this.showNotice(open ? "photo-open-mouth" : "photo-ready");
   }
 
   #forget(entry) {
@@ -197,11 +199,11 @@ export class FacePicker {
 
   async #adjustAgain() {
     const { photo, found, points } = this.chosen;
-    const { asked } = this;
+    const { request } = this;
     try {
       await this.#adjusted(photo, found, points);
     } catch (error) {
-      if (this.asked === asked) this.#failed(error);
+      if (this.request === request) this.#failed(error);
     }
   }
 
@@ -221,10 +223,10 @@ export class FacePicker {
 
   #failed(error) {
     if (!(error instanceof PhotoError)) {
-      this.tell("photo-failed");
+      this.showNotice("photo-failed");
       throw error;
     }
-    this.tell(error.code, error.details);
+    this.showNotice(error.code, error.details);
   }
 }
 

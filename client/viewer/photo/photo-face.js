@@ -3,7 +3,7 @@
 
 import { FaceMesh } from "./face-mesh.js";
 import { axesOf, lipGap } from "../face/landmarks.js";
-import { hasCard } from "./graphics.js";
+import { hasGpu } from "./gpu.js";
 import { programs } from "./photo-shaders.js";
 import { dots, eyes, lash, mouth, seam } from "./photo-shapes.js";
 import { lightOf, viewOf } from "./photo-light.js";
@@ -35,7 +35,7 @@ export class PhotoFace {
     const options = { antialias: false, preserveDrawingBuffer: true };
     this.gl = canvas.getContext("webgl2", options);
     if (!this.gl) throw new Error("this browser has no WebGL 2");
-    this.hasCard = hasCard(this.gl);
+    this.hasGpu = hasGpu(this.gl);
     canvas.addEventListener("webglcontextlost", (event) => this.gl && event.preventDefault());
     canvas.addEventListener("webglcontextrestored", () => {
       this.#prepare();
@@ -61,7 +61,7 @@ export class PhotoFace {
     const { clientWidth, clientHeight } = canvas;
     const room = 1 - 2 * MARGIN;
     const fits = room * Math.min(clientWidth / width, clientHeight / height) || 1;
-    const most = this.hasCard ? Infinity : WITHOUT_CARD;
+    const most = this.hasGpu ? Infinity : WITHOUT_CARD;
     const density = Math.min(
       DENSITY_MOST, globalThis.devicePixelRatio || 1, Math.max(0.5, FINER_THAN_PHOTO / fits),
       Math.sqrt(most / (clientWidth * clientHeight || 1)),

@@ -130,8 +130,8 @@ export function programs(gl) {
     gl.bindAttribLocation(program, 1, "what");
     gl.linkProgram(program);
     if (!gl.getProgramParameter(program, gl.LINK_STATUS) && !gl.isContextLost()) {
-      const said = gl.getAttachedShaders(program).map((shader) => gl.getShaderInfoLog(shader));
-      throw new Error(`${name}: ${gl.getProgramInfoLog(program)} ${said.join(" ")}`);
+      const logs = gl.getAttachedShaders(program).map((shader) => gl.getShaderInfoLog(shader));
+      throw new Error(`${name}: ${gl.getProgramInfoLog(program)} ${logs.join(" ")}`);
     }
     const at = Object.fromEntries(UNIFORMS.map((u) => [u, gl.getUniformLocation(program, u)]));
     return [name, { program, at }];

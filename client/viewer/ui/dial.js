@@ -54,7 +54,7 @@ function placeOf(shares) {
 export class Dial {
   /**
    * @param {{pad: HTMLElement, knob: HTMLElement, buttons: HTMLButtonElement[],
-   *   slider: HTMLInputElement, said: HTMLElement}} parts
+   *   slider: HTMLInputElement, output: HTMLElement}} parts
    * @param {(weights: import("../net/protocol.js").Weights) => void} changed
    */
   constructor(parts, changed) {
@@ -80,11 +80,11 @@ export class Dial {
   }
 
   /** @param {import("../net/protocol.js").Weights} weights any mixture, summing to at most 1 */
-  mix(weights) {
-    const felt = RING.filter((name) => weights[name] > 0).map((name) => [name, weights[name]]);
-    const sum = felt.reduce((total, [, weight]) => total + weight, 0);
+  setWeights(weights) {
+    const active = RING.filter((name) => weights[name] > 0).map((name) => [name, weights[name]]);
+    const sum = active.reduce((total, [, weight]) => total + weight, 0);
     if (sum > 0) {
-      this.mixture = Object.fromEntries(felt.map(([name, weight]) => [name, weight / sum]));
+      this.mixture = Object.fromEntries(active.map(([name, weight]) => [name, weight / sum]));
       const { x, y } = placeOf(this.mixture);
       if (x !== 0 || y !== 0) this.angle = (Math.atan2(x, -y) + TURN) % TURN;
     }
@@ -164,7 +164,7 @@ export class Dial {
       button.style.setProperty("--share", String(weights[emotion] ?? 0));
     }
     const words = sorted.map(([name, w]) => `${name} ${Math.round(w * 100)} %`).join(", ");
-    this.said.textContent = words || "neutral";
+    this.output.textContent = words || "neutral";
     this.pad.setAttribute("aria-valuenow", String(percent));
     this.pad.setAttribute("aria-valuetext", words || "neutral");
   }

@@ -23,7 +23,7 @@ function size(bytes) {
 export class RecordControl {
   /**
    * @param {{button: HTMLElement, words: HTMLElement, what: HTMLElement, time: HTMLElement,
-   *   takes: HTMLElement, told: HTMLElement, links: HTMLElement}} parts
+   *   takes: HTMLElement, summary: HTMLElement, links: HTMLElement}} parts
    * @param {{start: () => void, stop: () => void}} act
    */
   constructor(parts, act) {
@@ -48,10 +48,10 @@ export class RecordControl {
     this.#press(false);
     this.time.textContent = "";
     const most = `Stopped at ${clock(seconds)}: a page can keep no more.`;
-    const said = `Recorded ${clock(seconds)}.`;
+    const recorded = `Recorded ${clock(seconds)}.`;
     const noVideo = video ? "" : " This browser records no video.";
     const noFrames = count > 0 ? "" : " Nothing spoke, so there are no frames.";
-    this.told.textContent = `${cut ? most : said}${noVideo}${noFrames}`;
+    this.summary.textContent = `${cut ? most : recorded}${noVideo}${noFrames}`;
     const name = `kfusion-${stamp(new Date())}`;
     if (video) this.#link("Video", `${name}.${ending}`, video, size(video.size));
     if (count > 0) this.#link("Frames", `${name}.jsonl`, frames, `${count} lines`);

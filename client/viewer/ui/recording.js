@@ -2,7 +2,7 @@
 
 import { FramesFile } from "./frames-file.js";
 import { RecordedSound } from "../audio/recorded-sound.js";
-import { withLength } from "./webm-length.js";
+import { withDuration } from "./webm-duration.js";
 
 const FPS = 30;
 const SIDE_MOST = 540; // of the video, a square: more is much work without a graphics card
@@ -31,11 +31,11 @@ function videoKind() {
 
 export class Recording {
   /**
-   * @param {import("../net/stage.js").Stage} stage
+   * @param {import("../net/controller.js").Controller} controller
    * @param {(recorded: Recorded) => void} done
    */
-  constructor(stage, done) {
-    this.stage = stage;
+  constructor(controller, done) {
+    this.controller = controller;
     this.done = done;
     this.mostSeconds = 600;
     this.mostBytes = 250e6;
@@ -92,10 +92,10 @@ export class Recording {
    */
   tick(drawer, shown, latency) {
     if (!this.on) return;
-    const { frames, weights } = this.stage;
+    const { frames, weights } = this.controller;
     this.frames.reached(frames, shown, this.seconds, weights);
     if (this.kind) {
-      this.sound.follow(this.stage, latency);
+      this.sound.follow(this.controller, latency);
       if (drawer) this.#paint(drawer);
     }
     if (this.seconds >= this.mostSeconds) this.stop(true);
@@ -110,7 +110,7 @@ export class Recording {
       this.sound?.close();
       const [type, ending] = this.kind ?? ["", ""];
       const film = this.parts.length > 0 ? new Blob(this.parts, { type }) : null;
-      const video = film && (await withLength(film, seconds));
+      const video = film && (await withDuration(film, seconds));
       const { frames } = this;
       const count = frames.rows.length;
       this.parts = [];

@@ -3,11 +3,11 @@
 
 /**
  * @param {{timing: HTMLSelectElement, life: HTMLInputElement, media: HTMLSelectElement}} parts
- * @param {import("../net/stage.js").Stage} stage
+ * @param {import("../net/controller.js").Controller} controller
  * @param {ReturnType<import("./share.js").settingsFrom>} settings to begin with
  * @param {() => void} startAgain with another connection
  */
-export function showSettings({ timing, life, media }, stage, settings, startAgain) {
+export function showSettings({ timing, life, media }, controller, settings, startAgain) {
   const { hop, lookahead } = settings;
   const chosen = `${hop}-${lookahead}`;
   if (![...timing.options].some(({ value }) => value === chosen)) {
@@ -16,19 +16,19 @@ export function showSettings({ timing, life, media }, stage, settings, startAgai
   }
   timing.value = chosen;
   life.value = String(Math.round(100 * settings.life));
-  media.value = stage.media = settings.media;
+  media.value = controller.media = settings.media;
 
   timing.addEventListener("change", () => {
     const [newHop, newLookahead] = timing.value.split("-").map(Number);
-    stage.window = { hop: newHop, lookahead: newLookahead };
-    stage.renew();
+    controller.window = { hop: newHop, lookahead: newLookahead };
+    controller.renew();
   });
   life.addEventListener("change", () => {
-    stage.life = life.valueAsNumber / 100;
-    stage.renew();
+    controller.life = life.valueAsNumber / 100;
+    controller.renew();
   });
   media.addEventListener("change", () => {
-    stage.media = media.value;
+    controller.media = media.value;
     startAgain();
   });
 }

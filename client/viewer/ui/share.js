@@ -50,9 +50,9 @@ export function settingsFrom(search) {
  */
 export function linkTo(location, { emotion, media, dots, look, ...numbers }) {
   const query = [];
-  const felt = Object.entries(emotion).filter(([, weight]) => weight > 0);
+  const active = Object.entries(emotion).filter(([, weight]) => weight > 0);
   // Written by hand: URLSearchParams would make the colons and commas unreadable.
-  if (felt.length > 0) query.push(`emotion=${felt.map(([n, w]) => `${n}:${w}`).join(",")}`);
+  if (active.length > 0) query.push(`emotion=${active.map(([n, w]) => `${n}:${w}`).join(",")}`);
   for (const [name, usual] of Object.entries(USUAL)) {
     if (numbers[name] !== usual) query.push(`${name}=${numbers[name]}`);
   }
@@ -67,7 +67,7 @@ export function linkTo(location, { emotion, media, dots, look, ...numbers }) {
   return query.length > 0 ? `${path}?${query.join("&")}` : path;
 }
 
-let told = 0;
+let timer = 0;
 
 /**
  * Puts `link` on the clipboard, or where the browser does not let it, into a field to copy from.
@@ -76,7 +76,7 @@ let told = 0;
  *   field: HTMLInputElement}} parts
  */
 export async function copyLink(link, { button, words, place, field }) {
-  const say = (done) => {
+  const show = (done) => {
     words.textContent = done ? "Copied" : "Copy link";
     button.classList.toggle("done", done);
   };
@@ -91,7 +91,7 @@ export async function copyLink(link, { button, words, place, field }) {
     return;
   }
   place.hidden = true;
-  say(true);
-  clearTimeout(told);
-  told = setTimeout(() => say(false), COPIED_MS);
+  show(true);
+  clearTimeout(timer);
+  timer = setTimeout(() => show(false), COPIED_MS);
 }

@@ -9,7 +9,7 @@ const BACKLOG_MOST_S = 1;
 const BYTES_PER_SAMPLE = 2;
 const EXPECTED_EXTRA_S = 0.07;
 
-export class Live {
+export class LiveStream {
   /**
    * @param {import("./session.js").Session} session in mode live
    * @param {import("./protocol.js").Window} window
@@ -42,10 +42,10 @@ export class Live {
    * @param {number} length of them in samples of the session's rate: a track that carries the sound
    *   may have them at another
    */
-  heard(samples, now, length) {
+  captured(samples, now, length) {
     if (!this.started) return;
     const stoodStill = this.clock.zero === null || this.owed.stoodStill;
-    this.#silence(this.owed.heard(now - length / this.rate, now));
+    this.#silence(this.owed.audio(now - length / this.rate, now));
     this.position += length;
     if (this.session.backlog > BACKLOG_MOST_S * this.rate * BYTES_PER_SAMPLE) {
       this.skipped += length;
@@ -54,7 +54,7 @@ export class Live {
       this.session.audio(s16le(samples));
     }
     if (stoodStill) this.#beginAnew(now);
-    else this.delay.moved(this.clock.heard(this.position, now));
+    else this.delay.moved(this.clock.chunk(this.position, now));
   }
 
   /** To be called every 50 ms or so: fills gaps with silence. */

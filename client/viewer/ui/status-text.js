@@ -1,7 +1,7 @@
 // What the page tells, in plain words.
 
 /** For each state: whether it is good news, and what to tell. `{...}` are filled in. */
-export const WORDS = {
+export const STATUS_TEXT = {
   idle: ["calm", "Ready when you are: start the microphone, or play a sound file."],
   asking: ["busy", "Your browser asks whether this page may use the microphone. Choose Allow."],
   connecting: ["busy", "Connecting to the server…"],
@@ -117,7 +117,7 @@ const DELAYS = [
  * @param {number | null} seconds from voice to drawing @param {boolean} playing a file
  * @returns {[string, string]} mood and words
  */
-export function delayWords(seconds, playing) {
+export function delayText(seconds, playing) {
   if (seconds === null) return ["calm", playing ? "In step with the file" : "Shown once you speak"];
   const [, mood, words] = DELAYS.find(([most]) => seconds < most);
   return [mood, `${seconds.toFixed(1)} s behind your voice – ${words}`];
@@ -128,7 +128,7 @@ export function delayWords(seconds, playing) {
  * @param {number} unheard seconds of the voice that could not be sent
  * @returns {[string, string]} mood and words
  */
-export function lossWords(dropped, reason, unheard) {
+export function lossText(dropped, reason, unheard) {
   if (unheard >= 0.1) {
     return ["bad", `${unheard.toFixed(1)} s of your voice left out: the network is slow`];
   }

@@ -7,9 +7,9 @@ const HEAD_BYTES = 4096; // Info comes early
 const SIZE_BYTES = 8;
 
 /** Where these bytes begin between two places, or -1. */
-function find(bytes, wanted, from, to) {
-  for (let i = from; i + wanted.length <= to; i++) {
-    if (wanted.every((byte, k) => bytes[i + k] === byte)) return i;
+function find(bytes, pattern, from, to) {
+  for (let i = from; i + pattern.length <= to; i++) {
+    if (pattern.every((byte, k) => bytes[i + k] === byte)) return i;
   }
   return -1;
 }
@@ -40,7 +40,7 @@ function writeDuration(seconds) {
  * @param {Blob} blob as the browser recorded it @param {number} seconds how long it is
  * @returns {Promise<Blob>} the same with its length; as it was, where it has one or is no WebM
  */
-export async function withLength(blob, seconds) {
+export async function withDuration(blob, seconds) {
   const head = new Uint8Array(await blob.slice(0, HEAD_BYTES).arrayBuffer());
   const info = find(head, INFO, 0, head.length);
   if (info < 0) return blob;

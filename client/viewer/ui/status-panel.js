@@ -1,12 +1,12 @@
 // What the page says about itself, in plain words.
 
-import { WORDS, delayWords, lossWords } from "./words.js";
+import { STATUS_TEXT, delayText, lossText } from "./status-text.js";
 
 const ROUND_MS = 5;
 const NUMBERS_EVERY_S = 0.25; // more often nobody reads
 const NOTICE_S = 10;
 
-export class Readout {
+export class StatusPanel {
   /**
    * @param {{status: HTMLElement, latency: HTMLElement, dropped: HTMLElement,
    *   meter: HTMLElement, delay: HTMLElement, loss: HTMLElement}} parts `meter` covers what
@@ -22,31 +22,31 @@ export class Readout {
   }
 
   /** @param {string} state @param {Record<string, string | number>} details */
-  tell(state, details = {}) {
-    this.usual = [state, details];
-    if (WORDS[state]?.[0] === "bad") this.heldUntil = 0;
-    if (performance.now() >= this.heldUntil) this.#say(state, details);
+  show(state, details = {}) {
+    this.current = [state, details];
+    if (STATUS_TEXT[state]?.[0] === "bad") this.heldUntil = 0;
+    if (performance.now() >= this.heldUntil) this.#write(state, details);
   }
 
   /**
    * Says something else for a while, whatever goes on; bad news is not held back.
    * @param {string | null} state null: what goes on is told again
    */
-  notice(state, details = {}) {
-    const seconds = WORDS[state]?.[0] === "bad" ? 3 * NOTICE_S : NOTICE_S;
+  showNotice(state, details = {}) {
+    const seconds = STATUS_TEXT[state]?.[0] === "bad" ? 3 * NOTICE_S : NOTICE_S;
     clearTimeout(this.timer);
-    const tellUsual = () => {
+    const showCurrent = () => {
       this.heldUntil = 0;
-      if (this.usual) this.tell(...this.usual);
+      if (this.current) this.show(...this.current);
     };
-    if (state === null) return tellUsual();
+    if (state === null) return showCurrent();
     this.heldUntil = performance.now() + 1000 * seconds;
-    this.#say(state, details);
-    this.timer = setTimeout(tellUsual, 1000 * seconds);
+    this.#write(state, details);
+    this.timer = setTimeout(showCurrent, 1000 * seconds);
   }
 
-  #say(state, details) {
-    const [mood, words] = WORDS[state] ?? WORDS.failed;
+  #write(state, details) {
+    const [mood, words] = STATUS_TEXT[state] ?? STATUS_TEXT.failed;
     const quoted = (name) => String(details[name] ?? state).replace(/\.$/, "");
     const text = words.replace(/\{(\w+)\}/g, (_, name) => quoted(name));
     if (text !== this.text) this.status.textContent = text; // textContent: it may quote the server
@@ -55,22 +55,22 @@ export class Readout {
   }
 
   /**
-   * @param {ReturnType<import("./drawing.js").newStats>} stats
-   * @param {import("../net/stage.js").Stage} stage @param {number} now seconds
+   * @param {ReturnType<import("./face-view.js").newStats>} stats
+   * @param {import("../net/controller.js").Controller} controller @param {number} now seconds
    */
-  numbers(stats, stage, now) {
+  showNumbers(stats, controller, now) {
     if (now - this.countedAt < NUMBERS_EVERY_S) return;
     this.countedAt = now;
     const { latencyMs, delayMs, received, dropped } = stats;
     const ms = latencyMs === null ? null : Math.round(latencyMs / ROUND_MS) * ROUND_MS;
-    this.#line(this.delay, delayWords(ms === null ? null : ms / 1000, stage.playback !== null));
+    this.#line(this.delay, delayText(ms === null ? null : ms / 1000, controller.playback !== null));
     this.#put(this.latency, ms === null ? "" : `${ms} ms`);
-    const unheard = (stage.live?.skipped ?? 0) / (stage.live?.rate ?? 1);
-    this.#line(this.loss, lossWords(dropped, stage.dropReason, unheard));
+    const unheard = (controller.live?.skipped ?? 0) / (controller.live?.rate ?? 1);
+    this.#line(this.loss, lossText(dropped, controller.dropReason, unheard));
     this.#put(this.dropped, received === 0 ? "" : `${received} came`);
     const aim = delayMs === null ? "" : ` The page aims at ${Math.round(delayMs)} ms.`;
-    const took = ms === null ? "" : ` Now ${ms} ms.`;
-    this.#title(this.delay, `From a sound to the picture of it.${took}${aim}`);
+    const measured = ms === null ? "" : ` Now ${ms} ms.`;
+    this.#title(this.delay, `From a sound to the picture of it.${measured}${aim}`);
     this.#title(this.loss, `${received} pictures came, ${dropped} were skipped by the server.`);
   }
 
@@ -89,7 +89,7 @@ export class Readout {
   }
 
   /** @param {number} level of the newest sound, 0..1 @param {number} elapsed seconds */
-  sound(level, elapsed) {
+  showLevel(level, elapsed) {
     const before = this.level;
     this.level = Math.max(level, this.level - 1.6 * elapsed);
     if (this.level === before) return;

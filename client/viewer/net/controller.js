@@ -1,12 +1,12 @@
 // What is on: a microphone session, a sound file, or nothing. It opens and closes sessions and
 // hands their frames to one buffer; how a pose is drawn is not its business.
 
-import { Call } from "./call.js";
+import { WebRtcSession } from "./webrtc-session.js";
 import { FrameBuffer } from "./playout.js";
-import { Live } from "./live.js";
+import { LiveStream } from "./live-stream.js";
 import { Microphone } from "../audio/microphone.js";
 import { NEUTRAL, mouthShut } from "../face/landmarks.js";
-import { Patience } from "./patience.js";
+import { Retry } from "./retry.js";
 import { Playback, decode } from "../audio/sound-file.js";
 import { emotion, identity, start } from "./protocol.js";
 import { Session } from "./session.js";
@@ -17,17 +17,17 @@ const UNHEARD_RMS = 1e-4;
 const SILENT_RATE = 16000; // of a session that is opened by the dial alone
 const CALL_RATE = 48000; // of WebRTC, whatever the microphone has
 
-export class Stage {
+export class Controller {
   /**
    * @param {{url: string, window: import("./protocol.js").Window, iceServers: RTCIceServer[],
-   *   life: number, told: (state: string, details?: object) => void,
-   *   heard: (samples: Float32Array) => void}} options
+   *   life: number, onState: (state: string, details?: object) => void,
+   *   onAudio: (samples: Float32Array) => void}} options
    */
-  constructor({ url, window, iceServers, life, told, heard }) {
-    Object.assign(this, { url, window, iceServers, life, told, heard });
+  constructor({ url, window, iceServers, life, onState, onAudio }) {
+    Object.assign(this, { url, window, iceServers, life, onState, onAudio });
     this.seed = Math.floor(Math.random() * 2 ** 31); // blinks and nods of this visit
     this.media = "socket"; // of the next session with a microphone; or "webrtc"
-    this.patience = new Patience();
+    this.retry = new Retry();
     this.weights = {};
     this.look = { rest: NEUTRAL, identity: null };
     this.frames = new FrameBuffer(NEUTRAL);
@@ -55,8 +55,8 @@ export class Stage {
 
   async startMicrophone(deviceId) {
     this.stopFile();
-    this.patience.begin();
-    this.told("asking");
+    this.retry.reset();
+    this.onState("asking");
     const opening = (this.opening = Symbol("opening"));
     const calls = this.media === "webrtc";
     let microphone;
@@ -64,10 +64,10 @@ export class Stage {
       microphone = await Microphone.open({
         deviceId,
         rate: calls ? CALL_RATE : null,
-        heard: (samples, length) => this.#captured(samples, length),
-        gone: () => {
+        onAudio: (samples, length) => this.#captured(samples, length),
+        onGone: () => {
           this.stopMicrophone();
-          this.told("gone");
+          this.onState("gone");
         },
       });
     } catch (error) {
@@ -78,10 +78,10 @@ export class Stage {
     this.opening = null;
     this.microphone = microphone;
     this.lastLoud = now();
-    const same = calls === this.session instanceof Call;
+    const same = calls === this.session instanceof WebRtcSession;
     if (same && this.live?.rate === microphone.rate) {
       if (calls) this.session.use(microphone.track);
-      this.#tellLive();
+      this.#showLive();
     } else this.#openLive(microphone.rate);
   }
 
@@ -90,16 +90,16 @@ export class Stage {
     this.microphone?.close();
     this.microphone = null;
     this.usedAt = now();
-    if (this.live) this.#tellLive();
+    if (this.live) this.#showLive();
     else {
       this.#leave();
-      this.told("idle");
+      this.onState("idle");
     }
   }
 
   #captured(samples, length) {
-    this.heard(samples);
-    this.live?.heard(samples, now(), length);
+    this.onAudio(samples);
+    this.live?.captured(samples, now(), length);
     let peak = 0;
     for (let i = 0; i < samples.length; i += 4) peak = Math.max(peak, Math.abs(samples[i]));
     if (peak > UNHEARD_RMS) this.lastLoud = now();
@@ -110,20 +110,20 @@ export class Stage {
     const session = this.#open(rate, "live", {
       ready: (ready, resumed) => {
         this.live.ready(ready, resumed);
-        this.patience.answered();
+        this.retry.succeeded();
         if (!this.microphone) this.live.nudge(now());
-        this.#tellLive();
+        this.#showLive();
       },
       frames: (n) => this.live.arrived(n, now()),
     });
-    this.live = new Live(session, this.window);
+    this.live = new LiveStream(session, this.window);
     this.usedAt = now();
   }
 
-  #tellLive() {
-    if (this.session.open) this.told(this.microphone ? "live" : "quiet");
-    else if (this.retryS === null) this.told("connecting");
-    else this.told("reconnecting", { wait: this.retryS });
+  #showLive() {
+    if (this.session.open) this.onState(this.microphone ? "live" : "quiet");
+    else if (this.retryS === null) this.onState("connecting");
+    else this.onState("reconnecting", { wait: this.retryS });
   }
 
   /** What a session begins with has changed: a live one begins anew. */
@@ -139,14 +139,14 @@ export class Stage {
     this.stopFile();
     const loading = (this.opening = Symbol("loading"));
     this.file = file.name;
-    this.told("loading", { file: file.name });
+    this.onState("loading", { file: file.name });
     let sound;
     try {
       sound = await decode(file);
     } catch {
       if (this.opening !== loading) return;
       this.opening = null;
-      this.told("unreadable", { file: file.name });
+      this.onState("unreadable", { file: file.name });
       return;
     }
     if (this.opening !== loading) return void sound.context.close();
@@ -158,20 +158,20 @@ export class Stage {
       frames: () => {},
     });
     this.playback = new Playback(sound.context, sound.buffer, session);
-    this.told("buffering", { file: this.file });
+    this.onState("buffering", { file: this.file });
   }
 
   stopFile() {
     if (!this.playback && !this.opening) return;
     this.opening = null;
     this.#leave();
-    this.told("idle");
+    this.onState("idle");
   }
 
   // ---- both
 
   /** @param {import("./protocol.js").Weights} weights */
-  feel(weights) {
+  setEmotion(weights) {
     this.weights = weights;
     this.usedAt = now();
     if (this.playback) this.session.send(emotion(weights));
@@ -179,8 +179,8 @@ export class Stage {
       this.session.send(emotion(weights));
       this.live.nudge(now());
     } else if (!this.microphone && !this.opening) {
-      this.patience.begin();
-      this.told("connecting");
+      this.retry.reset();
+      this.onState("connecting");
       this.#openLive(SILENT_RATE);
     }
   }
@@ -193,12 +193,12 @@ export class Stage {
   setLook(look) {
     this.look = look;
     this.frames.show(look.rest);
-    this.#tellLook();
+    this.#sendLook();
   }
 
-  #tellLook() {
-    if (this.lookTold === this.look || !this.session?.open) return;
-    if (this.session.send(identity(this.look.identity))) this.lookTold = this.look;
+  #sendLook() {
+    if (this.lookSent === this.look || !this.session?.open) return;
+    if (this.session.send(identity(this.look.identity))) this.lookSent = this.look;
   }
 
   /** To be called every 50 ms or so. */
@@ -207,14 +207,14 @@ export class Stage {
     this.live?.tick(time);
     if (this.live && !this.microphone && time - this.usedAt > LINGER_S) {
       this.#leave();
-      this.told("idle");
+      this.onState("idle");
     }
     if (this.microphone && this.session?.open) {
-      this.told(time - this.lastLoud > UNHEARD_S ? "unheard" : "live");
+      this.onState(time - this.lastLoud > UNHEARD_S ? "unheard" : "live");
     }
     if (this.playback) {
       const state = this.playback.tick(this.frames.last, time);
-      if (this.session.open || state !== "buffering") this.told(state, { file: this.file });
+      if (this.session.open || state !== "buffering") this.onState(state, { file: this.file });
       if (state === "done") this.#leave();
     }
   }
@@ -238,8 +238,8 @@ export class Stage {
   // The pose to ease to: the plain face, or with an emotion on, the last one with its mouth shut.
   #rest() {
     this.resting = true;
-    const felt = Object.keys(this.weights).some((name) => name !== "neutral");
-    this.frames.rest = felt ? mouthShut(this.frames.lastFrame) : this.look.rest;
+    const active = Object.keys(this.weights).some((name) => name !== "neutral");
+    this.frames.rest = active ? mouthShut(this.frames.lastFrame) : this.look.rest;
   }
 
   #open(rate, mode, { ready, frames }) {
@@ -251,11 +251,11 @@ export class Stage {
       rate, mode, media, ...this.window, life, seed, emotion: weights, identity: face,
     });
     const weightsAtStart = this.weights;
-    const lookAtStart = (this.lookTold = this.look);
+    const lookAtStart = (this.lookSent = this.look);
     const fresh = new FrameBuffer(rest, this.frames.rest, this.frames.lastFrame);
-    this.told("connecting");
+    this.onState("connecting");
     this.frames = fresh;
-    const session = new (calls ? Call : Session)({
+    const session = new (calls ? WebRtcSession : Session)({
       url: this.url,
       start: message,
       track: this.microphone?.track,
@@ -264,8 +264,8 @@ export class Stage {
         ready: (message, resumed) => {
           ready(message, resumed);
           if (resumed || this.weights !== weightsAtStart) session.send(emotion(this.weights));
-          if (resumed && this.look !== lookAtStart) this.lookTold = null; // it may have been lost
-          this.#tellLook();
+          if (resumed && this.look !== lookAtStart) this.lookSent = null; // it may have been lost
+          this.#sendLook();
         },
         frames: (n, batch) => {
           this.received += batch.length;
@@ -274,13 +274,13 @@ export class Stage {
         },
         message: (message) => {
           if (message.type === "identity") fresh.comeAs(message.n, this.#faceOf(message.points));
-          else this.#told(message);
+          else this.#received(message);
         },
         lost: (wait) => {
           this.retryS = Math.ceil(wait);
-          this.told("reconnecting", { wait: this.retryS });
+          this.onState("reconnecting", { wait: this.retryS });
         },
-        closed: (why) => this.#closed(why, rate),
+        closed: (reason) => this.#closed(reason, rate),
       },
     });
     this.session = session;
@@ -294,7 +294,7 @@ export class Stage {
     return face.every((v, i) => Math.abs(v - rest[i]) < 1e-3) ? rest : face;
   }
 
-  #told(message) {
+  #received(message) {
     if (message.type === "end" && this.playback) this.playback.complete = true;
     if (message.type === "dropped") this.dropReason = message.reason;
     if (message.type === "error" && message.code === "too_fast") {
@@ -304,26 +304,26 @@ export class Stage {
     }
   }
 
-  #closed(why, rate) {
-    const { code, message } = why;
+  #closed(reason, rate) {
+    const { code, message } = reason;
     if (code === "end" && this.playback) return;
     const file = this.playback;
     this.#leave();
-    if (code === "end" || (code === "idle" && !this.microphone)) return this.told("idle");
-    const seconds = file ? null : this.patience.after(why);
+    if (code === "end" || (code === "idle" && !this.microphone)) return this.onState("idle");
+    const seconds = file ? null : this.retry.delayAfter(reason);
     if (seconds !== null) {
-      const told = (wait) => this.told(code === "busy" ? "busy" : "reconnecting", { wait });
+      const show = (wait) => this.onState(code === "busy" ? "busy" : "reconnecting", { wait });
       const again = () => this.#openLive(this.microphone?.rate ?? rate);
-      return this.patience.wait(seconds, told, again);
+      return this.retry.wait(seconds, show, again);
     }
     this.opening = null;
     this.microphone?.close();
     this.microphone = null;
-    this.told(code === "busy" ? "full" : code, { message });
+    this.onState(code === "busy" ? "full" : code, { message });
   }
 
   #leave() {
-    this.patience.stop();
+    this.retry.stop();
     this.playback?.close();
     this.session?.close();
     this.#forgetSession();

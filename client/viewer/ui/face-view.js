@@ -25,7 +25,7 @@ export const newStats = () => ({
   rate: 0, // of its audio
 });
 
-export class Screen {
+export class FaceView {
   /** @param {HTMLElement} place where the canvases lie, one above the other */
   constructor(place, stats) {
     this.place = place;
@@ -88,21 +88,21 @@ export class Screen {
   }
 
   /** @param {number} ms that all script of this picture took */
-  took(ms) {
+  recordTime(ms) {
     this.stats.times[this.stats.frames % TIMES_KEPT] = ms;
     this.stats.frames += 1;
   }
 
   /** @param {number | null} latency seconds */
-  count(latency, stage) {
+  updateStats(latency, controller) {
     const { stats } = this;
     const ms = latency === null ? null : latency * 1000;
     const before = stats.latencyMs ?? ms;
     stats.latencyMs = ms === null ? null : before + SMOOTH * (ms - before);
-    stats.delayMs = stage.live ? stage.live.delay.seconds * 1000 : null;
-    stats.received = stage.received;
-    stats.dropped = stage.dropped;
-    stats.rate = stage.session?.rate ?? 0;
+    stats.delayMs = controller.live ? controller.live.delay.seconds * 1000 : null;
+    stats.received = controller.received;
+    stats.dropped = controller.dropped;
+    stats.rate = controller.session?.rate ?? 0;
   }
 
   #fit() {

@@ -51,12 +51,12 @@ export class Plot {
   }
 
   /** @param {number} time when the face shows that sound, seconds @param {number} level 0..1 */
-  heard(time, level) {
+  addVoice(time, level) {
     if (time > this.voice.newest) this.voice.add(time, level);
   }
 
   /** @param {number} time of the picture @param {number} opening of the eyes' distance */
-  opened(time, opening) {
+  addMouth(time, opening) {
     if (time - this.mouth.newest < EVERY_S) return;
     this.mouth.add(time, Math.min(1, opening / OPENING_MOST));
   }

@@ -2,59 +2,59 @@
 
 import { MicrophoneError, microphones } from "./microphone.js";
 
-const NOT_THERE = ["gone", "no-microphone"]; // what is told of a microphone that is not
+const MICROPHONE_LOST = ["gone", "no-microphone"]; // states
 
-export class VoiceControls {
+export class InputControls {
   /**
    * @param {{microphone: HTMLElement, words: HTMLElement, device: HTMLSelectElement,
    *   file: HTMLInputElement, stopFile: HTMLElement}} parts
-   * @param {import("../net/stage.js").Stage} stage
-   * @param {{state: () => string, tell: (state: string) => void,
-   *   dropped?: (file: File) => boolean}} told `dropped`: whether someone else took the file
+   * @param {import("../net/controller.js").Controller} controller
+   * @param {{state: () => string, setState: (state: string) => void,
+   *   dropped?: (file: File) => boolean}} page `dropped`: whether someone else took the file
    */
-  constructor(parts, stage, told) {
+  constructor(parts, controller, page) {
     Object.assign(this, parts);
-    this.stage = stage;
-    this.told = told;
+    this.controller = controller;
+    this.page = page;
     this.#listenToMicrophone();
     this.#listenToFiles();
   }
 
   get talking() {
-    return this.stage.microphone !== null || this.told.state() === "asking";
+    return this.controller.microphone !== null || this.page.state() === "asking";
   }
 
   show() {
     const on = this.talking;
     this.microphone.setAttribute("aria-pressed", String(on));
     this.words.textContent = on ? "Stop" : "Start";
-    const state = this.told.state();
+    const state = this.page.state();
     this.stopFile.hidden =
-      state === "done" || (this.stage.playback === null && state !== "loading");
-    if (NOT_THERE.includes(state)) this.device.value = ""; // and not that one again
+      state === "done" || (this.controller.playback === null && state !== "loading");
+    if (MICROPHONE_LOST.includes(state)) this.device.value = ""; // and not that one again
   }
 
   startAgain() {
     if (!this.talking) return;
-    this.stage.stopMicrophone();
+    this.controller.stopMicrophone();
     this.#start();
   }
 
   async #start() {
     try {
-      await this.stage.startMicrophone(this.device.value);
+      await this.controller.startMicrophone(this.device.value);
       await this.#list();
     } catch (error) {
       if (!(error instanceof MicrophoneError)) throw error;
-      this.stage.stopMicrophone();
-      this.told.tell(error.code);
+      this.controller.stopMicrophone();
+      this.page.setState(error.code);
     }
     this.show();
   }
 
   async #list() {
     const picker = this.device;
-    const chosen = this.stage.microphone?.deviceId ?? picker.value;
+    const chosen = this.controller.microphone?.deviceId ?? picker.value;
     const found = await microphones();
     if (found.length === 0) return;
     const named = found.map(({ deviceId, label }) => new Option(label, deviceId));
@@ -65,27 +65,27 @@ export class VoiceControls {
 
   #listenToMicrophone() {
     this.microphone.addEventListener("click", () => {
-      if (this.talking) this.stage.stopMicrophone();
+      if (this.talking) this.controller.stopMicrophone();
       else this.#start();
       this.show();
     });
     this.device.addEventListener("change", () => this.startAgain());
     navigator.mediaDevices?.addEventListener("devicechange", () => {
-      if (this.stage.microphone) this.#list();
+      if (this.controller.microphone) this.#list();
     });
   }
 
   #listenToFiles() {
     this.file.addEventListener("change", () => {
       const [file] = this.file.files;
-      if (file) this.stage.play(file);
+      if (file) this.controller.play(file);
       this.file.value = ""; // so that the same file can be chosen again
     });
-    this.stopFile.addEventListener("click", () => this.stage.stopFile());
+    this.stopFile.addEventListener("click", () => this.controller.stopFile());
     // What counts as a touch of the page: a mouse that goes down, a finger that goes up, a key.
     for (const touch of ["pointerdown", "pointerup", "keydown"]) {
       addEventListener(touch, () => {
-        if (this.told.state() === "blocked") this.stage.playback?.context.resume();
+        if (this.page.state() === "blocked") this.controller.playback?.context.resume();
       });
     }
 
@@ -101,7 +101,7 @@ export class VoiceControls {
     addEventListener("drop", (event) => {
       dragging(0)(event);
       const [file] = event.dataTransfer.files;
-      if (file && !this.told.dropped?.(file)) this.stage.play(file);
+      if (file && !this.page.dropped?.(file)) this.controller.play(file);
     });
   }
 }

@@ -1,52 +1,52 @@
-// How often, and after how long, a session that has ended is begun anew.
+// How often, and after how long, a session that has ended is opened again.
 
 const TRIES = 3;
 
-export class Patience {
+export class Retry {
   constructor() {
-    this.begin();
+    this.reset();
   }
 
-  /** Someone starts: nothing is known of the server. */
-  begin() {
+  /** The user starts: nothing is known of the server. */
+  reset() {
     this.tries = 0;
     this.wasLive = false;
   }
 
   /** The server has answered. */
-  answered() {
+  succeeded() {
     this.tries = 0;
     this.wasLive = true;
   }
 
   /**
    * @param {{code: string, retryAfterS?: number}} why the session ended
-   * @returns {number | null} whole seconds to wait; null: it is not begun anew
+   * @returns {number | null} whole seconds to wait; null: no retry
    */
-  after({ code, retryAfterS }) {
-    const seconds = retryAfterS ?? this.#usual(code);
+  delayAfter({ code, retryAfterS }) {
+    const seconds = retryAfterS ?? this.#defaultDelay(code);
     return seconds === null || ++this.tries > TRIES ? null : Math.ceil(seconds);
   }
 
   /**
-   * @param {number} seconds @param {(left: number) => void} told each second
-   * @param {() => void} act once they have passed
+   * @param {number} seconds @param {(left: number) => void} onSecond each second
+   * @param {() => void} action once they have passed
    */
-  wait(seconds, told, act) {
-    told(seconds);
+  wait(seconds, onSecond, action) {
+    onSecond(seconds);
     this.timer = setTimeout(() => {
-      if (seconds > 1) this.wait(seconds - 1, told, act);
-      else act();
+      if (seconds > 1) this.wait(seconds - 1, onSecond, action);
+      else action();
     }, 1000);
   }
 
-  /** What is waited for is no longer wanted. */
+  /** Cancels the wait. */
   stop() {
     clearTimeout(this.timer);
   }
 
   // A voice that was live once is worth waiting for; a server that never answered is not.
-  #usual(code) {
+  #defaultDelay(code) {
     if (code === "lost" || code === "unknown_session") return 1;
     return code === "unreachable" && this.wasLive ? 2 ** (this.tries + 1) : null;
   }

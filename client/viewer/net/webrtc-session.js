@@ -23,7 +23,7 @@ async function completeOffer(peer) {
   return peer.localDescription.sdp;
 }
 
-export class Call {
+export class WebRtcSession {
   /**
    * @param {{url: string, start: object, track: MediaStreamTrack, iceServers?: RTCIceServer[],
    *   listener: import("./session.js").Listener}} options `start`: the message, with media webrtc
