@@ -1,11 +1,8 @@
-"""Headless Chromium for pages that hear a microphone: a sound file, said over and over. And what
-such pages need: packages of npm, and a server for files.
-"""
+"""Headless Chromium whose microphone plays a sound file, packages of npm, a server for files."""
 
 from __future__ import annotations
 
 import functools
-import shutil
 import subprocess
 import threading
 from collections.abc import Generator
@@ -16,9 +13,8 @@ from typing import Any, Final
 
 import pytest
 
-CHROMIUM: Final = shutil.which("chromium") or shutil.which("google-chrome")
-CHROMEDRIVER: Final = shutil.which("chromedriver")
-NPM: Final = shutil.which("npm")
+from tests.conftest import program
+
 NO_NETWORK: Final = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ETIMEDOUT", "ENETUNREACH")
 WAIT_S: Final = 20.0
 FLAGS: Final = (
@@ -39,19 +35,19 @@ def chromium(
     speech: Path, profile: Path, *flags: str, logs: tuple[str, ...] = ("browser",)
 ) -> Generator[Any]:
     """A driver, whose ``logs`` are kept; a skip where Chromium or selenium is not installed."""
-    if CHROMIUM is None or CHROMEDRIVER is None:
-        pytest.skip("chromium or chromedriver is not installed")
-    pytest.importorskip("selenium", reason="selenium is not installed")
+    binary = program("chromium", "chromium")
+    service = program("chromedriver", "chromium-driver")
+    pytest.importorskip("selenium", reason="needs selenium: pip install selenium")
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
     options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    heard = f"use-file-for-fake-audio-capture={speech}"
-    for flag in (*FLAGS, heard, f"user-data-dir={profile}", *flags):
+    options.binary_location = binary
+    microphone = f"use-file-for-fake-audio-capture={speech}"
+    for flag in (*FLAGS, microphone, f"user-data-dir={profile}", *flags):
         options.add_argument(f"--{flag}")
     options.set_capability("goog:loggingPrefs", dict.fromkeys(logs, "ALL"))
-    chrome = webdriver.Chrome(options=options, service=Service(CHROMEDRIVER))
+    chrome = webdriver.Chrome(options=options, service=Service(service))
     try:
         chrome.set_script_timeout(WAIT_S)
         chrome.set_page_load_timeout(WAIT_S)
@@ -61,13 +57,19 @@ def chromium(
 
 
 def npm_install(folder: Path, *packages: str) -> Path:
-    """Has npm fetch packages, or those that the folder asks for, into its node_modules, which is
-    given; a skip where npm is not installed or reaches no registry.
+    """The node_modules with packages, or those that the folder asks for, fetched by npm; a skip
+    where npm is not installed or reaches no registry.
     """
-    if NPM is None:
-        pytest.skip("npm is not installed")
     done = subprocess.run(
-        [NPM, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--no-save", *packages],
+        [
+            program("npm", "npm"),
+            "install",
+            "--no-audit",
+            "--no-fund",
+            "--ignore-scripts",
+            "--no-save",
+            *packages,
+        ],
         cwd=folder,
         capture_output=True,
         text=True,

@@ -1,11 +1,11 @@
-"""The viewer page in headless Chromium, as one who sits before it sees and uses it."""
+"""The viewer page in headless Chromium, as its user sees and uses it."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections.abc import Generator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from kfusion.landmarks import lip_gap
 from tests.conftest import DATA, voice
-from tests.page.browser import WAIT_S, chromium
+from tests.page.browser import WAIT_S
 
 ROOT: Final = Path(__file__).parents[2]
 SPEECH: Final = DATA / "grid_others"
@@ -25,24 +25,24 @@ PHONE: Final = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": T
 # Collects what the page draws for some seconds, frame by frame of the screen.
 WATCH: Final = """
 const [seconds, done] = arguments;
-const seen = [];
+const drawn = [];
 const until = performance.now() + 1000 * seconds;
-const look = () => {
+const next = () => {
   const { frame, state, seconds } = kfusion;
-  if (frame) seen.push({ n: frame.n, state, heard: seconds, points: Array.from(frame.points) });
-  if (performance.now() < until) requestAnimationFrame(look);
-  else done(seen);
+  if (frame) drawn.push({ n: frame.n, state, played: seconds, points: Array.from(frame.points) });
+  if (performance.now() < until) requestAnimationFrame(next);
+  else done(drawn);
 };
-look();
+next();
 """
 
 
-class Seen(NamedTuple):
+class Drawn(NamedTuple):
     """What was drawn: frame numbers (T,), points (T, 68, 2), and the sound's place (T,) in s."""
 
     n: NDArray[np.float64]
     points: NDArray[np.float64]
-    heard: NDArray[np.float64]
+    played: NDArray[np.float64]
 
     def lip_gap(self) -> NDArray[np.float64]:
         return lip_gap(self.points)
@@ -56,7 +56,7 @@ class Seen(NamedTuple):
 
 
 class Page:
-    """The page, as one who sits before it sees and uses it."""
+    """The page in a tab."""
 
     def __init__(self, driver: Any, url: str) -> None:
         self.driver = driver
@@ -71,8 +71,8 @@ class Page:
         deadline = time.monotonic() + WAIT_S
         while not self.driver.execute_script(script):
             if time.monotonic() > deadline:
-                told = self.driver.execute_script("return document.body.innerText")
-                raise AssertionError(f"not within {WAIT_S:.0f} s: {script}\nthe page says: {told}")
+                text = self.driver.execute_script("return document.body.innerText")
+                raise AssertionError(f"not within {WAIT_S:.0f} s: {script}\nthe page says: {text}")
             self.driver.execute_async_script("requestAnimationFrame(arguments[0])")
 
     def until_state(self, state: str) -> None:
@@ -98,22 +98,22 @@ class Page:
             self.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
             self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
-    def watch(self, seconds: float) -> Seen:
-        seen = self.driver.execute_async_script(WATCH, seconds)
-        return Seen(
-            np.array([s["n"] for s in seen], dtype=np.float64),
-            np.array([s["points"] for s in seen], dtype=np.float64).reshape(-1, 68, 2),
-            np.array([np.nan if s["heard"] is None else s["heard"] for s in seen]),
+    def watch(self, seconds: float) -> Drawn:
+        drawn = self.driver.execute_async_script(WATCH, seconds)
+        return Drawn(
+            np.array([s["n"] for s in drawn], dtype=np.float64),
+            np.array([s["points"] for s in drawn], dtype=np.float64).reshape(-1, 68, 2),
+            np.array([np.nan if s["played"] is None else s["played"] for s in drawn]),
         )
 
-    def with_module(self, name: str, body: str, *arguments: Any) -> Any:
-        """What ``body`` returns, given one of the page's modules as ``m`` and arguments ``a``."""
+    def run(self, body: str, *arguments: Any) -> Any:
+        """What an async function with this body returns in the page; ``a`` are the arguments."""
         script = f"""
-            const [url, a, done] = arguments;
-            import(url).then(async (m) => done({{ value: await (async () => {{ {body} }})() }}))
-              .catch((error) => done({{ error: String(error) }}));
+            const [a, done] = arguments;
+            (async () => {{ {body} }})().then(
+              (value) => done({{ value }}), (error) => done({{ error: String(error) }}));
         """
-        answer = self.driver.execute_async_script(script, self.url + name, arguments)
+        answer = self.driver.execute_async_script(script, arguments)
         assert "error" not in answer, answer["error"]
         return answer["value"]
 
@@ -147,23 +147,24 @@ def write_speech(path: Path) -> Path:
     return path
 
 
-def browser(speech: Path, profile: Path, *flags: str) -> AbstractContextManager[Any]:
-    """Chromium without a graphics card, which keeps what it was asked for."""
-    logs = ("browser", "performance")
-    return chromium(speech, profile, "disable-gpu", "disable-quic", *flags, logs=logs)
+NOTED: Final = "GPU stall due to ReadPixels"
+"""What a driver says of a portrait that is read back, without a graphics card."""
 
 
 @contextmanager
-def fresh_page(driver: Any, url: str, noted: str = "\0") -> Generator[Page]:
-    """The page, freshly opened; afterwards nothing was complained of, but for what has ``noted`` in
-    it, and nothing left the host.
-    """
+def fresh_page(driver: Any, url: str) -> Generator[Page]:
+    """The page in a tab of its own, which must log no warning and ask no other host."""
+    before = driver.current_window_handle
+    driver.switch_to.new_window("tab")
+    tab = driver.current_window_handle
+    driver.switch_to.window(before)
+    driver.close()
+    driver.switch_to.window(tab)
     page = Page(driver, url)
-    driver.get("about:blank")
     page.complaints()
     page.requested()
     page.open()
     yield page
-    assert [told for told in page.complaints() if noted not in told] == []
+    assert [message for message in page.complaints() if NOTED not in message] == []
     own = (url, url.replace("http:", "ws:"), "data:", "blob:", "about:")
-    assert [asked for asked in page.requested() if not asked.startswith(own)] == []
+    assert [address for address in page.requested() if not address.startswith(own)] == []

@@ -2,52 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from tests.conftest import RunningServer
-from tests.page.browser import CHROMEDRIVER, CHROMIUM, npm_install
-from tests.page.page import PHONE, Page, browser, fresh_page, write_speech
+from tests.page.page import PHONE, Page
 
-pytest.importorskip("selenium", reason="selenium is not installed")
-
-AXE: Final = "axe-core@4.14.1"
 BAD: Final = ("serious", "critical")
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
-    pytest.mark.skipif(CHROMEDRIVER is None, reason="chromedriver is not installed"),
-]
-
-
-@pytest.fixture(scope="module")
-def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The code of axe-core, fetched by npm."""
-    packages = npm_install(tmp_path_factory.mktemp("axe"), AXE)
-    return (packages / "axe-core" / "axe.min.js").read_text()
-
-
-@pytest.fixture(scope="module")
-def server_url(synthetic_server: RunningServer) -> str:
-    return f"{synthetic_server.http}/"
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    folder: Path = tmp_path_factory.mktemp("browser")
-    speech = write_speech(folder / "speech.wav")
-    with browser(speech, folder / "profile", "window-size=1280,800") as chrome:
-        yield chrome
-
-
-@pytest.fixture
-def page(driver: Any, server_url: str) -> Iterator[Page]:
-    with fresh_page(driver, server_url) as page:
-        yield page
 
 
 def faults(page: Page, axe: str) -> list[str]:
@@ -98,11 +59,11 @@ def test_nobody_is_kept_from_setting_points_right(
     with page.screen(size, scheme):
         page.script(
             """
-            const modules = [import("/photo/adjust.js"), import("/face/landmarks.js")];
+            const modules = [import("/photo/adjust-points.js"), import("/face/landmarks.js")];
             Promise.all(modules).then(([m, marks]) => {
               const photo = document.createElement("canvas");
               photo.width = photo.height = 512;
-              m.adjust(photo, marks.NEUTRAL.map((v) => 2 * v));
+              m.adjustPoints(photo, marks.NEUTRAL.map((v) => 2 * v));
             });
             """
         )

@@ -17,17 +17,13 @@ from numpy.typing import NDArray
 from kfusion.landmarks import lip_gap
 from kfusion.runtime import Animator, SyntheticEngine
 from tests.conftest import RunningServer
-from tests.page.browser import CHROMEDRIVER, CHROMIUM
-from tests.page.page import Page, browser, fresh_page, write_speech
-
-pytest.importorskip("selenium", reason="selenium is not installed")
+from tests.page.page import ROOT, Page, fresh_page
 
 RATE: Final = 16_000
 FPS: Final = 30
 IN_STEP: Final = 3  # frames
 TRIES: Final = 3  # the machine may stall for a moment
-FLAGS: Final = ("window-size=840,420", "use-angle=swiftshader", "enable-unsafe-swiftshader")
-PORTRAITS: Final = Path(__file__).parents[2] / "client" / "viewer" / "portraits"
+PORTRAITS: Final = ROOT / "client" / "viewer" / "portraits"
 
 # What a link would save, as base64.
 SAVED: Final = """
@@ -40,12 +36,6 @@ else fetch(link.href).then((answer) => answer.blob()).then((blob) => {
   reader.readAsDataURL(blob);
 });
 """
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
-    pytest.mark.skipif(CHROMEDRIVER is None, reason="chromedriver is not installed"),
-]
 
 
 class Frames(NamedTuple):
@@ -67,29 +57,14 @@ class Video(NamedTuple):
     sound: NDArray[np.float32]
 
 
-@pytest.fixture(scope="module")
-def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_speech(tmp_path_factory.mktemp("speech") / "speech.wav")
-
-
-@pytest.fixture(scope="module")
-def server_url(synthetic_server: RunningServer) -> str:
-    return f"{synthetic_server.http}/"
-
-
-@pytest.fixture(scope="module")
-def driver(speech: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    # A small window: the video is squeezed without a graphics card here.
-    profile = tmp_path_factory.mktemp("profile")
-    with browser(speech, profile, *FLAGS) as chrome:
-        yield chrome
-
-
 @pytest.fixture
-def page(driver: Any, server_url: str) -> Iterator[Page]:
-    # Without a graphics card a portrait is read back to be filmed, as a driver notes.
-    with fresh_page(driver, server_url, "GPU stall due to ReadPixels") as page:
+def page(driver: Any, synthetic_server: RunningServer) -> Iterator[Page]:
+    """In a small window: the video is squeezed without a graphics card here."""
+    size = driver.get_window_size()
+    driver.set_window_size(840, 420)
+    with fresh_page(driver, f"{synthetic_server.http}/") as page:
         yield page
+    driver.set_window_size(size["width"], size["height"])
 
 
 def saved(page: Page, ending: str) -> tuple[str, bytes]:
@@ -247,33 +222,6 @@ def test_a_recording_of_a_portrait_shows_all_of_it(page: Page, size: tuple[int, 
             for of, at in ((film, filmed), (photo, box))
         )
         assert np.corrcoef(seen, wanted)[0, 1] > 0.9
-
-
-def test_the_frames_are_those_of_the_stream_to_the_bit(page: Page) -> None:
-    rows = page.with_module(
-        "ui/frames-file.js",
-        """
-        const { FrameBuffer } = await import(new URL("net/playout.js", location.href));
-        const file = new m.FramesFile();
-        const buffer = (frames) => {
-          const filled = new FrameBuffer(frames[0]);
-          frames.forEach((frame, n) => frame && filled.push(n, [Float32Array.from(frame)]));
-          return filled;
-        };
-        const frames = buffer(a[0].map((frame, n) => (n === 5 ? null : frame)));  // dropped
-        let seen = -1;
-        for (let i = 0; i < 12; i++) file.reached(frames, i * 0.75, i / 40, { sad: 0.5 });
-        const later = buffer([a[0][0]]);
-        file.reached(later, 0, 2.0, {});
-        file.reached(later, 0, 2.1, {});
-        return file.rows.map(({ n, points, emotion }) => [n, Array.from(points), emotion]);
-        """,
-        (values := np.random.default_rng(9).normal(128, 40, (10, 136)).astype(np.float32)).tolist(),
-    )
-    assert [row[0] for row in rows] == [0, 1, 2, 3, 4, 6, 7, 8, 60]
-    written = np.array([row[1] for row in rows], dtype=np.float32)
-    np.testing.assert_array_equal(written, values[[0, 1, 2, 3, 4, 6, 7, 8, 0]])
-    assert rows[0][2] == {"sad": 0.5}
 
 
 def test_a_recording_ends_by_itself_and_says_so(page: Page) -> None:

@@ -1,4 +1,4 @@
-// The wire as the page writes and reads it; test_unit.py holds wire.json to kfusion.wire.
+// The wire as the page writes and reads it; test_units.py holds wire.json to kfusion.wire.
 
 import assert from "node:assert/strict";
 import test from "node:test";
