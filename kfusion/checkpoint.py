@@ -100,22 +100,22 @@ def _json(path: Path, metadata: dict[str, str], field: str) -> dict[str, Any]:
 
 
 def _check_normalisation(path: Path, found: dict[str, Any]) -> None:
-    wanted = normalisation()
-    differing = [k for k in sorted(set(wanted) | set(found)) if wanted.get(k) != found.get(k)]
+    expected = normalisation()
+    differing = [k for k in sorted(set(expected) | set(found)) if expected.get(k) != found.get(k)]
     if differing:
-        told = "; ".join(f"{k} is {found.get(k)}, here {wanted.get(k)}" for k in differing)
-        raise CheckpointError(f"{path}: trained under another normalisation: {told}")
+        listed = "; ".join(f"{k} is {found.get(k)}, here {expected.get(k)}" for k in differing)
+        raise CheckpointError(f"{path}: trained under another normalisation: {listed}")
 
 
 def _check_tensors(
-    path: Path, wanted: dict[str, torch.Tensor], found: dict[str, torch.Tensor]
+    path: Path, expected: dict[str, torch.Tensor], found: dict[str, torch.Tensor]
 ) -> None:
-    problems = [f"missing {name}" for name in sorted(set(wanted) - set(found))]
-    problems += [f"unknown {name}" for name in sorted(set(found) - set(wanted))]
-    for name in sorted(set(wanted) & set(found)):
-        w, f = wanted[name], found[name]
-        if w.shape != f.shape:
-            problems.append(f"{name} is {list(f.shape)}, wanted {list(w.shape)}")
+    problems = [f"missing {name}" for name in sorted(set(expected) - set(found))]
+    problems += [f"unknown {name}" for name in sorted(set(found) - set(expected))]
+    for name in sorted(set(expected) & set(found)):
+        e, f = expected[name], found[name]
+        if e.shape != f.shape:
+            problems.append(f"{name} is {list(f.shape)}, wanted {list(e.shape)}")
         elif f.dtype != torch.float32:
             problems.append(f"{name} is {f.dtype}, wanted float32")
         elif not bool(torch.isfinite(f).all()):

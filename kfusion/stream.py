@@ -1,7 +1,7 @@
 """Samples -> 1-s windows -> frames, in integers and arrays: no clock, no I/O.
 
-The slider cuts windows from what was received, as protocol.md's Time says; the stitcher turns
-what the network says of each window into one sequence of frames.
+The slider cuts windows from the received samples, as in protocol.md's section Time; the stitcher
+joins the network's outputs for the windows into one sequence of frames.
 
 ::
 
@@ -28,7 +28,7 @@ Displacement = NDArray[np.float32]
 
 
 def frame_count(samples: int, rate: int) -> int:
-    """Frames that so many samples are long; also the frame at audio position A: ceil(A*30/R)."""
+    """Frames of ``samples`` samples, ceil(A*30/R); also the frame at audio position A."""
     return -(-samples * FPS // rate)
 
 
@@ -55,8 +55,8 @@ class Window:
 class Slider:
     """Cuts the windows of one stream, W = lookahead + hop, lookahead + 2 hop, ...
 
-    ``push``, ``push_silence`` and ``finish`` say what was received; ``take`` gives the next
-    window once its sound is in, which ``prepare`` may have resampled a piece at a time.
+    ``push``, ``push_silence`` and ``finish`` take the audio; ``take`` gives the next window once
+    its audio is complete. ``prepare`` can resample a window's audio in several pieces before.
     """
 
     def __init__(self, rate: int, hop: int, lookahead: int) -> None:
@@ -68,10 +68,10 @@ class Slider:
         self.finished = False
         self.floor = 0  # no frame below it will be yielded
         self.next_end = lookahead + hop
-        self.recent = np.zeros(WINDOW, np.float32)  # 16 kHz, ends before sample `known`
-        self.known = 0
-        self.ahead: list[Samples] = []  # of the next window, from where the last one ended ...
-        self.reached = 0  # ... up to this sample at 16 kHz
+        self.recent = np.zeros(WINDOW, np.float32)  # the last window, at 16 kHz
+        self.recent_end = 0  # one past its last sample
+        self.prepared: list[Samples] = []  # resampled pieces of the next window
+        self.prepared_end = 0  # one past their last sample, at 16 kHz
 
     @property
     def received(self) -> int:
@@ -95,7 +95,7 @@ class Slider:
 
     @property
     def waiting(self) -> int:
-        """Samples received that no window has passed yet."""
+        """Received samples at or after the next window's first frame."""
         return self.received - min(self.received, sample_of(self.next_first, self.rate))
 
     def push(self, samples: Samples) -> None:
@@ -105,14 +105,14 @@ class Slider:
         self.queue.append_silence(count)
 
     def finish(self) -> None:
-        """No more sound: what is missing of the last windows is zeros."""
+        """Ends the audio; the last windows are filled up with zeros."""
         self.finished = True
 
     def reset(self) -> int:
-        """As if all that was received had been zeros; gives the next frame, ceil(A*30/R)."""
+        """Replaces all received audio by zeros; returns the next frame, ceil(A*30/R)."""
         self.queue.silence()
         self.recent[:] = 0
-        self.ahead, self.reached = [], 0
+        self.prepared, self.prepared_end = [], 0
         self.floor = self.total
         while not self._useful(self.next_end):
             self.next_end += self.hop
@@ -136,15 +136,15 @@ class Slider:
             return None
         end, stop = self.next_end, self._stop
         self.prepare(WINDOW)
-        new, self.ahead = np.concatenate(self.ahead), []
-        kept = WINDOW - (stop - self.known)
+        new, self.prepared = np.concatenate(self.prepared), []
+        kept = WINDOW - (stop - self.recent_end)
         audio = np.zeros(WINDOW, np.float32)
         if kept > 0:
             audio[:kept] = self.recent[-kept:]
         if len(new):
             audio[-len(new) :] = new
         window = Window(end, self.next_first, self.next_last, audio)
-        self.recent, self.known = audio, stop
+        self.recent, self.recent_end = audio, stop
         self.next_end += self.hop
         self.queue.discard((stop * self.rate) // SAMPLE_RATE - 2 * self.delay - 2)
         return window
@@ -154,24 +154,24 @@ class Slider:
         """Where the next window ends, in samples at 16 kHz."""
         return self.next_end * SAMPLE_RATE // FPS
 
-    def prepare(self, most: int) -> bool:
-        """Resamples at most so many samples, at 16 kHz, of the next window, which must be
-        ``ready``. Says whether they are all there now.
+    def prepare(self, limit: int) -> bool:
+        """Resamples up to ``limit`` 16 kHz samples of the next window, which must be ``ready``.
+
+        Returns whether the window's samples are complete.
         """
-        start = max(self.known, self._stop - WINDOW, self.reached)
-        stop = min(self._stop, start + most)
-        if stop > start or not self.ahead:
-            self.ahead.append(resample(self.queue, self.rate, start, stop))
-            self.reached = stop
+        start = max(self.recent_end, self._stop - WINDOW, self.prepared_end)
+        stop = min(self._stop, start + limit)
+        if stop > start or not self.prepared:
+            self.prepared.append(resample(self.queue, self.rate, start, stop))
+            self.prepared_end = stop
         return stop == self._stop
 
 
 class Stitcher:
-    """Joins what neighbouring windows say of the same frames; on canonical displacements.
+    """Joins the canonical displacements of overlapping windows without a visible seam.
 
-    State: ``before``, the last window and what the network said of it; ``decaying``, what is
-    still to be added to the next frames (lookahead 0); ``easing``, a face to leave over the
-    next frames after a reset.
+    State: ``previous``, the last window's end and output; ``decaying``, offsets to add to the next
+    frames (lookahead 0); ``easing``, the face from which the frames after a reset start.
     """
 
     DECAY: Final = (2 / 3, 1 / 3)
@@ -179,17 +179,18 @@ class Stitcher:
 
     def __init__(self, hop: int, lookahead: int) -> None:
         self.hop, self.lookahead = hop, lookahead
-        self.before: tuple[int, Displacement] | None = None
+        self.previous: tuple[int, Displacement] | None = None
         self.decaying: list[Displacement] = []
         self.easing: tuple[int, Displacement] | None = None
 
-    def push(self, window: Window, said: NDArray[Any]) -> Displacement:
-        """``said`` (30, 68, 2) of a window -> the frames it yields, (last - first, 68, 2)."""
-        said = np.asarray(said, np.float32)
+    def push(self, window: Window, output: NDArray[Any]) -> Displacement:
+        """The network's output (30, 68, 2) -> the window's own frames, (last - first, 68, 2)."""
+        output = np.asarray(output, np.float32)
         begin = FRAMES - self.lookahead - self.hop
-        frames = said[begin : FRAMES - self.lookahead].copy()
-        ran = self.before is not None and self.before[0] == window.end - self.hop
-        earlier = self.before[1] if self.before is not None and ran else None
+        frames = output[begin : FRAMES - self.lookahead].copy()
+        earlier = None
+        if self.previous is not None and self.previous[0] == window.end - self.hop:
+            earlier = self.previous[1]
         if self.lookahead:
             if earlier is not None:
                 count = min(self.lookahead, self.hop)
@@ -197,25 +198,25 @@ class Stitcher:
                 old = earlier[FRAMES - self.lookahead :][:count]
                 frames[:count] = old + (frames[:count] - old) * new
         else:
-            self._decay(frames, said, earlier)
-        self.before = (window.end, said)
+            self._decay(frames, output, earlier)
+        self.previous = (window.end, output)
         frames = frames[window.first - (window.end - self.lookahead - self.hop) :]
         frames = frames[: window.last - window.first]
         self._ease(window.first, frames)
         return frames
 
     def _decay(
-        self, frames: Displacement, said: Displacement, earlier: Displacement | None
+        self, frames: Displacement, output: Displacement, earlier: Displacement | None
     ) -> None:
         if earlier is None or self.hop == FRAMES:
             self.decaying = []
             return
-        jump = earlier[-1] - said[FRAMES - self.hop - 1]
-        left = [*self.decaying, *[np.zeros_like(jump)] * (len(self.DECAY) - len(self.decaying))]
-        left = [l + jump * np.float32(share) for l, share in zip(left, self.DECAY, strict=True)]
-        for i in range(min(len(left), self.hop)):
-            frames[i] += left[i]
-        self.decaying = left[self.hop :]
+        jump = earlier[-1] - output[FRAMES - self.hop - 1]
+        offsets = [*self.decaying, *[np.zeros_like(jump)] * (len(self.DECAY) - len(self.decaying))]
+        offsets = [o + jump * np.float32(s) for o, s in zip(offsets, self.DECAY, strict=True)]
+        for i in range(min(len(offsets), self.hop)):
+            frames[i] += offsets[i]
+        self.decaying = offsets[self.hop :]
 
     def _ease(self, first: int, frames: Displacement) -> None:
         if self.easing is None:
@@ -229,13 +230,13 @@ class Stitcher:
             self.easing = None
 
     def reset(self, n: int, last_sent: Displacement | None) -> None:
-        """Begins anew at frame ``n``, easing from the displacement (68, 2) last sent."""
-        self.before, self.decaying = None, []
+        """Restarts at frame ``n``, easing from the displacement (68, 2) that was sent last."""
+        self.previous, self.decaying = None, []
         self.easing = None if last_sent is None else (n, last_sent)
 
 
 def windows_of(samples: Samples, rate: int, hop: int, lookahead: int) -> Iterator[Window]:
-    """All windows of a whole recording, as a stream of it would run them."""
+    """All windows of a whole recording, the same as in a stream of it."""
     slider = Slider(rate, hop, lookahead)
     slider.push(samples)
     slider.finish()

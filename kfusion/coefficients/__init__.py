@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from kfusion.coefficients import arkit, vrm
 from kfusion.coefficients.arkit import ARKIT52, LIVE_LINK_FACE
-from kfusion.coefficients.movements import Ruler
+from kfusion.coefficients.movements import MovementMeter
 from kfusion.coefficients.vrm import VISEMES, VRM, VRM0
 from kfusion.landmarks import Identity
 
@@ -57,28 +57,28 @@ class Rig:
 
     def __init__(self, identity: Identity) -> None:
         self.identity = identity
-        self.ruler = Ruler(identity)
+        self.meter = MovementMeter(identity)
 
     def displacement(self, points: NDArray[Any]) -> NDArray[np.float64]:
         """Landmarks (T, 68, 2) in the identity's own coordinates -> canonical displacements."""
-        return self.ruler.displacement(points)
+        return self.meter.displacement(points)
 
     def arkit52(self, displacement: NDArray[Any]) -> NDArray[np.float32]:
         """(T, 52) in the order of :data:`ARKIT52`."""
-        return arkit.arkit52(self.ruler, self.ruler.measure(displacement))
+        return arkit.arkit52(self.meter, self.meter.measure(displacement))
 
     def live_link_face(self, displacement: NDArray[Any]) -> NDArray[np.float32]:
         """(T, 61) in the order of :data:`LIVE_LINK_FACE`; of the rotations only the head's roll."""
-        moved = self.ruler.measure(displacement)
-        return arkit.live_link_face(arkit.arkit52(self.ruler, moved), np.angle(moved.turned))
+        moved = self.meter.measure(displacement)
+        return arkit.live_link_face(arkit.arkit52(self.meter, moved), np.angle(moved.head))
 
     def vrm(self, displacement: NDArray[Any]) -> NDArray[np.float32]:
         """(T, 14) in the order of :data:`VRM`."""
-        return vrm.vrm(self.ruler, self.ruler.measure(displacement))
+        return vrm.vrm(self.meter, self.meter.measure(displacement))
 
     def visemes(self, displacement: NDArray[Any]) -> NDArray[np.float32]:
         """(T, 15) in the order of :data:`VISEMES`."""
-        return vrm.visemes(self.ruler, self.ruler.measure(displacement))
+        return vrm.visemes(self.meter, self.meter.measure(displacement))
 
 
 _MAKERS: Final[dict[Output, Callable[[Rig, NDArray[Any]], NDArray[np.float32]]]] = {

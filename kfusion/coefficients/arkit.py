@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from kfusion.coefficients.movements import Movements, Ruler, Values
+from kfusion.coefficients.movements import MovementMeter, Movements, Values
 
 # fmt: off
 ARKIT52: Final[tuple[str, ...]] = (
@@ -130,7 +130,7 @@ _LOWER_DOWN = _sides("mouthLowerDown")
 )  # fmt: skip
 
 
-def arkit52(face: Ruler, m: Movements) -> NDArray[np.float32]:
+def arkit52(face: MovementMeter, m: Movements) -> NDArray[np.float32]:
     """The coefficients of :data:`ARKIT52`, (T, 52) in 0..1."""
     out = np.zeros((len(ARKIT52), len(m.chin)))
     _brows(m, out)
@@ -141,7 +141,7 @@ def arkit52(face: Ruler, m: Movements) -> NDArray[np.float32]:
     return np.ascontiguousarray(unit(out).T, np.float32)
 
 
-def expression(face: Ruler, m: Movements) -> Values:
+def expression(face: MovementMeter, m: Movements) -> Values:
     """Brows, eyes and corners of the mouth alone, the rest 0: (52, T) in 0..1."""
     out = np.zeros((len(ARKIT52), len(m.chin)))
     _brows(m, out)
@@ -156,10 +156,10 @@ def _brows(m: Movements, out: Values) -> None:
     out[_BROW_OUTER_UP] = m.brow_outer / BROW_UP
 
 
-def _eyes(face: Ruler, m: Movements, out: Values) -> None:
-    shut = m.closing / face.eye
+def _eyes(face: MovementMeter, m: Movements, out: Values) -> None:
+    shut = m.eye_closing / face.eye
     # In a blink the lower lid moves little; what it does beyond that is a squint.
-    squint = unit((m.lower_lid - 0.15 * np.maximum(m.closing, 0)) / (SQUINT * face.eye))
+    squint = unit((m.lower_lid - 0.15 * np.maximum(m.eye_closing, 0)) / (SQUINT * face.eye))
     closed = unit(shut / SHUT)
     out[_EYE_SQUINT] = squint
     out[_EYE_BLINK] = closed - 0.3 * squint * (1 - closed)
@@ -185,12 +185,12 @@ def _corners(m: Movements, out: Values) -> None:
     out[_STRETCH] = (m.corner_out - smile) / STRETCH
 
 
-def narrowing(face: Ruler, m: Movements) -> Values:
+def narrowing(face: MovementMeter, m: Movements) -> Values:
     """How much narrower than at rest the mouth is, of :data:`NARROW`; negative if wider, (T,)."""
-    return m.wider / (-NARROW * face.mouth)
+    return m.mouth_wider / (-NARROW * face.mouth)
 
 
-def _lips(face: Ruler, m: Movements, out: Values) -> None:
+def _lips(face: MovementMeter, m: Movements, out: Values) -> None:
     parted = unit(m.gap / PARTED)
     together = 1 - parted
     narrow = unit(narrowing(face, m))
@@ -202,8 +202,8 @@ def _lips(face: Ruler, m: Movements, out: Values) -> None:
     out[_LOWER_DOWN] = (m.lower_lip - m.jaw) / LIPS
 
     # Lips that are pulled wide are thin too; that is no roll and no press.
-    wide = np.maximum(m.wider, 0) / face.mouth
-    thin = unit((m.red / -face.red - wide - SLACK) / THIN)
+    wide = np.maximum(m.mouth_wider, 0) / face.mouth
+    thin = unit((m.vermilion / -face.vermilion - wide - SLACK) / THIN)
     press = np.minimum(thin[0], thin[1]) * together
     out[_PRESS] = press
     out[_ROLL_UPPER], out[_ROLL_LOWER] = thin - press

@@ -39,7 +39,7 @@ _right, _left = _down, _up  # along the other axis
 
 # fmt: off
 _SUMS: Final[dict[str, tuple[_Sum, ...]]] = {
-    "closing": ((1, _down(43, 44) | _up(46, 47)), (1, _down(37, 38) | _up(40, 41))),
+    "eye_closing": ((1, _down(43, 44) | _up(46, 47)), (1, _down(37, 38) | _up(40, 41))),
     "lower_lid": ((1, _up(46, 47)), (1, _up(40, 41))),
     "brow_inner": ((1, _up(22, 23)), (1, _up(20, 21))),
     "brow_frown": ((1, _up(22, 23, 24)), (1, _up(19, 20, 21))),
@@ -48,8 +48,10 @@ _SUMS: Final[dict[str, tuple[_Sum, ...]]] = {
     "corner_up": ((1, _up(54, 64)), (1, _up(48, 60))),
     "upper_lip": ((1, _up(62, 63)), (1, _up(61, 62))),
     "lower_lip": ((1, _down(65, 66)), (1, _down(66, 67))),
-    "red": ((1, _down(61, 62, 63) | _up(50, 51, 52)), (1, _down(56, 57, 58) | _up(65, 66, 67))),
-    "wider": ((0, {54: 0.5, 64: 0.5, 48: -0.5, 60: -0.5}),),
+    "vermilion": (
+        (1, _down(61, 62, 63) | _up(50, 51, 52)), (1, _down(56, 57, 58) | _up(65, 66, 67))
+    ),
+    "mouth_wider": ((0, {54: 0.5, 64: 0.5, 48: -0.5, 60: -0.5}),),
     "gap": ((1, _up(61, 62, 63) | _down(65, 66, 67)),),
     "upper": ((1, _up(61, 62, 63)),),
     "lower": ((1, _down(65, 66, 67)),),
@@ -78,10 +80,10 @@ class Movements:
     """Of T frames, mm from rest; 0 at rest. Two-sided ones are (2, T), the subject's left first;
     the others (T,).
 
-    ``turned``: the frames' size and roll against the identity as complex numbers (T,).
+    ``head``: the frames' size and roll against the identity as complex numbers (T,).
     """
 
-    closing: Values  # of the eye
+    eye_closing: Values
     lower_lid: Values  # up
     brow_inner: Values  # its inner end, up
     brow_frown: Values  # inner end and middle, up
@@ -90,15 +92,15 @@ class Movements:
     corner_up: Values
     upper_lip: Values  # up
     lower_lip: Values  # down
-    red: Values  # height of the red of the upper and of the lower lip, (2, T)
-    wider: Values  # mouth
+    vermilion: Values  # height of the red of the upper and of the lower lip, (2, T)
+    mouth_wider: Values
     gap: Values  # lips, apart
     upper: Values  # upper lip as a whole, up
     lower: Values  # lower lip as a whole, down
     chin: Values  # down
     chin_left: Values  # to the subject's left
     mouth_left: Values
-    turned: NDArray[np.complex128]
+    head: NDArray[np.complex128]
 
     @cached_property
     def jaw(self) -> Values:
@@ -110,12 +112,12 @@ class Movements:
         return 0.5 * (self.chin + self.lower)
 
 
-class Ruler:
+class MovementMeter:
     """Measures the frames of one identity.
 
-    ``eye`` (2, 1): opening of the eyes at rest; ``mouth``: width of the mouth; ``red`` (2, 1):
-    height of the upper and the lower lip's red. All mm, and none smaller than a face can have, so
-    that an identity with shut eyes or no lips divides nothing by zero.
+    ``eye`` (2, 1): opening of the eyes at rest; ``mouth``: width of the mouth; ``vermilion``
+    (2, 1): height of the upper and the lower lip's red. All are in mm and have a lower bound, so
+    that nothing is divided by zero for an identity with shut eyes or no lips.
     """
 
     FARTHEST: Final = 1e4  # canonical pixels: what lies beyond is no face any more
@@ -139,9 +141,9 @@ class Ruler:
                 self._sums[2 * point + axis, k] = weight * self.mm
         at_rest = face.reshape(1, -1) @ self._sums
         rest = {name: at_rest[0, at] for name, at in _AT}
-        self.eye = np.maximum(-rest["closing"], 3.0)[:, None]
-        self.mouth = np.maximum(rest["wider"], 15.0)
-        self.red = np.maximum(rest["red"], 3.0)[:, None]
+        self.eye = np.maximum(-rest["eye_closing"], 3.0)[:, None]
+        self.mouth = np.maximum(rest["mouth_wider"], 15.0)
+        self.vermilion = np.maximum(rest["vermilion"], 3.0)[:, None]
 
     def displacement(self, points: NDArray[Any]) -> Values:
         """Landmarks (T, 68, 2) in the identity's own coordinates -> canonical displacement."""
@@ -154,11 +156,11 @@ class Ruler:
         moved = np.minimum(np.maximum(moved, -self.FARTHEST), self.FARTHEST)
         z = moved.view(np.complex128)[..., 0]  # (T, 68)
         rigid = z.take(self._rigid, axis=1)
-        turned = 1 + np.add.reduce(rigid * self._arms, axis=1)
-        size = np.maximum(turned.real**2 + turned.imag**2, self.SMALLEST**2)
-        back = (turned.conj() / size)[:, None]
+        head = 1 + np.add.reduce(rigid * self._arms, axis=1)
+        size = np.maximum(head.real**2 + head.imag**2, self.SMALLEST**2)
+        back = (head.conj() / size)[:, None]
         place = np.add.reduce(rigid, axis=1)[:, None] / len(RIGID)
         own = (z - place + self._centred) * back - self._centred
         # A matrix product may round differently with the number of frames; this does not.
         s = np.einsum("ti,ik->kt", own.view(np.float64), self._sums)
-        return Movements(**{name: s[at] for name, at in _AT}, turned=turned)
+        return Movements(**{name: s[at] for name, at in _AT}, head=head)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kfusion.coefficients.arkit import INDEX, expression, narrowing, unit
-from kfusion.coefficients.movements import Movements, Ruler, Values
+from kfusion.coefficients.movements import MovementMeter, Movements, Values
 
 # fmt: off
 VRM: Final[tuple[str, ...]] = (
@@ -41,7 +41,7 @@ OPEN: Final = 14.0
 hundred of GRID's speaker 1 (CC BY 4.0) reaches."""
 
 
-def closures(face: Ruler, m: Movements) -> tuple[Values, Values]:
+def closures(face: MovementMeter, m: Movements) -> tuple[Values, Values]:
     """How much the mouth is that of p, b, m and that of f, v, two of (T,), 0..1.
 
     For p, b and m the lips meet although the jaw is lowered, the upper one coming down; lips that
@@ -57,7 +57,7 @@ def closures(face: Ruler, m: Movements) -> tuple[Values, Values]:
     return pp, ff
 
 
-def vowels(face: Ruler, m: Movements) -> Values:
+def vowels(face: MovementMeter, m: Movements) -> Values:
     """How much of aa, E, ih, oh, ou the mouth shows, (5, T), 0..1 and together at most 1.
 
     Open lips over a lowered jaw are aa, or oh if the mouth is narrow and E if it is wide; lips
@@ -74,7 +74,7 @@ def vowels(face: Ruler, m: Movements) -> Values:
     return parts / np.maximum(np.add.reduce(parts), 1)
 
 
-def visemes(face: Ruler, m: Movements) -> NDArray[np.float32]:
+def visemes(face: MovementMeter, m: Movements) -> NDArray[np.float32]:
     """The weights of :data:`VISEMES`, (T, 15) in 0..1, together 1; ``sil`` is what is left."""
     pp, ff = closures(face, m)
     out = np.zeros((len(VISEMES), len(pp)))
@@ -85,7 +85,7 @@ def visemes(face: Ruler, m: Movements) -> NDArray[np.float32]:
     return np.ascontiguousarray(out.T, np.float32)
 
 
-def vrm(face: Ruler, m: Movements) -> NDArray[np.float32]:
+def vrm(face: MovementMeter, m: Movements) -> NDArray[np.float32]:
     """The weights of :data:`VRM`, (T, 14) in 0..1.
 
     Vowels together at most 1, emotions and ``neutral`` together 1. ``blink`` is what both eyes

@@ -16,7 +16,6 @@ from kfusion.config import PRESETS
 from kfusion.errors import CheckpointError
 from kfusion.model import KFusion
 from kfusion.runtime import WEIGHTS
-from kfusion.system import file_sha256
 from tests.kfusion.test_model import SMALL, inputs, perturbed
 
 HERE = Path(__file__).parents[1] / "data"
@@ -136,5 +135,4 @@ def test_the_bundled_model_says_where_it_came_from() -> None:
     assert WEIGHTS.stat().st_size < 20_000_000
     assert {"command", "data", "sha256", "seed", "split", "licence", "steps"} <= set(provenance)
     assert "CC BY 4.0" in provenance["licence"]
-    assert len(file_sha256(WEIGHTS)) == 64
     assert sum(p.numel() for p in KFusion(model.config).parameters()) > 1_000_000

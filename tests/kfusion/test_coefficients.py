@@ -288,8 +288,8 @@ def test_shares_add_up(seed: int) -> None:
     spoken, vrm, arkit = RIG.visemes(frames), RIG.vrm(frames), RIG.arkit52(frames)
     np.testing.assert_allclose(spoken.sum(axis=1), 1, atol=1e-5)
     assert vrm[:, :5].sum(axis=1).max() <= 1 + 1e-5
-    felt = [VRM.index(n) for n in ("happy", "angry", "sad", "relaxed", "surprised", "neutral")]
-    np.testing.assert_allclose(vrm[:, felt].sum(axis=1), 1, atol=1e-5)
+    emotions = [VRM.index(n) for n in ("happy", "angry", "sad", "relaxed", "surprised", "neutral")]
+    np.testing.assert_allclose(vrm[:, emotions].sum(axis=1), 1, atol=1e-5)
     both = column(vrm, "blink", VRM)
     for side in ("Left", "Right"):
         lid = both + column(vrm, f"blink{side}", VRM)

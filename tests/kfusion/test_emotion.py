@@ -18,22 +18,10 @@ from kfusion.emotion import (
     vector,
 )
 from kfusion.errors import BadEmotion
-from kfusion.landmarks import MIRROR, NEUTRAL, align, lip_gap
-from tests.conftest import folder_of
-
-BROWS = slice(17, 27)
+from kfusion.landmarks import BROWS, MIRROR, NEUTRAL, lip_gap
 
 
-def figures(d: NDArray[np.float64]) -> dict[str, float]:
-    """Of a displacement (68, 2), y down."""
-    return {
-        "brow height": float(d[BROWS, 1].mean()),
-        "mouth width": float(d[54, 0] - d[48, 0]),
-        "corner height": float(d[[48, 54], 1].mean()),
-    }
-
-
-def felt(name: str) -> NDArray[np.float64]:
+def moves(name: str) -> NDArray[np.float64]:
     return displacement(vector({name: 1.0}))
 
 
@@ -75,55 +63,33 @@ def test_a_sum_a_hair_above_one_is_allowed() -> None:
 @given(st.lists(st.floats(0, 1 / 8), min_size=8, max_size=8))
 def test_displacement_is_linear_and_neutral_moves_nothing(weights: list[float]) -> None:
     e = np.array(weights)
-    whole = sum((w * felt(name) for w, name in zip(e, EMOTIONS, strict=True)), np.zeros((68, 2)))
+    whole = sum((w * moves(name) for w, name in zip(e, EMOTIONS, strict=True)), np.zeros((68, 2)))
     np.testing.assert_allclose(displacement(e), whole, atol=1e-9)
-    assert not felt("neutral").any()
+    assert not moves("neutral").any()
 
 
 def test_emotions_move_the_face_the_way_faces_do() -> None:
-    assert felt("angry")[BROWS, 1].mean() > 2 and felt("angry")[[20, 21], 1].mean() > 4
-    assert felt("surprised")[BROWS, 1].mean() < -3
-    assert felt("fear")[BROWS, 1].mean() < -1.5
-    assert felt("disgusted")[BROWS, 1].mean() > 0.5
-    happy = felt("happy")
+    assert moves("angry")[BROWS, 1].mean() > 2 and moves("angry")[[20, 21], 1].mean() > 4
+    assert moves("surprised")[BROWS, 1].mean() < -3
+    assert moves("fear")[BROWS, 1].mean() < -1.5
+    assert moves("disgusted")[BROWS, 1].mean() > 0.5
+    happy = moves("happy")
     assert 7 < happy[54, 0] - happy[48, 0] < 14  # wider
     assert happy[[48, 54], 1].mean() < -3  # corners up
-    assert felt("sad")[[48, 54], 1].mean() > 1
-    assert felt("surprised")[8, 1] > 1  # the jaw drops
-    assert abs(felt("contempt")[48]).max() > 1 and not felt("contempt")[54].any()  # one-sided
+    assert moves("sad")[[48, 54], 1].mean() > 1
+    assert moves("surprised")[8, 1] > 1  # the jaw drops
+    assert abs(moves("contempt")[48]).max() > 1 and not moves("contempt")[54].any()  # one-sided
 
 
 @pytest.mark.parametrize("name", sorted(set(EMOTIONS) - {"contempt"}))
 def test_all_but_contempt_are_symmetric(name: str) -> None:
-    move = felt(name)
+    move = moves(name)
     np.testing.assert_allclose(move[list(MIRROR)] * [-1, 1], move, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["angry", "contempt", "disgusted", "happy", "sad"])
 def test_closed_lips_stay_closed_where_the_emotion_does_not_part_them(name: str) -> None:
-    assert abs(lip_gap(NEUTRAL + felt(name)) - lip_gap(NEUTRAL)) < 0.3
-
-
-def test_signs_agree_with_tracked_faces_where_those_agree() -> None:
-    folder = folder_of("mead_expressions")
-    measured: dict[str, list[NDArray[np.float64]]] = {name: [] for name in EMOTIONS}
-    for speaker in ("M030", "W009", "W011"):
-        faces = {}
-        for track in sorted(folder.glob(f"*{speaker}*.npz")):
-            name = next(e for e in EMOTIONS if e in track.stem)
-            with np.load(track) as file:
-                faces[name] = file["points_q64"] / 64.0
-        rest = np.median(align(faces["neutral"], NEUTRAL), axis=0)
-        for name, frames in faces.items():
-            measured[name].append(np.median(align(frames, NEUTRAL), axis=0) - rest)
-    checked = 0
-    for name in ("angry", "disgusted", "fear", "happy", "surprised"):
-        for figure, ours in figures(felt(name)).items():
-            seen = [figures(d)[figure] for d in measured[name]]
-            if min(np.abs(seen)) > 1.5 and len({np.sign(s) for s in seen}) == 1 and abs(ours) > 0.5:
-                assert np.sign(ours) == np.sign(seen[0]), (name, figure, seen, ours)
-                checked += 1
-    assert checked >= 6
+    assert abs(lip_gap(NEUTRAL + moves(name)) - lip_gap(NEUTRAL)) < 0.3
 
 
 def test_articulation_is_linear_and_of_no_account_where_neutral() -> None:
@@ -136,40 +102,40 @@ def test_articulation_is_linear_and_of_no_account_where_neutral() -> None:
 
 
 def test_a_ramp_is_linear_from_its_frame_and_the_next_starts_where_it_is() -> None:
-    track = EmotionCurve(vector({}))
-    track.start(10, vector({"happy": 1.0}), 10)
+    curve = EmotionCurve(vector({}))
+    curve.start(10, vector({"happy": 1.0}), 10)
     happy = EMOTIONS.index("happy")
-    assert [float(track.at(n)[happy]) for n in (0, 10, 15, 20, 99)] == pytest.approx(
+    assert [float(curve.at(n)[happy]) for n in (0, 10, 15, 20, 99)] == pytest.approx(
         [0, 0, 0.5, 1, 1]
     )
-    track.start(15, vector({"sad": 1.0}), 10)
+    curve.start(15, vector({"sad": 1.0}), 10)
     sad = EMOTIONS.index("sad")
-    assert float(track.at(14)[happy]) == pytest.approx(0.4)  # the first ramp still rules before
-    assert float(track.at(15)[happy]) == pytest.approx(0.5)
-    assert float(track.at(20)[happy]) == pytest.approx(0.25)
-    assert float(track.at(20)[sad]) == pytest.approx(0.5)
-    track.forget(30)
-    assert float(track.at(30)[sad]) == 1 and len(track.ramps) == 1
+    assert float(curve.at(14)[happy]) == pytest.approx(0.4)  # the first ramp still rules before
+    assert float(curve.at(15)[happy]) == pytest.approx(0.5)
+    assert float(curve.at(20)[happy]) == pytest.approx(0.25)
+    assert float(curve.at(20)[sad]) == pytest.approx(0.5)
+    curve.forget(30)
+    assert float(curve.at(30)[sad]) == 1 and len(curve.ramps) == 1
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.floats(0, 60)), max_size=6), st.integers(0, 400))
 def test_every_frame_has_weights_that_sum_to_one(messages: list[tuple[int, float]], n: int) -> None:
-    track = EmotionCurve(vector({}))
+    curve = EmotionCurve(vector({}))
     at = 0
     for i, (later, ramp) in enumerate(messages):
         at += later
-        track.start(at, vector({EMOTIONS[i % 8]: 1.0}), ramp)
-    assert track.at(n).sum() == pytest.approx(1, abs=1e-5)
+        curve.start(at, vector({EMOTIONS[i % 8]: 1.0}), ramp)
+    assert curve.at(n).sum() == pytest.approx(1, abs=1e-5)
 
 
 def test_turning_the_dial_without_a_frame_between_keeps_only_the_last_turn() -> None:
-    track = EmotionCurve(vector({}))
+    curve = EmotionCurve(vector({}))
     for k in range(1000):
-        track.start(7, vector({"happy": k / 1000}), 30)
-    assert len(track.ramps) == 2 and track.at(7)[NEUTRAL_INDEX] == 1
+        curve.start(7, vector({"happy": k / 1000}), 30)
+    assert len(curve.ramps) == 2 and curve.at(7)[NEUTRAL_INDEX] == 1
 
 
 def test_a_ramp_of_no_length_is_a_step() -> None:
-    track = EmotionCurve(vector({}))
-    track.start(5, vector({"angry": 1.0}), 0)
-    assert track.at(4)[0] == 0 and track.at(5)[0] == 1
+    curve = EmotionCurve(vector({}))
+    curve.start(5, vector({"angry": 1.0}), 0)
+    assert curve.at(4)[0] == 0 and curve.at(5)[0] == 1

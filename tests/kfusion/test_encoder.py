@@ -66,8 +66,8 @@ def test_the_numpy_twin_hears_the_same() -> None:
 def test_encoder_steps_are_taken_to_frames_at_their_true_times(stem: Stem | RawStem) -> None:
     to_frames = ToFrames(stem.times, 1)
     at = to_frames.weights @ stem.times
-    wanted = (torch.arange(30) / 30).clamp(float(stem.times[0]), float(stem.times[-1]))
-    torch.testing.assert_close(at, wanted, atol=1e-6, rtol=0)
+    expected = (torch.arange(30) / 30).clamp(float(stem.times[0]), float(stem.times[-1]))
+    torch.testing.assert_close(at, expected, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("kind", ["mel", "raw"])
@@ -78,7 +78,7 @@ def test_a_click_is_heard_at_its_own_step(kind: str) -> None:
     quiet = 1e-3 * torch.randn(1, 16_000)
     click = quiet.clone()
     click[0, 8000:8080] += 0.02 * torch.randn(80)
-    heard = [stem(front(x) if kind == "mel" else x) for x in (quiet, click)]
-    assert heard[0].shape == (1, 50, 16)
-    change = (heard[1] - heard[0]).abs().sum(-1)[0]
+    steps = [stem(front(x) if kind == "mel" else x) for x in (quiet, click)]
+    assert steps[0].shape == (1, 50, 16)
+    change = (steps[1] - steps[0]).abs().sum(-1)[0]
     assert abs(float(stem.times[int(change.argmax())]) - 0.5025) < 0.025

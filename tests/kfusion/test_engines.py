@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from kfusion.checkpoint import save_model
+from kfusion.config import ModelConfig
 from kfusion.errors import CheckpointError
 from kfusion.runtime import EXPORTED, WEIGHTS, OnnxEngine, SyntheticEngine, TorchEngine, make_engine
 from kfusion.system import file_sha256
@@ -24,9 +25,9 @@ def test_onnx_runtime_gives_what_torch_gives() -> None:
         row = inputs(rows, rows)
         np.testing.assert_allclose(onnx.step(*row), torch.step(*row), atol=1e-4)
     speech = np.stack([voice(1.0, seed=k) for k in range(4)])
-    _, faces, felt = inputs(4, 9)
+    _, faces, emotion = inputs(4, 9)
     np.testing.assert_allclose(
-        onnx.step(speech, faces, felt), torch.step(speech, faces, felt), atol=1e-4
+        onnx.step(speech, faces, emotion), torch.step(speech, faces, emotion), atol=1e-4
     )
 
 
@@ -80,7 +81,12 @@ def test_only_networks_that_hear_log_mel_are_exported(tmp_path: Path) -> None:
     assert not path.with_suffix(".onnx").exists()
 
 
-def test_bfloat16_stays_near_float32_and_keeps_rows_apart(pair: Path) -> None:
+@pytest.mark.parametrize("config", [SMALL, PAPER], ids=["compact", "paper"])
+def test_bfloat16_stays_near_float32_and_keeps_rows_apart(
+    config: ModelConfig, tmp_path: Path
+) -> None:
+    pair = tmp_path / "model.safetensors"
+    save_model(pair, perturbed(config), {})
     exact, rough = TorchEngine(pair), TorchEngine(pair, bfloat16=True)
     row = inputs(5, 1)
     together = rough.step(*row)
@@ -124,10 +130,10 @@ def test_a_device_that_is_not_there_is_a_plain_error() -> None:
 
 def test_the_synthetic_mouth_opens_with_loudness() -> None:
     engine = SyntheticEngine()
-    audio, faces, felt = inputs(2, 0)
+    audio, faces, emotion = inputs(2, 0)
     audio = np.zeros_like(audio)
     audio[1, 8000:] = 0.3 * np.sin(np.arange(8000))
-    felt = np.eye(8)[[5, 5]]
-    said = engine.step(audio, faces, felt)
-    assert not said[0].any()
-    assert said[1, 25, 66, 1] > 3 and not said[1, :12].any()
+    emotion = np.eye(8)[[5, 5]]
+    output = engine.step(audio, faces, emotion)
+    assert not output[0].any()
+    assert output[1, 25, 66, 1] > 3 and not output[1, :12].any()

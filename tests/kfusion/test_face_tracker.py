@@ -67,12 +67,13 @@ def window(side: float, middle: float) -> list[float]:
     return [middle - half, middle + down - half, middle + half, middle + down + half]
 
 
+@pytest.mark.slow
 def test_points_are_where_face_alignment_puts_them_within_its_rounding(
     tracker: FaceAlignmentTracker,
 ) -> None:
     pictures = frames(2)
     # Boxes whose windows are the whole picture, by its reckoning in whole pixels and by ours.
-    wanted = tracker.alignment.get_landmarks_from_batch(
+    expected = tracker.alignment.get_landmarks_from_batch(
         torch.from_numpy(pictures.transpose(0, 3, 1, 2)),
         detected_faces=[[np.array(window(257, 127.9))]] * 2,
     )
@@ -80,11 +81,12 @@ def test_points_are_where_face_alignment_puts_them_within_its_rounding(
     points = tracker.points(pictures, boxes)
     assert points.shape == (2, 68, 2)
     # It rounds to a quarter of a cell of 4 pixels, and then down to whole pixels.
-    assert np.abs(points - np.stack(wanted)).max() < 3
+    assert np.abs(points - np.stack(expected)).max() < 3
     alone = tracker.points(pictures[1:], boxes[1:])
     assert np.abs(points[1:] - alone).max() < 0.05
 
 
+@pytest.mark.slow
 def test_faces_and_tracks_have_their_shapes_and_places(tracker: FaceAlignmentTracker) -> None:
     boxes = tracker.faces(frames(1)[0])
     assert boxes.shape[1] == 4 and len(boxes) >= 1
@@ -94,6 +96,7 @@ def test_faces_and_tracks_have_their_shapes_and_places(tracker: FaceAlignmentTra
     assert np.isfinite(points).all()
 
 
+@pytest.mark.slow
 def test_the_command_tracks_a_video_with_it(hub: Path, tmp_path: Path) -> None:
     (tmp_path / "clips").mkdir()
     write_clip(tmp_path / "clips" / "a.mp4", times=[0, 0.04], seconds=0.1, click=0.05)
@@ -108,6 +111,7 @@ def test_the_command_tracks_a_video_with_it(hub: Path, tmp_path: Path) -> None:
     assert (entry.fps, entry.tracked, entry.points) == (25, 1, (1, 2))
 
 
+@pytest.mark.slow
 def test_where_no_face_is_seen_none_is_found(hub: Path, tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / FAN_FILE).symlink_to(hub / "checkpoints" / FAN_FILE)
@@ -122,6 +126,7 @@ def test_where_no_face_is_seen_none_is_found(hub: Path, tmp_path: Path) -> None:
     assert points.shape == (2, 68, 2) and not found.any()
 
 
+@pytest.mark.slow
 def test_weights_that_cannot_be_loaded_are_told_with_their_place(
     hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,10 +163,10 @@ def test_the_crop_holds_the_median_face_with_a_margin() -> None:
 
 def test_peaks_of_heat_maps_are_placed_within_their_cells() -> None:
     rng = np.random.default_rng(0)
-    wanted = rng.uniform(3, 61, (2, 68, 2))
+    expected = rng.uniform(3, 61, (2, 68, 2))
     y, x = np.mgrid[:64, :64] + 0.5
-    far = (x - wanted[..., 0, None, None]) ** 2 + (y - wanted[..., 1, None, None]) ** 2
-    off = np.abs(heatmap_peaks(np.exp(-far / 2)) * 64 - wanted)
+    far = (x - expected[..., 0, None, None]) ** 2 + (y - expected[..., 1, None, None]) ** 2
+    off = np.abs(heatmap_peaks(np.exp(-far / 2)) * 64 - expected)
     assert off.max() < 0.1 and off.mean() < 0.05  # a quarter of a cell without the parabola
     corners = np.zeros((1, 2, 64, 64))
     corners[0, 0, 0, 0] = corners[0, 1, 63, 63] = 1

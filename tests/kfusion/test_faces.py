@@ -30,9 +30,9 @@ from tests.kfusion.bad_pictures import BAD
 @pytest.mark.parametrize("name", BAD)
 def test_what_no_face_can_be_found_in_is_refused_by_code_and_in_words(name: str) -> None:
     data, code, words = BAD[name]
-    with pytest.raises(WireError) as told:
+    with pytest.raises(WireError) as caught:
         find_resting_face(decode_picture(data), DotFinder())
-    assert told.value.code == code and words in str(told.value)
+    assert caught.value.code == code and words in str(caught.value)
 
 
 def test_a_bomb_is_told_by_its_header_and_takes_no_memory() -> None:
@@ -104,10 +104,10 @@ def modes() -> dict[str, bytes]:
 @pytest.mark.parametrize("name", modes())
 def test_a_photo_is_seen_as_it_looks_however_it_is_stored(name: str) -> None:
     pixels = decode_picture(modes()[name]).astype(float)
-    wanted = np.asarray(photo(), float)
+    expected = np.asarray(photo(), float)
     if "grey" in name:
-        wanted = np.repeat(np.asarray(photo().convert("L"), float)[..., None], 3, axis=2)
-    assert pixels.shape == (SIDE, SIDE, 3) and np.abs(pixels - wanted).mean() < 4
+        expected = np.repeat(np.asarray(photo().convert("L"), float)[..., None], 3, axis=2)
+    assert pixels.shape == (SIDE, SIDE, 3) and np.abs(pixels - expected).mean() < 4
 
 
 def test_what_is_transparent_lies_on_white() -> None:
@@ -147,9 +147,9 @@ def turned(share: float) -> np.ndarray[Any, Any]:
 def test_a_head_that_looks_to_the_side_is_told_to_look_here(share: float, side: str) -> None:
     points = turned(share)
     assert head_turn(points) == pytest.approx(share, abs=0.01)
-    with pytest.raises(WireError, match=f"turned to the {side} .* looks into the camera") as told:
+    with pytest.raises(WireError, match=f"turned to the {side} .* looks into the camera") as caught:
         resting_face(points)
-    assert told.value.code == "bad_identity"
+    assert caught.value.code == "bad_identity"
     assert resting_face(turned(0.2)).note == ""
 
 

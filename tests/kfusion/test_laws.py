@@ -39,8 +39,8 @@ def test_the_batch_size_changes_nothing(
 ) -> None:
     hop, lookahead = shape
     one = model.animate(speech(), 16_000, hop=hop, lookahead=lookahead, batch=1)
-    some = model.animate(speech(), 16_000, hop=hop, lookahead=lookahead, batch=batch)
-    np.testing.assert_allclose(one, some, atol=1e-4)
+    other = model.animate(speech(), 16_000, hop=hop, lookahead=lookahead, batch=batch)
+    np.testing.assert_allclose(one, other, atol=1e-4)
 
 
 def test_a_row_alone_gives_what_it_gives_in_any_batch(model: Animator) -> None:
@@ -48,13 +48,13 @@ def test_a_row_alone_gives_what_it_gives_in_any_batch(model: Animator) -> None:
     rows = 16
     audio = np.stack([voice(1.0, seed=k) * rng.uniform(0.01, 1) for k in range(rows)])
     faces = NEUTRAL + rng.normal(0, 2, (rows, 68, 2))
-    felt = rng.dirichlet(np.ones(8), rows)
-    together = model.engine.step(audio, faces, felt)
+    emotions = rng.dirichlet(np.ones(8), rows)
+    together = model.engine.step(audio, faces, emotions)
     order = rng.permutation(rows)
-    shuffled = model.engine.step(audio[order], faces[order], felt[order])
+    shuffled = model.engine.step(audio[order], faces[order], emotions[order])
     np.testing.assert_allclose(shuffled, together[order], atol=1e-4)
     for k in range(rows):
-        alone = model.engine.step(audio[k : k + 1], faces[k : k + 1], felt[k : k + 1])
+        alone = model.engine.step(audio[k : k + 1], faces[k : k + 1], emotions[k : k + 1])
         np.testing.assert_allclose(alone[0], together[k], atol=1e-4)
 
 

@@ -43,11 +43,11 @@ def lively(life: Life, first: int, count: int) -> NDArray[np.float32]:
     return life.add(NEUTRAL_IDENTITY, first, still(count), quiet(count))
 
 
-def heard(sound: NDArray[Any], rate: int, hop: int, lookahead: int) -> NDArray[np.float64]:
+def accents_of(sound: NDArray[Any], rate: int, hop: int, lookahead: int) -> NDArray[np.float64]:
     """The brow accents of a whole recording."""
-    hearing = LoudnessHistory()
+    loudness = LoudnessHistory()
     return np.concatenate(
-        [accents(hearing.push(w)) for w in windows_of(sound, rate, hop, lookahead)]
+        [accents(loudness.push(w)) for w in windows_of(sound, rate, hop, lookahead)]
     )
 
 
@@ -64,23 +64,23 @@ def test_frames_are_the_same_bits_in_any_chunks_and_from_any_first(
 ) -> None:
     count = 60
     rng = np.random.default_rng(abs(seed))
-    said = rng.normal(0, 2, (count, 68, 2)).astype(np.float32)
+    moved = rng.normal(0, 2, (count, 68, 2)).astype(np.float32)
     levels = rng.uniform(0, 0.6, HISTORY + count)
-    whole = Life(seed, 0.8).add(NEUTRAL_IDENTITY, first, said, levels)
+    whole = Life(seed, 0.8).add(NEUTRAL_IDENTITY, first, moved, levels)
     cuts = sorted({0, count, *data.draw(st.lists(st.integers(0, count), max_size=8))})
     order = data.draw(st.permutations(list(pairwise(cuts))))
     other = Life(seed, 0.8)
     for a, b in order:
-        part = other.add(NEUTRAL_IDENTITY, first + a, said[a:b], levels[a : b + HISTORY])
+        part = other.add(NEUTRAL_IDENTITY, first + a, moved[a:b], levels[a : b + HISTORY])
         assert np.array_equal(part, whole[a:b])
 
 
 def test_numbers_are_those_of_splitmix64_on_every_machine() -> None:
     """Its first outputs from state 0: e220a8397b1dcdaf, 6e789e6aa1b965f4, 06c45d188009454f."""
-    chance = CounterRandom(0, 0)
-    chance._key = np.zeros(1, np.uint64)  # pyright: ignore[reportPrivateUsage]
+    random = CounterRandom(0, 0)
+    random._key = np.zeros(1, np.uint64)  # pyright: ignore[reportPrivateUsage]
     known = [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
-    assert chance(np.arange(1, 4)).tolist() == [(k >> 11) / 2**53 for k in known]
+    assert random(np.arange(1, 4)).tolist() == [(k >> 11) / 2**53 for k in known]
 
 
 def test_another_seed_gives_another_life() -> None:
@@ -91,9 +91,9 @@ def test_another_seed_gives_another_life() -> None:
 
 
 def test_at_zero_nothing_is_added() -> None:
-    said = np.random.default_rng(0).normal(0, 3, (300, 68, 2)).astype(np.float32)
+    moved = np.random.default_rng(0).normal(0, 3, (300, 68, 2)).astype(np.float32)
     levels = np.random.default_rng(1).uniform(0, 1, 300 + HISTORY)
-    assert np.array_equal(Life(3, 0.0).add(NEUTRAL_IDENTITY, 0, said, levels), said)
+    assert np.array_equal(Life(3, 0.0).add(NEUTRAL_IDENTITY, 0, moved, levels), moved)
 
 
 @pytest.mark.parametrize("amount", [-0.1, 1.1, float("nan")])
@@ -152,15 +152,15 @@ def test_a_blink_shuts_the_eyes_however_wide_they_are(seed: int, wide: float) ->
     for upper, lower in ((37, 41), (38, 40), (43, 47), (44, 46)):
         face[upper, 1] = face[lower, 1] - 8 * wide
     identity = Identity.from_points(face)
-    said = rng.normal(0, 0.5, (1, 68, 2))
-    said[:, [37, 38, 43, 44], 1] -= rng.uniform(-2, 3)  # a wide or a narrowed eye
+    moved = rng.normal(0, 0.5, (1, 68, 2))
+    moved[:, [37, 38, 43, 44], 1] -= rng.uniform(-2, 3)  # a wide or a narrowed eye
     life = Life(seed, 1.0)
     n = shut_frame(life)
-    shut = life.add(identity, n, said, quiet(1))
+    shut = life.add(identity, n, moved, quiet(1))
     straight = align(identity.canonical + shut, identity.canonical)[0]
     gaps = straight[[41, 40, 47, 46], 1] - straight[[37, 38, 43, 44], 1]
-    before = (identity.canonical + said[0])[[41, 40, 47, 46], 1]
-    before = before - (identity.canonical + said[0])[[37, 38, 43, 44], 1]
+    before = (identity.canonical + moved[0])[[41, 40, 47, 46], 1]
+    before = before - (identity.canonical + moved[0])[[37, 38, 43, 44], 1]
     assert np.abs(gaps[before > 0]).max(initial=0) < 0.15
     coefficients = Rig(NEUTRAL_IDENTITY).arkit52(lively(Life(seed, 1.0), n, 1))
     blink = [ARKIT52.index(f"eyeBlink{side}") for side in ("Left", "Right")]
@@ -168,11 +168,11 @@ def test_a_blink_shuts_the_eyes_however_wide_they_are(seed: int, wide: float) ->
 
 
 def test_eyes_that_are_shut_already_are_left_shut() -> None:
-    said = still(1)
-    said[:, [37, 38, 43, 44], 1] += 12  # beyond the lower lids
+    moved = still(1)
+    moved[:, [37, 38, 43, 44], 1] += 12  # beyond the lower lids
     life = Life(0, 1.0)
-    out = NEUTRAL + life.add(NEUTRAL_IDENTITY, shut_frame(life), said, quiet(1))
-    np.testing.assert_allclose(align(out, NEUTRAL), NEUTRAL + said, atol=1e-4)
+    out = NEUTRAL + life.add(NEUTRAL_IDENTITY, shut_frame(life), moved, quiet(1))
+    np.testing.assert_allclose(align(out, NEUTRAL), NEUTRAL + moved, atol=1e-4)
 
 
 # The head
@@ -198,16 +198,16 @@ def test_the_head_moves_little_and_slowly() -> None:
 
 def test_apart_from_the_heads_motion_only_lids_and_brows_move() -> None:
     rng = np.random.default_rng(8)
-    said = rng.normal(0, 2, (900, 68, 2))
-    said[:, list(RIGID)] = 0
+    moved = rng.normal(0, 2, (900, 68, 2))
+    moved[:, list(RIGID)] = 0
     levels = rng.uniform(0, 0.6, 900 + HISTORY)
-    out = NEUTRAL + Life(9, 1.0).add(NEUTRAL_IDENTITY, 0, said, levels).astype(np.float64)
-    straight = align(out, NEUTRAL) - NEUTRAL - said
+    out = NEUTRAL + Life(9, 1.0).add(NEUTRAL_IDENTITY, 0, moved, levels).astype(np.float64)
+    straight = align(out, NEUTRAL) - NEUTRAL - moved
     moves = np.abs(straight).max(axis=(0, 2))
     lids = [37, 38, 40, 41, 43, 44, 46, 47]
     assert np.delete(moves, [*lids, *range(BROWS.start, BROWS.stop)]).max() < 1e-3
     assert moves[MOUTH].max() < 1e-3
-    np.testing.assert_allclose(lip_gap(align(out, NEUTRAL)), lip_gap(NEUTRAL + said), atol=1e-3)
+    np.testing.assert_allclose(lip_gap(align(out, NEUTRAL)), lip_gap(NEUTRAL + moved), atol=1e-3)
     assert moves[EYES].max() > 3 and moves[BROWS].max() > 0.5
 
 
@@ -228,8 +228,8 @@ def test_accents_raise_the_brows_a_little() -> None:
 
 def test_silence_and_steady_noise_raise_no_brow() -> None:
     hiss = (0.01 * np.random.default_rng(0).normal(size=64_000)).astype(np.float32)
-    assert heard(np.zeros(48_000, np.float32), 16_000, 3, 3).max() == 0
-    assert heard(hiss, 16_000, 3, 3)[HISTORY + 5 :].max() < 0.05
+    assert accents_of(np.zeros(48_000, np.float32), 16_000, 3, 3).max() == 0
+    assert accents_of(hiss, 16_000, 3, 3)[HISTORY + 5 :].max() < 0.05
 
 
 def test_a_loud_syllable_after_a_pause_is_an_accent_whatever_the_gain() -> None:
@@ -237,7 +237,7 @@ def test_a_loud_syllable_after_a_pause_is_an_accent_whatever_the_gain() -> None:
     sound += 0.001 * np.random.default_rng(1).normal(size=48_000).astype(np.float32)
     sound[24_000:28_000] += 0.3 * np.sin(np.arange(4000) * 0.06).astype(np.float32)
     for gain in (0.2, 1.0):
-        found = heard(gain * sound, 16_000, 3, 3)
+        found = accents_of(gain * sound, 16_000, 3, 3)
         assert found[46:60].max() > 0.9
         assert found[15:45].max() < 0.05 and found[70:].max() < 0.05
 
@@ -255,41 +255,41 @@ def test_an_accent_comes_within_150_ms_and_goes_more_slowly() -> None:
 @pytest.mark.parametrize("rate", [16_000, 44_100])
 def test_accents_are_the_same_for_every_hop_and_look_ahead(rate: int) -> None:
     sound = voice(3.0, rate, seed=2)
-    expected = heard(sound, rate, 3, 3)
+    expected = accents_of(sound, rate, 3, 3)
     assert expected.max() > 0.3
     for hop, lookahead in SHAPES:
-        assert np.array_equal(heard(sound, rate, hop, lookahead), expected), (hop, lookahead)
+        assert np.array_equal(accents_of(sound, rate, hop, lookahead), expected), (hop, lookahead)
 
 
 def test_an_accent_hears_nothing_after_its_frame_and_little_before() -> None:
     sound = voice(3.0, seed=4)
-    plain = heard(sound, 16_000, 3, 3)
+    plain = accents_of(sound, 16_000, 3, 3)
     n = 50
     later = sound.copy()
     later[(n + 1) * 16_000 // 30 :] = 0.7
-    assert np.array_equal(heard(later, 16_000, 3, 3)[: n + 1], plain[: n + 1])
+    assert np.array_equal(accents_of(later, 16_000, 3, 3)[: n + 1], plain[: n + 1])
     earlier = sound.copy()
     earlier[: (n - HISTORY) * 16_000 // 30] = 0.7
-    assert np.array_equal(heard(earlier, 16_000, 3, 3)[n:], plain[n:])
+    assert np.array_equal(accents_of(earlier, 16_000, 3, 3)[n:], plain[n:])
 
 
 def test_after_a_reset_nothing_of_before_is_heard() -> None:
-    hearing = LoudnessHistory()
+    loudness = LoudnessHistory()
     loud = np.full(16_000, 0.5, np.float32)
-    hearing.push(Window(30, 0, 30, loud))
-    hearing.reset()
+    loudness.push(Window(30, 0, 30, loud))
+    loudness.reset()
     silent = np.zeros(16_000, np.float32)
-    assert hearing.push(Window(60, 30, 60, silent)).max() == 0
+    assert loudness.push(Window(60, 30, 60, silent)).max() == 0
     kept = LoudnessHistory()
     kept.push(Window(30, 0, 30, loud))
     assert kept.push(Window(60, 30, 60, silent))[:HISTORY].min() > 0.5
 
 
 def test_frames_of_a_window_that_did_not_run_are_silent() -> None:
-    hearing = LoudnessHistory()
+    loudness = LoudnessHistory()
     loud = np.full(16_000, 0.25, np.float32)
-    hearing.push(Window(30, 0, 30, loud))
-    heard = hearing.push(Window(90, 60, 90, loud))
+    loudness.push(Window(30, 0, 30, loud))
+    heard = loudness.push(Window(90, 60, 90, loud))
     assert heard[:HISTORY].max() == 0
     np.testing.assert_allclose(heard[HISTORY:], 0.5)
 
@@ -301,7 +301,7 @@ def test_real_speech_has_about_one_accent_a_second() -> None:
     counts: list[float] = []
     for path in sorted(folder.glob("1*.ogg"))[:6]:
         sound, rate = soundfile.read(path, dtype="float32")
-        found = heard(sound, rate, 3, 3)
+        found = accents_of(sound, rate, 3, 3)
         assert found.mean() < 0.5
         counts.append(((found[1:] >= 0.3) & (found[:-1] < 0.3)).sum() / len(found) * 30)
     assert 0.5 < np.mean(counts) < 2.5

@@ -232,18 +232,6 @@ def test_a_similarity_of_the_identity_is_one_of_the_answer(
     np.testing.assert_allclose(other, moved.apply(plain), atol=5e-3)
 
 
-@pytest.mark.parametrize("config", [SMALL, PAPER], ids=["compact", "paper"])
-def test_in_bfloat16_rows_stay_apart(config: ModelConfig) -> None:
-    model = perturbed(config)
-    batch = inputs(6)
-    with torch.autocast("cpu", torch.bfloat16):
-        together = model.displacement(*batch)
-        for k in range(6):
-            alone = model.displacement(*(part[k : k + 1] for part in batch))
-            torch.testing.assert_close(alone[0], together[k], atol=0.05, rtol=0)
-    assert together.dtype == torch.float32
-
-
 @pytest.mark.slow
 def test_one_batch_can_be_learned() -> None:
     torch.manual_seed(0)
@@ -301,8 +289,8 @@ def test_a_frozen_wav2vec2_does_not_learn_and_a_free_one_does(
         model.displacement(*inputs(2)).sub(1).square().mean().backward()
         optimizer.step()
     moved = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
-    heard = {n for n in moved if n.startswith("wav2vec2.")}
-    assert bool(heard) is not frozen and moved - heard
+    of_wav2vec2 = {n for n in moved if n.startswith("wav2vec2.")}
+    assert bool(of_wav2vec2) is not frozen and moved - of_wav2vec2
     assert model.wav2vec2 is not None and model.wav2vec2.model.training is not frozen
 
 

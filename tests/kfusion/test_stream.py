@@ -92,15 +92,17 @@ def test_any_chunking_gives_the_same_windows(
 ) -> None:
     samples = np.random.default_rng(seed).uniform(-1, 1, 9000).astype(np.float32)
     expected = list(windows_of(samples, rate, *shape))
-    slider, got, at = Slider(rate, *shape), list[Window](), 0
+    slider, windows, at = Slider(rate, *shape), list[Window](), 0
     for cut in [*cuts, len(samples)]:
         slider.push(samples[at : at + cut])
         at = min(len(samples), at + cut)
-        got += drain(slider)
+        windows += drain(slider)
     slider.finish()
-    got += drain(slider)
-    assert [(w.end, w.first, w.last) for w in got] == [(w.end, w.first, w.last) for w in expected]
-    for a, b in zip(got, expected, strict=True):
+    windows += drain(slider)
+    assert [(w.end, w.first, w.last) for w in windows] == [
+        (w.end, w.first, w.last) for w in expected
+    ]
+    for a, b in zip(windows, expected, strict=True):
         assert np.array_equal(a.audio, b.audio)
 
 
@@ -113,12 +115,12 @@ def test_later_sound_never_changes_a_window(
     rng = np.random.default_rng(seed)
     head: Samples = rng.uniform(-1, 1, limit).astype(np.float32)
     tails: list[Samples] = [rng.uniform(-1, 1, 2 * rate).astype(np.float32) for _ in range(2)]
-    heard: list[Samples] = []
+    audio: list[Samples] = []
     for tail in tails:
         sound = np.concatenate([head, tail]).astype(np.float32)
         windows = windows_of(sound, rate, hop, lookahead)
-        heard.append(next(w.audio for w in windows if w.first <= n < w.last))
-    assert np.array_equal(heard[0], heard[1])
+        audio.append(next(w.audio for w in windows if w.first <= n < w.last))
+    assert np.array_equal(audio[0], audio[1])
 
 
 def test_at_16_khz_a_window_is_the_last_second_with_zeros_before_the_start() -> None:
@@ -156,17 +158,17 @@ def test_after_a_reset_windows_are_as_if_zeros_had_been_sent(
     assert n == -(-before * 30 // rate)
     slider.push(tail)
     slider.finish()
-    got = drain(slider)
+    windows = drain(slider)
     zeros = np.concatenate([np.zeros(before, np.float32), tail])
     expected = {w.end: w for w in windows_of(zeros, rate, *shape)}
-    assert [k for w in got for k in range(w.first, w.last)] == list(
+    assert [k for w in windows for k in range(w.first, w.last)] == list(
         range(n, frame_count(before + rate, rate))
     )
-    for window in got:
+    for window in windows:
         assert np.array_equal(window.audio, expected[window.end].audio)
 
 
-def said(value: float) -> NDArray[np.float32]:
+def output(value: float) -> NDArray[np.float32]:
     return np.full((30, 68, 2), value, np.float32)
 
 
@@ -181,41 +183,41 @@ def stitch(hop: int, lookahead: int, values: list[NDArray[np.float32]]) -> NDArr
 
 @given(shapes, st.floats(-5, 5))
 def test_windows_that_agree_are_left_as_they_are(shape: tuple[int, int], value: float) -> None:
-    frames = stitch(*shape, [said(value)] * 4)
+    frames = stitch(*shape, [output(value)] * 4)
     np.testing.assert_allclose(frames, np.float32(value), atol=1e-6)
 
 
 def test_with_look_ahead_a_step_is_spread_over_the_overlap() -> None:
-    frames = stitch(3, 3, [said(0.0), said(4.0)])
+    frames = stitch(3, 3, [output(0.0), output(4.0)])
     np.testing.assert_allclose(frames, [0, 0, 0, 1, 2, 3], atol=1e-6)
-    frames = stitch(5, 2, [said(0.0), said(3.0)])
+    frames = stitch(5, 2, [output(0.0), output(3.0)])
     np.testing.assert_allclose(frames, [0] * 5 + [1, 2, 3, 3, 3], atol=1e-6)
 
 
 def test_without_look_ahead_the_difference_decays_over_two_frames() -> None:
-    frames = stitch(3, 0, [said(0.0), said(3.0)])
+    frames = stitch(3, 0, [output(0.0), output(3.0)])
     np.testing.assert_allclose(frames, [0, 0, 0, 1, 2, 3], atol=1e-6)
-    frames = stitch(1, 0, [said(0.0), said(3.0), said(3.0), said(3.0)])
+    frames = stitch(1, 0, [output(0.0), output(3.0), output(3.0), output(3.0)])
     np.testing.assert_allclose(frames, [0, 1, 2, 3], atol=1e-6)
 
 
 def test_the_papers_own_mode_blends_nothing() -> None:
-    frames = stitch(30, 0, [said(0.0), said(3.0)])
+    frames = stitch(30, 0, [output(0.0), output(3.0)])
     assert frames.tolist() == [0.0] * 30 + [3.0] * 30
 
 
 def test_a_window_whose_predecessor_did_not_run_is_not_blended() -> None:
     stitcher = Stitcher(3, 3)
     windows = list(windows_of(np.zeros(16_000, np.float32), 16_000, 3, 3))
-    stitcher.push(windows[0], said(0.0))
-    assert (stitcher.push(windows[2], said(4.0)) == 4).all()
+    stitcher.push(windows[0], output(0.0))
+    assert (stitcher.push(windows[2], output(4.0)) == 4).all()
 
 
 def test_after_a_reset_the_face_eases_over_100_ms() -> None:
     stitcher = Stitcher(2, 2)
     windows = list(windows_of(np.zeros(16_000, np.float32), 16_000, 2, 2))
     stitcher.reset(4, np.full((68, 2), 4.0, np.float32))
-    frames = [stitcher.push(w, said(0.0))[:, 0, 0] for w in windows[2:5]]
+    frames = [stitcher.push(w, output(0.0))[:, 0, 0] for w in windows[2:5]]
     np.testing.assert_allclose(np.concatenate(frames), [3, 2, 1, 0, 0, 0], atol=1e-6)
 
 

@@ -22,6 +22,7 @@ from training.trial.emotion import (
     overshoot,
     real_changes,
     real_swings,
+    sign_checks,
     table_changes,
 )
 from training.trial.model import TrialModel
@@ -127,6 +128,11 @@ def test_a_speaker_without_a_neutral_clip_is_named(tmp_path: Path) -> None:
         real_changes(tmp_path)
     with pytest.raises(DataError, match="SPEAKER_front_EMOTION"):
         real_changes(tmp_path / "voices")
+
+
+def test_the_table_changes_a_face_as_tracked_faces_agree() -> None:
+    checks = list(sign_checks(table_changes(), real_changes(folder_of("mead_expressions"))))
+    assert len(checks) == 15 and all(check.holds for check in checks)
 
 
 def test_real_faces_smile_and_frown_as_was_measured() -> None:
