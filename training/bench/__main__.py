@@ -1,4 +1,4 @@
-"""Measures what runs, on this machine::
+"""Measures the speed of networks and of training on this machine::
 
     python -m training.bench model [--presets compact paper] [--batches 1 4 16 64] [--json OUT.json]
     python -m training.bench train [--steps 60] [-- --batch 64 ...]
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -20,45 +19,36 @@ from pathlib import Path
 import torch
 
 from kfusion.config import PRESETS
-from kfusion.errors import KFusionError
-from kfusion.runtime import WEIGHTS
+from kfusion.errors import run_command
 from training.bench.engine import ENGINES, checkpoints
-from training.bench.memory import own_peak
 from training.bench.model import measure
-from training.bench.report import chart, table
+from training.bench.report import markdown
 from training.bench.train import training_table
 
 
-def model(a: argparse.Namespace) -> int:
-    device = a.device
+def bench_model(options: argparse.Namespace) -> None:
+    device = options.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     with tempfile.TemporaryDirectory() as folder:
-        files = checkpoints(a.presets, Path(folder))
-        report = measure(files, a.engines, a.batches, a.threads, a.seconds, device)
-    print(table(report))
-    if a.json:
-        a.json.write_text(json.dumps(asdict(report), indent=1) + "\n")
-    if a.chart:
-        chart(report, a.chart)
-    return 0
+        files = checkpoints(options.presets, Path(folder))
+        report = measure(
+            files, options.engines, options.batches, options.threads, options.seconds, device
+        )
+    print(markdown(report))
+    if options.json:
+        options.json.write_text(json.dumps(asdict(report), indent=1) + "\n")
 
 
-def training(a: argparse.Namespace) -> int:
-    print(training_table(a.steps, a.options))
-    return 0
+def bench_training(options: argparse.Namespace) -> None:
+    print(training_table(options.steps, options.options))
 
 
-def memory(a: argparse.Namespace) -> int:
-    print(json.dumps({"peak_mib": own_peak(a.checkpoint, a.engine, a.batch, a.threads, a.device)}))
-    return 0
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     p = argparse.ArgumentParser(prog="python -m training.bench", description=__doc__)
-    what = p.add_subparsers(required=True, metavar="WHAT")
-    m = what.add_parser("model", help="speed, work and memory of a step")
-    m.set_defaults(run=model)
+    commands = p.add_subparsers(required=True, metavar="WHAT")
+    m = commands.add_parser("model", help="speed, work and memory of a step")
+    m.set_defaults(run=bench_model)
     m.add_argument("--presets", nargs="+", default=list(PRESETS), help="of " + ", ".join(PRESETS))
     m.add_argument("--engines", nargs="+", default=list(ENGINES), help="of " + ", ".join(ENGINES))
     m.add_argument("--batches", nargs="+", type=int, default=[1, 4, 16, 64])
@@ -66,24 +56,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     m.add_argument("--seconds", type=float, default=3.0, help="of measuring, a cell")
     m.add_argument("--device", default="auto", help="of torch: auto, cpu or cuda")
     m.add_argument("--json", type=Path, metavar="OUT.json")
-    m.add_argument("--chart", type=Path, metavar="OUT.png")
-    t = what.add_parser("train", help="windows a second of training, and the loader's share")
-    t.set_defaults(run=training)
+    t = commands.add_parser("train", help="windows a second of training, and the loader's share")
+    t.set_defaults(run=bench_training)
     t.add_argument("--steps", type=int, default=60, help="measured, after ten more")
     t.add_argument("options", nargs="*", help="-- options of training.train")
-    r = what.add_parser("memory", help="of one cell alone, as `model` measures it")
-    r.set_defaults(run=memory)
-    r.add_argument("--checkpoint", type=Path, default=WEIGHTS)
-    r.add_argument("--engine", choices=ENGINES, default="torch")
-    r.add_argument("--batch", type=int, default=1)
-    r.add_argument("--threads", type=int, default=2)
-    r.add_argument("--device", default="cpu")
-    a = p.parse_args(arguments)
-    try:
-        return a.run(a)
-    except KFusionError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 2
+    return p.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = arguments(argv)
+    return run_command("bench", lambda: options.run(options))
 
 
 if __name__ == "__main__":

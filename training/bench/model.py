@@ -1,4 +1,4 @@
-"""Networks measured: how fast in each engine and batch, with what work and where its time goes."""
+"""Measures networks: speed in each engine and batch size, work, and each part's share of time."""
 
 from __future__ import annotations
 
@@ -10,17 +10,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import nn
 
 from kfusion.layers.wav2vec2 import Wav2Vec2
 from kfusion.runtime import TorchEngine
-from training.bench.engine import ENGINES, open_engine, preload_transformers, windows
+from training.bench.engine import (
+    ENGINES,
+    open_engine,
+    peak_memory,
+    preload_transformers,
+    windows,
+)
 from training.bench.flops import Flops, count_flops
-from training.bench.memory import peak_memory
 from training.bench.timing import YARDSTICK, BenchmarkError, interleaved, synchronised, yardstick
+
+PARTS: Final = ("front", "global", "content", "kfusion", "other")
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,7 @@ class Network:
 
 
 @dataclass(frozen=True)
-class Cell:
+class Measurement:
     """A preset in an engine at a batch size. Times are medians of ``repetitions``."""
 
     preset: str
@@ -52,7 +59,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Alone:
+class EncoderTime:
     """wav2vec2 by itself beside the whole network, a window at a time, in eager torch."""
 
     preset: str
@@ -66,8 +73,8 @@ class Report:
     machine: dict[str, str]
     yardstick: str
     networks: list[Network]
-    cells: list[Cell]
-    alone: list[Alone]
+    cells: list[Measurement]
+    alone: list[EncoderTime]
     notes: list[str]
 
 
@@ -116,7 +123,9 @@ def shares_of_time(engine: TorchEngine, batch: int) -> dict[str, float]:
     return shares | {"other": max(0.0, 1 - sum(shares.values()))}
 
 
-def measure_alone(preset: str, engine: TorchEngine, encoder: Wav2Vec2, seconds: float) -> Alone:
+def measure_encoder(
+    preset: str, engine: TorchEngine, encoder: Wav2Vec2, seconds: float
+) -> EncoderTime:
     audio, identity, emotion = windows(1)
 
     def alone() -> None:
@@ -127,7 +136,7 @@ def measure_alone(preset: str, engine: TorchEngine, encoder: Wav2Vec2, seconds: 
             encoder(torch.from_numpy(audio).to(engine.device)).float().cpu()
 
     whole, part = interleaved([lambda: engine.step(audio, identity, emotion), alone], seconds)
-    return Alone(preset, median(part), median(whole), median(whole) / median(part))
+    return EncoderTime(preset, median(part), median(whole), median(whole) / median(part))
 
 
 def measure(
@@ -153,14 +162,9 @@ def measure(
         raise BenchmarkError(f"device {device!r} cannot be used: {error}") from None
     torch.set_num_threads(threads)
     preload_transformers()
-    report = Report(
-        describe(threads, device),
-        f"({YARDSTICK}x{YARDSTICK}) @ ({YARDSTICK}x{YARDSTICK}) float32, torch on {device}",
-        [],
-        [],
-        [],
-        [],
-    )
+    matrix = f"({YARDSTICK}x{YARDSTICK})"
+    reference = f"{matrix} @ {matrix} float32, torch on {device}"
+    report = Report(describe(threads, device), reference, [], [], [], [])
     product = yardstick(device)
     for preset, checkpoint in networks.items():
         eager = TorchEngine(checkpoint, device, threads, compiled=False)
@@ -171,7 +175,7 @@ def measure(
         size = checkpoint.stat().st_size
         report.networks.append(Network(preset, parameters, size, flops.total, flops, shares))
         if model.wav2vec2 is not None and "torch" in engines:
-            report.alone.append(measure_alone(preset, eager, model.wav2vec2, seconds))
+            report.alone.append(measure_encoder(preset, eager, model.wav2vec2, seconds))
         for name in engines:
             exported = checkpoint.with_suffix(".onnx")
             if name == "onnx" and not exported.is_file():
@@ -186,7 +190,7 @@ def measure(
                 reached = rate * flops.total / 1e9
                 peak = peak_memory(checkpoint, name, batch, threads, device)
                 report.cells.append(
-                    Cell(
+                    Measurement(
                         preset,
                         name,
                         batch,

@@ -1,4 +1,4 @@
-"""How fast training goes, by training: the same loop, on a corpus made for it."""
+"""Measures the speed of training: the real loop, on a corpus of noise."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from training import train
 from training.corpus.clips import Clip
 from training.corpus.format import CorpusWriter, Header
 from training.data.augment import ON
+from training.scores.tables import markdown_table
 
 WARM_UP: Final = 10
 AUGMENTED: Final = [name for name in ON if name != "pitch"]
@@ -26,23 +27,25 @@ ROWS: Final[dict[str, list[str]]] = {
 
 def training_table(steps: int, options: Sequence[str]) -> str:
     """Markdown: windows a second, and the share of a step that waits for the loader."""
-    lines = ["| | windows/s | ms/step | loader, share of a step |", "|---|---:|---:|---:|"]
+    rows: list[list[str]] = []
     with tempfile.TemporaryDirectory() as folder:
-        corpus = made_corpus(Path(folder) / "corpus")
+        corpus = noise_corpus(Path(folder) / "corpus")
         for name, augment in ROWS.items():
             common = ["--data", str(corpus), "--augment", *augment, "--save-every", "1000000"]
             for part in (WARM_UP, steps):
                 out = Path(folder) / f"{name}-{part}"
                 a = train.arguments([*options, *common, "--steps", str(part), "--out", str(out)])
                 done = train.train(a)
-            lines.append(
-                f"| {name} | {done.windows / done.seconds:.0f} "
-                f"| {1000 * done.seconds / done.steps:.0f} | {done.waited / done.seconds:.1%} |"
-            )
-    return "\n".join(lines)
+            rows.append([
+                name,
+                f"{done.windows / done.seconds:.0f}",
+                f"{1000 * done.seconds / done.steps:.0f}",
+                f"{done.waited / done.seconds:.1%}",
+            ])  # fmt: skip
+    return markdown_table(["", "windows/s", "ms/step", "loader, share of a step"], rows)
 
 
-def made_corpus(folder: Path, clips: int = 200, seconds: int = 3) -> Path:
+def noise_corpus(folder: Path, clips: int = 200, seconds: int = 3) -> Path:
     """Noise and a face that trembles: as much work as speech is."""
     rng = np.random.default_rng(0)
     header = Header(source="made", layout="made", split_by="clip", seed=0, share=0.1, held_out=[])

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from kfusion.errors import DataError
-from training.corpus.layouts import ClipSource, find_clips
+from training.corpus.layouts import find_clips
 
 
 def tree(root: Path, *paths: str) -> Path:
@@ -16,122 +16,104 @@ def tree(root: Path, *paths: str) -> Path:
     return root
 
 
-def test_mead_is_found_by_its_front_views_with_the_sound_apart(tmp_path: Path) -> None:
-    source = tree(
-        tmp_path,
-        "M003/video/front/happy/level_3/001.mp4",
-        "M003/video/left_30/happy/level_3/001.mp4",
-        "M003/audio/happy/level_3/001.m4a",
-        "W011/video/front/neutral/level_1/002.mp4",
-    )
-    found = find_clips(source)
-    assert found.layout == "mead" and found.unused == 1 and not found.unmatched
-    assert found.clips == [
-        ClipSource(
-            "M003/front/happy/level_3/001",
-            source / "M003/video/front/happy/level_3/001.mp4",
-            source / "M003/audio/happy/level_3/001.m4a",
-            "M003",
-            "happy",
-            3,
-        ),
-        ClipSource(
-            "W011/front/neutral/level_1/002",
-            source / "W011/video/front/neutral/level_1/002.mp4",
-            None,
-            "W011",
-            "neutral",
+Row = tuple[str, str, str | None, int | None, str | None]
+"""Name, speaker, emotion, level and sound file of a clip."""
+
+
+@pytest.mark.parametrize(
+    ("layout", "paths", "clips", "unused"),
+    [
+        (
+            "mead",
+            [
+                "M003/video/front/happy/level_3/001.mp4",
+                "M003/video/left_30/happy/level_3/001.mp4",  # a side view
+                "M003/audio/happy/level_3/001.m4a",
+                "W011/video/front/neutral/level_1/002.mp4",
+                "part0/W009/video/front/sad/level_2/010.mp4",
+                "part0/W009/audio/sad/level_2/010.m4a",
+            ],
+            [
+                ("M003/front/happy/level_3/001", "M003", "happy", 3,
+                 "M003/audio/happy/level_3/001.m4a"),
+                ("W009/front/sad/level_2/010", "W009", "sad", 2,
+                 "part0/W009/audio/sad/level_2/010.m4a"),
+                ("W011/front/neutral/level_1/002", "W011", "neutral", 1, None),
+            ],
             1,
         ),
-    ]
+        (
+            "crema-d",
+            [
+                "VideoFlash/1001_DFA_ANG_XX.flv",
+                "VideoFlash/1002_IEO_HAP_HI.flv",
+                "VideoFlash/1040_ITH_SAD_X.flv",
+                "AudioWAV/1002_IEO_HAP_HI.wav",
+            ],
+            [
+                ("1001_DFA_ANG_XX", "1001", "angry", None, None),
+                ("1002_IEO_HAP_HI", "1002", "happy", 3, "AudioWAV/1002_IEO_HAP_HI.wav"),
+                ("1040_ITH_SAD_X", "1040", "sad", None, None),
+            ],
+            0,
+        ),
+        (
+            "ravdess",
+            [
+                "Actor_01/01-01-03-02-01-01-01.mp4",
+                "Actor_01/02-01-03-02-01-01-01.mp4",  # no sound
+                "Actor_02/01-02-03-02-01-01-02.mp4",  # song
+                "Actor_02/01-01-02-01-01-01-02.mp4",  # calm
+            ],
+            [
+                ("Actor_01/01-01-03-02-01-01-01", "Actor_01", "happy", 2, None),
+                ("Actor_02/01-01-02-01-01-01-02", "Actor_02", "neutral", 1, None),
+            ],
+            2,
+        ),
+        (
+            "grid",
+            ["s1/bbaf2n.mpg", "s1/align/bbaf2n.align", "s22/video/mpg_6000/pwij3p.mpg"],
+            [("s1/bbaf2n", "s1", None, None, None), ("s22/pwij3p", "s22", None, None, None)],
+            0,
+        ),
+        # One speaker, from inside their folder.
+        ("grid", ["bbaf2n.mpg"], [("s7/bbaf2n", "s7", None, None, None)], 0),
+        (
+            "plain",
+            ["ann/day1/a.mp4", "ann/day1/a.wav", "bob/b.MOV", "c.mkv", ".trash/x.mp4"],
+            [
+                ("ann/day1/a", "ann", None, None, "ann/day1/a.wav"),
+                ("bob/b", "bob", None, None, None),
+                ("c", "s7", None, None, None),
+            ],
+            0,
+        ),
+        (
+            "tracks",
+            ["bbaf2n.npz", "bbaf2n.flac", "brbk7n.npz"],
+            [("bbaf2n", "s7", None, None, None), ("brbk7n", "s7", None, None, None)],
+            0,
+        ),
+    ],
+)  # fmt: skip
+def test_a_layout_is_guessed_and_its_clips_are_found_with_their_labels(
+    tmp_path: Path, layout: str, paths: list[str], clips: list[Row], unused: int
+) -> None:
+    source = tree(tmp_path / "s7", *paths)
+    listing = find_clips(source)
+    assert (listing.layout, listing.unused, listing.unmatched) == (layout, unused, [])
+    assert [
+        (c.name, c.speaker, c.emotion, c.level, c.audio and c.audio.relative_to(source).as_posix())
+        for c in listing.clips
+    ] == clips
+    assert all(c.video.is_file() for c in listing.clips)
 
 
-def test_mead_is_found_below_other_folders(tmp_path: Path) -> None:
-    tree(
-        tmp_path,
-        "part0/W009/video/front/sad/level_2/010.mp4",
-        "part0/W009/audio/sad/level_2/010.m4a",
-    )
-    (clip,) = find_clips(tmp_path).clips
-    assert (clip.name, clip.speaker) == ("W009/front/sad/level_2/010", "W009")
-    assert clip.audio == tmp_path / "part0/W009/audio/sad/level_2/010.m4a"
-
-
-def test_crema_d_is_found_with_its_sound_apart_and_strange_names_are_listed(tmp_path: Path) -> None:
-    source = tree(
-        tmp_path,
-        "VideoFlash/1001_DFA_ANG_XX.flv",
-        "VideoFlash/1002_IEO_HAP_HI.flv",
-        "VideoFlash/1040_ITH_SAD_X.flv",
-        "VideoFlash/intro.flv",
-        "AudioWAV/1002_IEO_HAP_HI.wav",
-    )
-    found = find_clips(source)
-    assert found.layout == "crema-d"
-    labels = [(c.name, c.speaker, c.emotion, c.level) for c in found.clips]
-    assert labels == [
-        ("1001_DFA_ANG_XX", "1001", "angry", None),
-        ("1002_IEO_HAP_HI", "1002", "happy", 3),
-        ("1040_ITH_SAD_X", "1040", "sad", None),
-    ]
-    assert [c.audio for c in found.clips] == [None, source / "AudioWAV/1002_IEO_HAP_HI.wav", None]
-    assert found.unmatched == [("VideoFlash/intro.flv", "its path is not named as in crema-d")]
-
-
-def test_ravdess_is_found_by_speech_with_sound_alone(tmp_path: Path) -> None:
-    found = find_clips(
-        tree(
-            tmp_path,
-            "Actor_01/01-01-03-02-01-01-01.mp4",
-            "Actor_01/02-01-03-02-01-01-01.mp4",  # no sound
-            "Actor_02/01-02-03-02-01-01-02.mp4",  # song
-            "Actor_02/01-01-02-01-01-01-02.mp4",  # calm
-        )
-    )
-    assert found.layout == "ravdess" and found.unused == 2
-    assert [(c.name, c.speaker, c.emotion, c.level) for c in found.clips] == [
-        ("Actor_01/01-01-03-02-01-01-01", "Actor_01", "happy", 2),
-        ("Actor_02/01-01-02-01-01-01-02", "Actor_02", "neutral", 1),
-    ]
-
-
-@pytest.mark.parametrize("path", ["s1/bbaf2n.mpg", "s1/video/mpg_6000/bbaf2n.mpg"])
-def test_grid_is_found_flat_and_in_its_own_folders(tmp_path: Path, path: str) -> None:
-    found = find_clips(tree(tmp_path, path, "s1/align/bbaf2n.align", "s22/pwij3p.mpg"))
-    assert found.layout == "grid"
-    assert [(c.name, c.speaker, c.emotion) for c in found.clips] == [
-        ("s1/bbaf2n", "s1", None),
-        ("s22/pwij3p", "s22", None),
-    ]
-
-
-def test_one_speaker_of_grid_is_found_from_inside_their_folder(tmp_path: Path) -> None:
-    found = find_clips(tree(tmp_path / "s7", "bbaf2n.mpg"))
-    assert found.layout == "grid" and found.clips[0].speaker == "s7"
-
-
-def test_in_a_plain_folder_the_speaker_is_the_folder_under_the_source(tmp_path: Path) -> None:
-    source = tree(
-        tmp_path / "talks", "ann/day1/a.mp4", "ann/day1/a.wav", "bob/b.MOV", "c.mkv", ".trash/x.mp4"
-    )
-    found = find_clips(source)
-    assert found.layout == "plain"
-    assert [(c.name, c.speaker) for c in found.clips] == [
-        ("ann/day1/a", "ann"),
-        ("bob/b", "bob"),
-        ("c", "talks"),
-    ]
-    assert found.clips[0].audio == source / "ann/day1/a.wav"
-    assert {c.speaker for c in find_clips(source, speaker="eve").clips} == {"eve"}
-
-
-def test_tracks_that_lie_flat_are_one_speaker_named_for_the_folder(tmp_path: Path) -> None:
-    found = find_clips(tree(tmp_path / "grid_s1", "bbaf2n.npz", "bbaf2n.flac", "brbk7n.npz"))
-    assert found.layout == "tracks"
-    assert [(c.name, c.speaker) for c in found.clips] == [
-        ("bbaf2n", "grid_s1"),
-        ("brbk7n", "grid_s1"),
-    ]
+def test_files_that_do_not_fit_the_layout_are_listed(tmp_path: Path) -> None:
+    listing = find_clips(tree(tmp_path, "VideoFlash/1001_DFA_ANG_XX.flv", "VideoFlash/intro.flv"))
+    assert [c.name for c in listing.clips] == ["1001_DFA_ANG_XX"]
+    assert listing.unmatched == [("VideoFlash/intro.flv", "its path is not named as in crema-d")]
 
 
 def test_a_pattern_reads_speaker_emotion_and_level_from_names(tmp_path: Path) -> None:
@@ -139,14 +121,15 @@ def test_a_pattern_reads_speaker_emotion_and_level_from_names(tmp_path: Path) ->
         tmp_path, "M003_level_1_disgusted_015.npz", "W036_level_3_happy_007.npz", "odd.npz"
     )
     pattern = r"(?P<speaker>[MW]\d+)_level_(?P<level>\d)_(?P<emotion>[a-z]+)_.*"
-    found = find_clips(source, name=pattern)
-    assert [(c.name, c.speaker, c.emotion, c.level) for c in found.clips] == [
+    listing = find_clips(source, name=pattern)
+    assert [(c.name, c.speaker, c.emotion, c.level) for c in listing.clips] == [
         ("M003_level_1_disgusted_015", "M003", "disgusted", 1),
         ("W036_level_3_happy_007", "W036", "happy", 3),
     ]
-    assert found.unmatched == [("odd", f"its name does not match {pattern}")]
+    assert listing.unmatched == [("odd", f"its name does not match {pattern}")]
     (clip, *_) = find_clips(source, name=r"(?P<speaker>[MW]).*").clips
     assert (clip.speaker, clip.emotion, clip.level) == ("M", None, None)
+    assert {c.speaker for c in find_clips(source, speaker="eve").clips} == {"eve"}
 
 
 def test_a_tree_that_fits_several_layouts_wants_to_be_told(tmp_path: Path) -> None:
