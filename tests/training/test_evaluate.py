@@ -7,135 +7,119 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from kfusion.checkpoint import save_model
 from kfusion.config import PRESETS
-from kfusion.emotion import displacement, vector
-from kfusion.landmarks import INNER_LOWER, NEUTRAL
 from kfusion.model import KFusion
 from kfusion.runtime import WEIGHTS
-from tests.conftest import voice
-from training.corpus.clips import Clip
-from training.corpus.format import Corpus, CorpusWriter, Header
-from training.corpus.splits import Split
+from tests.training.corpora import talking, write_corpus
+from training.corpus.format import Corpus
 from training.evaluate import labels_of, main, score_checkpoint
 from training.scores.paper_tables import TABLE_1, TABLE_2
 
-
-def clip_of(name: str, speaker: str, emotion: str | None, seed: int) -> Clip:
-    """A second of sound and a face in an emotion whose mouth opens and closes."""
-    points = np.repeat(NEUTRAL[None], 31, axis=0)
-    points[:, INNER_LOWER, 1] += 5 * np.abs(np.sin(np.arange(31) / 4 + seed))[:, None]
-    points = points + displacement(vector({emotion: 1.0} if emotion else {}))
-    return Clip(name, voice(31 / 30, seed=seed), points, speaker, emotion)
-
-
-def corpus_of(folder: Path, emotions: tuple[str | None, ...], *, train: bool = True) -> Path:
-    header = Header(folder.name, "tracks", "speaker", 0, 0.5, ["Bob"])
-    with CorpusWriter(folder, header) as corpus:
-        sides: list[tuple[str, Split]] = [("Bob", "validation")]
-        if train:
-            sides.append(("Ann", "train"))
-        for n, (speaker, split) in enumerate(sides):
-            for k, emotion in enumerate(emotions):
-                name = f"{speaker}-{k}"
-                corpus.add(clip_of(name, speaker, emotion, 10 * n + k), split)
-        corpus.finish()
-    return folder
+REFERENCES = ["copy identity", "best constant", "floor"]
 
 
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return corpus_of(tmp_path_factory.mktemp("corpora") / "labelled", ("neutral", "happy"))
+    """Ann is trained on, Bob held out; each speaks a neutral and a happy clip."""
+    clips = [
+        talking(f"{speaker}-{k}", 10 * n + k, 1.0, speaker=speaker, emotion=emotion)
+        for n, speaker in enumerate(("Bob", "Ann"))
+        for k, emotion in enumerate(("neutral", "happy"))
+    ]
+    sides = {c.name: "validation" if c.speaker == "Bob" else "train" for c in clips}
+    return write_corpus(tmp_path_factory.mktemp("corpora") / "labelled", clips, sides)  # pyright: ignore[reportArgumentType]
 
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return corpus_of(tmp_path_factory.mktemp("corpora") / "plain", (None, None), train=False)
+    """Clips without emotions, none to train on."""
+    folder = tmp_path_factory.mktemp("corpora") / "plain"
+    return write_corpus(
+        folder, [talking(n, k, 1.0) for k, n in enumerate("ab")], dict.fromkeys("ab", "validation")
+    )
+
+
+@pytest.fixture(scope="module")
+def scored(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of scores of the labelled corpus, with latency and a video."""
+    out = tmp_path_factory.mktemp("scores")
+    command = ["--data", str(labelled), "--out", str(out), "--latency", "--video", "auto"]
+    assert main(command) == 0
+    return out
 
 
 def rows_of(folder: Path) -> dict[str, dict[str, dict[str, float]]]:
     return json.loads((folder / "summary.json").read_text())["rows"]
 
 
-def test_a_checkpoint_is_scored_with_the_emotion_neutral(labelled: Path, tmp_path: Path) -> None:
+def csv_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_checkpoint_is_scored_with_the_emotion_neutral(labelled: Path, scored: Path) -> None:
     row = score_checkpoint(WEIGHTS, Corpus(labelled).clips("validation"))
-    assert main(["--data", str(labelled), "--out", str(tmp_path)]) == 0
-    rows = rows_of(tmp_path)
+    rows = rows_of(scored)
     for name in ("m_ld", "m_lvd", "f_ld", "f_lvd", "correlation", "gain", "abs_lag", "raw_m_ld"):
         assert rows["bundled"][name]["mean"] == pytest.approx(row[name]), name
 
 
-def test_the_label_is_a_row_of_its_own_where_clips_have_one(
-    labelled: Path, plain: Path, tmp_path: Path
-) -> None:
-    still = ["copy identity", "best constant", "floor"]
-    assert main(["--data", str(labelled), "--out", str(tmp_path / "a")]) == 0
-    assert list(rows_of(tmp_path / "a")) == ["bundled", "bundled, label given", *still]
-    with (tmp_path / "a" / "scores.csv").open(newline="") as file:
-        lines = {(x["name"], x["row"]): float(x["f_ld"]) for x in csv.DictReader(file)}
+def test_the_label_is_a_row_of_its_own_where_clips_have_one(scored: Path) -> None:
+    assert list(rows_of(scored)) == ["bundled", "bundled, label given", *REFERENCES]
+    lines = {(x["name"], x["row"]): float(x["f_ld"]) for x in csv_of(scored / "scores.csv")}
     assert len(lines) == 10
     assert lines["Bob-0", "bundled"] == lines["Bob-0", "bundled, label given"]  # neutral
     assert lines["Bob-1", "bundled"] != lines["Bob-1", "bundled, label given"]
-    command = ["--data", str(plain), "--constant-from", str(labelled), "--out", str(tmp_path / "b")]
-    assert main(command) == 0
-    assert list(rows_of(tmp_path / "b")) == ["bundled", *still]
 
 
-def test_streamed_scores_are_the_offline_ones(plain: Path, tmp_path: Path) -> None:
-    for name, more in (("offline", []), ("streamed", ["--stream"])):
+def test_streamed_scores_are_the_offline_ones(
+    plain: Path, labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    constant = ["--constant-from", str(labelled)]
+    for name, more in (("offline", constant), ("streamed", ["--stream"])):
         assert main(["--data", str(plain), "--out", str(tmp_path / name), *more]) == 0
+    assert list(rows_of(tmp_path / "offline")) == ["bundled", *REFERENCES]
     offline, streamed = (rows_of(tmp_path / k)["bundled"] for k in ("offline", "streamed"))
     for name in ("m_ld", "m_lvd", "f_ld", "f_lvd", "correlation", "gain"):
         assert streamed[name]["mean"] == pytest.approx(offline[name]["mean"], abs=1e-4)
     assert "chunks of 20 ms" in (tmp_path / "streamed" / "summary.md").read_text()
+    # The second has no training side and no --constant-from.
+    _, printed = capsys.readouterr().out.split("plain (validation", 2)[1:]
+    assert "No row for the best constant" in printed and "| best constant" not in printed
 
 
-def test_without_a_training_side_there_is_no_best_constant_and_a_note(
-    plain: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["--data", str(plain)]) == 0
-    said = capsys.readouterr().out
-    assert "No row for the best constant" in said and "| best constant" not in said
-
-
-def test_latency_is_swept_and_drawn(plain: Path, tmp_path: Path) -> None:
-    assert main(["--data", str(plain), "--out", str(tmp_path), "--latency"]) == 0
-    with (tmp_path / "latency.csv").open(newline="") as file:
-        lines = list(csv.DictReader(file))
-    at = {(int(x["hop"]), int(x["lookahead"])): x for x in lines}
+def test_latency_is_swept_and_drawn(scored: Path) -> None:
+    rows = [x for x in csv_of(scored / "latency.csv") if x["row"] == "bundled"]
+    at = {(int(x["hop"]), int(x["lookahead"])): x for x in rows}
     assert float(at[30, 0]["latency_ms"]) == 1000 and float(at[3, 3]["latency_ms"]) == 200
-    assert float(at[3, 3]["m_ld"]) == pytest.approx(rows_of(tmp_path)["bundled"]["m_ld"]["mean"])
+    assert float(at[3, 3]["m_ld"]) == pytest.approx(rows_of(scored)["bundled"]["m_ld"]["mean"])
     assert float(at[3, 0]["m_ld"]) != float(at[3, 6]["m_ld"])
-    assert (tmp_path / "latency.png").read_bytes().startswith(b"\x89PNG")
-    assert "Accuracy against latency" in (tmp_path / "summary.md").read_text()
+    assert (scored / "latency.png").read_bytes().startswith(b"\x89PNG")
+    assert "Accuracy against latency" in (scored / "summary.md").read_text()
 
 
-def test_the_overlay_has_the_truth_in_blue_and_the_prediction_in_red(
-    labelled: Path, tmp_path: Path
-) -> None:
+def test_the_overlay_has_the_truth_in_blue_and_the_prediction_in_red(scored: Path) -> None:
     image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
-    assert main(["--data", str(labelled), "--out", str(tmp_path)]) == 0
-    pixels = np.asarray(image.open(tmp_path / "overlay.png").convert("RGB")).astype(int)
+    pixels = np.asarray(image.open(scored / "overlay.png").convert("RGB")).astype(int)
     red, _, blue = np.moveaxis(pixels, -1, 0)
     assert ((blue - red) > 120).sum() > 500
     assert ((red - blue) > 120).sum() > 500
 
 
-@pytest.mark.parametrize("asked", ["auto", "Bob-1"])
-def test_the_video_has_both_faces_and_the_sound(labelled: Path, tmp_path: Path, asked: str) -> None:
-    av = pytest.importorskip("av", reason="PyAV is not installed")
-    assert main(["--data", str(labelled), "--out", str(tmp_path), "--video", asked]) == 0
-    (path,) = tmp_path.glob("*.mp4")
-    assert asked in ("auto", path.stem)
+def test_the_video_has_both_faces_and_the_sound(scored: Path) -> None:
+    av: Any = pytest.importorskip("av", reason="PyAV is not installed")
+    (path,) = scored.glob("*.mp4")
     with av.open(str(path)) as file:
         pictures = [f.to_ndarray(format="rgb24").astype(int) for f in file.decode(video=0)]
     with av.open(str(path)) as file:
         sound = np.concatenate([f.to_ndarray()[0] for f in file.decode(audio=0)])
-    assert len(pictures) == 31 and len(sound) >= 31 * 16_000 // 30
+    assert len(pictures) == 30 and len(sound) >= 16_000
     assert np.abs(sound).max() > 0.05
     middle = pictures[0].shape[1] // 2
     tint = pictures[15][..., 2] - pictures[15][..., 0]
@@ -144,15 +128,19 @@ def test_the_video_has_both_faces_and_the_sound(labelled: Path, tmp_path: Path, 
 
 
 def test_table_1_marks_what_was_published_and_what_was_measured_here(
-    plain: Path, capsys: pytest.CaptureFixture[str]
+    plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["--data", str(plain), "--table", "1", "--label", "mine"]) == 0
-    said = capsys.readouterr().out
+    command = ["--data", str(plain), "--table", "1", "--label", "mine"]
+    assert main([*command, "--out", str(tmp_path), "--video", "a"]) == 0
+    assert (tmp_path / "a.mp4").is_file()
+    printed = capsys.readouterr().out
     published = sum(len(rows) for rows in TABLE_1.values())
-    assert said.count("| published |") == published == 11
-    assert "| Cao et al. | MEAD | published | 2023 | 1.92 | 0.97 | 1.25 | 0.70 |" in said
-    ours = re.search(r"\| mine \| plain \(validation\) \| measured here \|  \| ([\d.]+) \|", said)
-    row = re.search(r"\| mine \| ([\d.]+) \[", said)
+    assert printed.count("| published |") == published == 11
+    assert "| Cao et al. | MEAD | published | 2023 | 1.92 | 0.97 | 1.25 | 0.70 |" in printed
+    ours = re.search(
+        r"\| mine \| plain \(validation\) \| measured here \|  \| ([\d.]+) \|", printed
+    )
+    row = re.search(r"\| mine \| ([\d.]+) \[", printed)
     assert ours and row and ours[1] == row[1]
 
 
@@ -174,11 +162,11 @@ def test_table_2_knows_the_variants_by_their_configuration(
         save_model(tmp_path / name / "model.safetensors", KFusion(config), {})
         files.append(str(tmp_path / name / "model.safetensors"))
     assert main(["--data", str(plain), "--table", "2", "--checkpoint", *files]) == 0
-    said = capsys.readouterr().out
-    assert said.count("| published |") == len(TABLE_2) == 5
-    measured = re.findall(r"\| ([^|]+) \| plain \(validation\) \| measured here", said)
-    wanted = ["w/o KFusion", "w/o LSTM", "w/o Global", "repl MLP", "Proposed (five)"]
-    assert measured == [*wanted, "Proposed (six)"]
+    printed = capsys.readouterr().out
+    assert printed.count("| published |") == len(TABLE_2) == 5
+    measured = re.findall(r"\| ([^|]+) \| plain \(validation\) \| measured here", printed)
+    expected = ["w/o KFusion", "w/o LSTM", "w/o Global", "repl MLP", "Proposed (five)"]
+    assert measured == [*expected, "Proposed (six)"]
 
 
 def test_checkpoints_are_named_for_their_folders() -> None:
