@@ -26,7 +26,7 @@ SOURCES: Final = (  # in node_modules
     "@vladmandic/face-api/model/face_landmark_68_model-weights_manifest.json",
     "@vladmandic/face-api/model/face_landmark_68_model.bin",
     "@vladmandic/face-api/LICENSE",
-    # of the version of TensorFlow.js that face-api contains
+    # of the same version as the TensorFlow.js in face-api
     "@tensorflow/tfjs-backend-wasm/dist/tfjs-backend-wasm-simd.wasm",
     "@tensorflow/tfjs-backend-wasm/dist/tfjs-backend-wasm.wasm",
 )
@@ -36,11 +36,11 @@ WAIT_S: Final = 120.0
 
 
 class PartsMissing(Exception):
-    """The detector could not be had; the message says why, and what would help."""
+    """The face finder cannot be fetched; the message says why, and what would help."""
 
 
 def present(folder: Path = FOLDER) -> bool:
-    """Whether all of it is there."""
+    """Whether all the files are there."""
     return all((folder / name).is_file() for name in FILES)
 
 

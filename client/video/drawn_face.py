@@ -18,7 +18,6 @@ from PIL import Image, ImageDraw
 from client.video.curves import Line, between, spline, tapered
 from kfusion.landmarks import COUNT, JAW, Points, lip_gap, to_canonical
 
-Picture = Image.Image
 Colour = tuple[int, int, int] | tuple[int, int, int, int]
 
 VIEW: Final = (-44.0, -66.0, 344.0)
@@ -93,7 +92,7 @@ class _Head:
 class _Canvas:
     """Draws in the crop's coordinates on a picture of ``side`` pixels."""
 
-    def __init__(self, picture: Picture, scale: float, corner: tuple[float, float]) -> None:
+    def __init__(self, picture: Image.Image, scale: float, corner: tuple[float, float]) -> None:
         self.picture, self.scale, self.corner = picture, scale, np.array(corner)
         self.draw = ImageDraw.Draw(picture, "RGBA")
 
@@ -139,14 +138,14 @@ class _Canvas:
 
 
 @lru_cache(maxsize=64)
-def _spot(width: int, height: int, most: int) -> Picture:
+def _spot(width: int, height: int, most: int) -> Image.Image:
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     share = np.clip(1 - np.hypot(x, y), 0, 1)
     return Image.fromarray((share * share * (3 - 2 * share) * most).astype(np.uint8))
 
 
 @lru_cache(maxsize=4)
-def _shades(side: int) -> tuple[Picture, Picture]:
+def _shades(side: int) -> tuple[Image.Image, Image.Image]:
     """The background, and skin lit from the upper left, both ``side`` x ``side``."""
     y, x = np.mgrid[0 : 1 : side * 1j, 0 : 1 : side * 1j]
     back = _blend(y[..., None], BACK_TOP, BACK_LOW)
@@ -182,7 +181,7 @@ class DrawnFace:
         return np.asarray(draw_face(points, self.side))
 
 
-def draw_face(points: NDArray[Any], size: int = 512) -> Picture:
+def draw_face(points: NDArray[Any], size: int = 512) -> Image.Image:
     """The face of (68, 2) canonical landmarks as an RGB picture, ``size`` x ``size``.
 
     Points in an identity's own coordinates go through ``kfusion.landmarks.to_canonical`` first.
@@ -220,7 +219,7 @@ def _draw_back(canvas: _Canvas, head: _Head) -> None:
         canvas.fill(spline(ear, closed=True), (230, 171, 133) if side < 0 else (207, 139, 102))
 
 
-def _draw_head(canvas: _Canvas, face: Line, head: _Head, skin: Picture) -> None:
+def _draw_head(canvas: _Canvas, face: Line, head: _Head, skin: Image.Image) -> None:
     skull = head.place([*_RIGHT_SKULL, (0, 1.4), *_mirrored(_RIGHT_SKULL)])
     outline = spline(np.concatenate([face[JAW], skull]), closed=True)
     mask = Image.new("L", canvas.picture.size)

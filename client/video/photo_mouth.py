@@ -1,4 +1,4 @@
-"""The inside of a photographed mouth, drawn: dark, the upper teeth, a hint of the tongue."""
+"""Draws the inside of a photographed mouth: the dark, the upper teeth, a hint of the tongue."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ TOOTH: Final = np.array([240.0, 231.0, 217.0])
 _UPPER: Final = [60, 61, 62, 63, 64]
 _LOWER: Final = [60, 67, 66, 65, 64]
 _CHEEKS: Final = ((31, 3), (35, 13), (30, 30))  # skin lies between these points
-SHOWN: Final = 0.032  # of the inter-ocular distance: how far teeth reach below the closed lips
+TEETH_BELOW: Final = 0.032  # the closed lips, of the inter-ocular distance
 TOOTH_WIDTH: Final = 0.09
 
 
-class _Spot:
-    """The part of ``picture`` around ``points`` (k, 2), by places ``along`` a line and ``down``.
+class _Patch:
+    """The part of ``picture`` around ``points`` (k, 2), in a rotated coordinate system.
 
-    ``right`` (2,): the direction of the line; both are in pixels from the points' middle.
+    ``right`` (2,): the direction of its first axis. ``along`` and ``down`` are the coordinates of
+    the part's pixels, in pixels from the middle of the points.
     """
 
     def __init__(self, picture: Pixels, points: Points, right: NDArray[Any], edge: int = 2) -> None:
@@ -43,7 +44,7 @@ class _Spot:
         self.along, self.down = places[..., 0], places[..., 1]
 
     def curve(self, points: Points) -> NDArray[np.float64]:
-        """How far down a smooth line through (k, 2) points is, at every place."""
+        """The ``down`` of a smooth line through (k, 2) points, at every ``along``."""
         line = (spline(points) - self.middle) @ self.axes
         order = np.argsort(line[:, 0], kind="stable")
         return np.interp(self.along, line[order, 0], line[order, 1])
@@ -54,7 +55,7 @@ class _Spot:
 
 
 def draw_lids(picture: Pixels, rest: Points, face: Points, head: Similarity) -> None:
-    """The line of the lashes where lids have come down, darker the further."""
+    """Draws the line of the lashes where lids are lowered, darker the further they are."""
     right = head.apply_vectors(rest[45] - rest[36])
     for upper, lower in (([36, 37, 38, 39], [41, 40]), ([42, 43, 44, 45], [47, 46])):
         open_, now = (np.linalg.norm(p[lower] - p[upper[1:3]]) for p in (rest, face))
@@ -62,13 +63,13 @@ def draw_lids(picture: Pixels, rest: Points, face: Points, head: Similarity) -> 
         if not closed:
             continue
         width = max(0.6, 0.014 * float(np.linalg.norm(right)))
-        spot = _Spot(picture, face[upper], right, edge=round(3 * width) + 1)
-        if not spot.part.size:
+        patch = _Patch(picture, face[upper], right, edge=round(3 * width) + 1)
+        if not patch.part.size:
             continue
-        half = np.ptp((face[upper] - spot.middle) @ spot.axes[:, 0]) / 2
-        off = spot.down - spot.curve(face[upper])
-        share = np.exp(-((off / width) ** 2)) * np.clip(1.15 - (spot.along / half) ** 2, 0, 1)
-        spot.blend(LASH, 0.8 * closed * share)
+        half = np.ptp((face[upper] - patch.middle) @ patch.axes[:, 0]) / 2
+        off = patch.down - patch.curve(face[upper])
+        share = np.exp(-((off / width) ** 2)) * np.clip(1.15 - (patch.along / half) ** 2, 0, 1)
+        patch.blend(LASH, 0.8 * closed * share)
 
 
 class Mouth:
@@ -84,29 +85,29 @@ class Mouth:
         self.apart = float(np.linalg.norm(rest[45] - rest[36]))
         self.seam = shut[62]
         gap = float(((rest[[67, 66, 65]] - rest[[61, 62, 63]]) @ down).mean())
-        self.opened = float(np.clip(gap / (0.03 * self.apart), 0, 1))  # of the photo itself
+        self.open_share = float(np.clip(gap / (0.03 * self.apart), 0, 1))  # of the photo itself
         self.across = (rest[45] - rest[36]) / self.apart
         height, width = photo.shape[:2]
-        spots = np.array([(rest[a] + rest[b]) / 2 for a, b in _CHEEKS])
-        x, y = np.clip(spots, 0, (width - 1, height - 1)).astype(int).T
+        patches = np.array([(rest[a] + rest[b]) / 2 for a, b in _CHEEKS])
+        x, y = np.clip(patches, 0, (width - 1, height - 1)).astype(int).T
         bright = float((photo[y, x, :3] @ (0.299, 0.587, 0.114)).mean())
         self.light = 0.6 + 0.4 * min(1.2, bright / 180)
 
     def draw(self, picture: Pixels, face: Points, head: Similarity) -> None:
         """Fills the opening of ``face`` (68, 2) in ``picture``; ``head``: how it has moved."""
-        spot = _Spot(picture, face[60:68], head.apply_vectors(self.across))
-        if not spot.part.size:
+        patch = _Patch(picture, face[60:68], head.apply_vectors(self.across))
+        if not patch.part.size:
             return
-        above, below = spot.curve(face[_UPPER]), spot.curve(face[_LOWER])
-        if self.opened:  # lips that have not met in the photo lack the line where they do
-            off = (spot.down - (above + below) / 2) / (0.007 * self.apart + 0.5)
+        above, below = patch.curve(face[_UPPER]), patch.curve(face[_LOWER])
+        if self.open_share:  # lips that have not met in the photo lack the line where they do
+            off = (patch.down - (above + below) / 2) / (0.007 * self.apart + 0.5)
             near = np.clip(1 - (below - above) / (0.02 * self.apart), 0, 1)
-            spot.blend(SEAM * self.light, 0.6 * self.opened * near * np.exp(-(off**2)))
-        cover = np.clip(spot.down - above + 0.5, 0, 1) * np.clip(below - spot.down + 0.5, 0, 1)
+            patch.blend(SEAM * self.light, 0.6 * self.open_share * near * np.exp(-(off**2)))
+        cover = np.clip(patch.down - above + 0.5, 0, 1) * np.clip(below - patch.down + 0.5, 0, 1)
         cover *= np.clip(below - above - 0.25, 0, 1)
         if cover.any():
-            seam = (head.apply(self.seam) - spot.middle) @ spot.axes
-            spot.blend(self._inside(spot.along, spot.down, above, below, seam), cover)
+            seam = (head.apply(self.seam) - patch.middle) @ patch.axes
+            patch.blend(self._inside(patch.along, patch.down, above, below, seam), cover)
 
     def _inside(
         self,
@@ -125,7 +126,7 @@ class Mouth:
         )
         colour = THROAT + (TONGUE - THROAT) * (0.6 * np.clip(tongue, 0, 1))[..., None]
         # The row of teeth: an arc, fixed to the head, its edge soft.
-        edge = seam[1] + (SHOWN - 0.03 * side**2) * unit
+        edge = seam[1] + (TEETH_BELOW - 0.03 * side**2) * unit
         teeth = np.clip((edge - down) / 1.5 + 0.5, 0, 1) * np.clip((1 - side) * 5, 0, 1)
         between = 1 - 0.09 * np.abs(np.cos(np.pi * (along - seam[0]) / (TOOTH_WIDTH * unit))) ** 12
         shade = (1 - 0.45 * side**2) * between
