@@ -6,7 +6,7 @@ coordinates, M = 40 of the mouth (points 48-67, the last 40 features).
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -47,7 +47,7 @@ class GlobalDomain(nn.Module):
 
 
 class ContentDomain(nn.Module):
-    """Section 3.3: script and emotion, -> ct (B, C, F), f (B, C, F), m (B, C, M).
+    """Section 3.3: script and emotion, -> ct (B, C, F), f (B, C, F), m (B, C, M), and the script.
 
     The input is wav2vec2's features (B, S, 768), or with content ``mel`` the log-mel, which a
     Transformer encoder of this module turns into a script. Without the LSTM branches (Table 2) f
@@ -84,21 +84,21 @@ class ContentDomain(nn.Module):
 
     def forward(
         self, sound: Tensor, v: Tensor, e: Tensor
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor]:
         w = 1 + self.gate(e).unsqueeze(1)  # (B, 1, d), a row's own
-        x = self.script(self.stem(sound)) if self.own_script else sound
-        x = x * w  # eq. 7: x' (B, S, d)
+        script = self.script(self.stem(sound)) if self.own_script else sound
+        x = script * w  # eq. 7: x' (B, S, d)
         if not self.own_script:
             x = self.down(x)
         ct = self.context(v, self.conv(self.encoder(x)))  # (B, C, F)
         if not self.lstm:
-            return ct, None, None
+            return ct, None, None, script
         frames = self.to_frames(x)  # (B, C, d)
         if self.who is not None:
             frames = frames + self.who(v).unsqueeze(1)
         f = self.face_out(self.face_lstm(frames)[0])  # (B, C, F)
         m = self.mouth_out(self.mouth_lstm(frames)[0])  # (B, C, M)
-        return ct, f, m
+        return ct, f, m, script
 
 
 def _zero(layer: nn.Linear | TimeConv) -> None:
@@ -169,6 +169,16 @@ class MLP(nn.Module):
         return self.outer(F.silu(self.inner(x)))
 
 
+@dataclass(frozen=True)
+class Auxiliary:
+    """Inner values that a loss may use: ``script`` (B, S, d) is what the content encoder makes of
+    the sound, ``fused`` (B, C, F) the input of the head.
+    """
+
+    script: Tensor
+    fused: Tensor
+
+
 class KFusion(nn.Module):
     """A window of sound, a face and an emotion -> the face's next 30 frames.
 
@@ -215,6 +225,12 @@ class KFusion(nn.Module):
         """
         return self.decode(*self.features(audio, stretch), identity, emotion)
 
+    def displacement_and_auxiliary(
+        self, audio: Tensor, identity: Tensor, emotion: Tensor, stretch: Tensor | None = None
+    ) -> tuple[Tensor, Auxiliary]:
+        """:meth:`displacement`, with the inner values that a loss may use."""
+        return self._decode(*self.features(audio, stretch), identity, emotion)
+
     def features(self, audio: Tensor, stretch: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Audio (B, 16000) -> the inputs of the two domains: (global, content).
 
@@ -227,8 +243,13 @@ class KFusion(nn.Module):
 
     def decode(self, sound: Tensor, content: Tensor, identity: Tensor, emotion: Tensor) -> Tensor:
         """The output of :meth:`features`, a face, an emotion -> displacements (B, 30, 68, 2)."""
+        return self._decode(sound, content, identity, emotion)[0]
+
+    def _decode(
+        self, sound: Tensor, content: Tensor, identity: Tensor, emotion: Tensor
+    ) -> tuple[Tensor, Auxiliary]:
         v = (identity.flatten(1) - CROP_CENTRE) / CROP_SCALE  # (B, F)
-        ct, f, m = self.content_domain(content, v, emotion)
+        ct, f, m, script = self.content_domain(content, v, emotion)
         face_features, mouth_features = [ct], list[Tensor]()
         if f is not None and m is not None:
             face_features.insert(0, f)
@@ -250,7 +271,7 @@ class KFusion(nn.Module):
             y = self.head(fused)  # eq. 12, less the identity
             if self.config.direct:
                 y = y + fused
-        return y.unflatten(-1, (68, 2)) * self.config.unit_px
+        return y.unflatten(-1, (68, 2)) * self.config.unit_px, Auxiliary(script, fused)
 
 
 # Departures from the paper, each above the test that covers it (tests/kfusion/test_model.py, or the

@@ -1,24 +1,28 @@
-"""The folder of a training run: its state, its weights, its logs and its loss plot.
+"""What surrounds a training loop: the folder of a run, the processes of torchrun, and Ctrl-C.
 
-state.pt           network, average, optimizer, step and settings, to go on from
+state.pt           network, average, optimizer, step and settings, to resume from
 model.safetensors  the weights (their average where one is kept)
 log.csv            every few steps: step, epoch, learning rate, loss terms, speed
 validation.csv     at every save
 loss.png           both, drawn
-tensorboard/       the same for TensorBoard
 """
 
 from __future__ import annotations
 
 import csv
+import os
+import signal
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import distributed, nn
 
 from kfusion.errors import DataError
+from training.models.networks import Network, save_network
 
 LOG_EVERY = 20
 
@@ -35,73 +39,75 @@ class Run:
         self.out, self.settings, self.device, self.writes = out, settings, device, writes
         self.state_file = out / "state.pt"
         self.checkpoint = out / "model.safetensors"
-        self._board: Any = None
         if writes:
             out.mkdir(parents=True, exist_ok=True)
 
     def restore(self, **parts: Any) -> int:
-        """Loads the parts' states where there are any; the step to go on from."""
+        """Loads the parts' saved states where there are any; the first step that is missing."""
         if not self.state_file.exists():
             self._forget_after(0)
             return 0
         state = torch.load(self.state_file, map_location=self.device, weights_only=True)
         for name, value in self.settings.items():
-            was = state["settings"].get(name)
-            if was != value:
-                what = "on other data" if name == "sha256" else f"with {name} {was}, not {value}"
+            saved = state["settings"].get(name)
+            if saved != value:
+                what = "on other data" if name == "sha256" else f"with {name} {saved}, not {value}"
                 raise DataError(f"{self.out}: was begun {what}; wanted the same, or a new --out")
         for name, part in parts.items():
             part.load_state_dict(state[name])
         self._forget_after(int(state["step"]))
         return int(state["step"])
 
-    def save(self, step: int, **parts: Any) -> None:
-        """Whole or not at all. Raises DataError where it cannot be written."""
+    def save(self, step: int, network: Network, provenance: dict[str, Any], **parts: Any) -> None:
+        """Writes the checkpoint of a network, then the parts' states; each whole or not at all.
+
+        A run that is resumed from the state before writes the checkpoint again. Raises DataError
+        where one cannot be written.
+        """
         state = {name: part.state_dict() for name, part in parts.items()}
         partial = self.state_file.with_suffix(".partial")
+        path = self.checkpoint
         try:
+            save_network(path, network, provenance)
+            path = self.state_file
             torch.save({**state, "step": step, "settings": self.settings}, partial)
-            partial.replace(self.state_file)
+            partial.replace(path)
         except (OSError, RuntimeError) as error:  # torch has its own word for a full disk
             partial.unlink(missing_ok=True)
             reason = str(error).splitlines()[0]
             raise DataError(
-                f"{self.state_file}: cannot be written ({reason}); the state saved before is whole"
+                f"{path}: cannot be written ({reason}); the state saved before is whole"
             ) from None
 
-    def log(
-        self, step: int, epoch: float, rate: float, terms: dict[str, Tensor], **speed: float
-    ) -> None:
+    def log(self, step: int, row: Mapping[str, Any]) -> None:
         """A line of log.csv every :data:`LOG_EVERY` steps."""
         if step % LOG_EVERY == 0 or step == 1:
-            values = {k: float(v.detach()) for k, v in terms.items()}
-            row = {"epoch": epoch, "learning_rate": rate, **values, **speed}
-            self._append("log.csv", step, row, "train")
+            self._append("log.csv", step, row)
 
-    def validated(self, step: int, values: dict[str, float]) -> None:
-        self._append("validation.csv", step, values, "validation")
+    def validated(self, step: int, row: Mapping[str, float]) -> None:
+        """A line of validation.csv, and loss.png drawn again."""
+        self._append("validation.csv", step, row)
         self._draw()
 
-    def _append(self, name: str, step: int, row: dict[str, float], group: str) -> None:
+    def _append(self, name: str, step: int, row: Mapping[str, Any]) -> None:
+        rows = self._rows(name)
+        columns = list(rows[0]) if rows else ["step", *row]
+        with (self.out / name).open("a", newline="") as file:
+            writer = csv.DictWriter(file, columns, extrasaction="ignore")
+            if not rows:
+                writer.writeheader()
+            writer.writerow({"step": step, **{k: f"{float(v):.6g}" for k, v in row.items()}})
+
+    def _rows(self, name: str) -> list[dict[str, str]]:
+        """The lines of a log; none where there is no file."""
         path = self.out / name
-        new = not path.exists()
-        with path.open("a", newline="") as file:
-            writer = csv.writer(file)
-            if new:
-                writer.writerow(["step", *row])
-            writer.writerow([step, *(f"{v:.6g}" for v in row.values())])
-        for key, value in row.items():
-            self._writer().add_scalar(f"{group}/{key}", value, step)
-
-    def _writer(self) -> Any:
-        if self._board is None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._board = SummaryWriter(self.out / "tensorboard")
-        return self._board
+        if not path.exists():
+            return []
+        with path.open(newline="") as file:
+            return list(csv.DictReader(file))
 
     def _forget_after(self, step: int) -> None:
-        """Takes out what a killed run logged after its last save."""
+        """Removes what a killed run logged after its last save."""
         if not self.writes:
             return
         for name in ("log.csv", "validation.csv"):
@@ -112,15 +118,6 @@ class Run:
                 partial.write_text("\n".join([head, *kept]) + "\n")
                 partial.replace(path)
 
-    def columns(self, name: str) -> dict[str, list[float]]:
-        """A log as columns; empty where there is none."""
-        path = self.out / name
-        if not path.exists():
-            return {}
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        return {key: [float(row[key]) for row in rows] for key in rows[0]} if rows else {}
-
     def _draw(self) -> None:
         """loss.png: training and validation loss against the step, on a log scale."""
         from matplotlib.figure import Figure
@@ -128,18 +125,77 @@ class Run:
         figure = Figure(figsize=(8, 4.5), layout="constrained")
         axes: Any = figure.subplots()
         for name, label in (("log.csv", "training"), ("validation.csv", "validation")):
-            if (columns := self.columns(name)) and columns["step"]:
-                axes.plot(columns["step"], columns["total"], label=label, marker=".", lw=1)
+            if rows := self._rows(name):
+                steps, losses = ([float(row[k]) for row in rows] for k in ("step", "total"))
+                axes.plot(steps, losses, label=label, marker=".", lw=1)
         axes.set(xlabel="step", ylabel="loss", yscale="log", title=self.out.name)
         axes.grid(alpha=0.3)
         axes.legend()
         figure.savefig(self.out / "loss.png", dpi=100)
 
-    def __enter__(self) -> Run:
-        return self
 
-    def __exit__(
-        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
-    ) -> None:
-        if self._board is not None:
-            self._board.close()
+@dataclass(frozen=True)
+class Processes:
+    """One process, or those that torchrun started: this is ``rank`` of ``world``, on ``device``."""
+
+    rank: int
+    world: int
+    device: str
+
+    @classmethod
+    @contextmanager
+    def joined(cls, device: str) -> Generator[Processes]:
+        """Alone, or with the others of torchrun (nccl on CUDA, gloo on the CPU)."""
+        world = int(os.environ.get("WORLD_SIZE", "1"))
+        if world == 1:
+            yield cls(0, 1, device)
+            return
+        on_cuda = device.startswith("cuda")
+        if on_cuda:
+            device = f"cuda:{os.environ['LOCAL_RANK']}"
+            torch.cuda.set_device(device)
+        distributed.init_process_group("nccl" if on_cuda else "gloo")
+        try:
+            yield cls(distributed.get_rank(), world, device)
+        finally:
+            distributed.destroy_process_group()
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any of them; the same in all."""
+        if self.world == 1:
+            return flag
+        votes = torch.tensor(float(flag), device=self.device)
+        distributed.all_reduce(votes)
+        return bool(votes > 0)
+
+    def broadcast(self, module: nn.Module) -> None:
+        """Gives every process the first one's parameters and buffers."""
+        if self.world > 1:
+            for part in module.state_dict().values():
+                distributed.broadcast(part, 0)
+
+    @contextmanager
+    def stop_signals(self) -> Generator[StopSignals]:
+        """Ctrl-C and SIGTERM let a step end: they are noted instead, until the block is left."""
+        signals = StopSignals(self)
+        kinds = (signal.SIGINT, signal.SIGTERM)
+        before = [signal.signal(kind, signals.note) for kind in kinds]
+        try:
+            yield signals
+        finally:
+            for kind, handler in zip(kinds, before, strict=True):
+                signal.signal(kind, handler)
+
+
+class StopSignals:
+    """Whether this process or another of the run was told to stop."""
+
+    def __init__(self, processes: Processes) -> None:
+        self._processes, self._received = processes, False
+
+    def note(self, *_: object) -> None:
+        self._received = True
+
+    def received(self) -> bool:
+        """To be asked by every process after each step: all get the same answer."""
+        return self._processes.any(self._received)

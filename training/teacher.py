@@ -29,7 +29,7 @@ from kfusion.landmarks import Identity, align, to_canonical
 from training import phones
 from training.corpus.clips import Clip, at_times
 from training.corpus.format import Corpus, open_corpora
-from training.models.losses import LossWeights, loss
+from training.models.losses import LossWeights, landmark_loss
 from training.phones import INDEX, PHONES, STEP_S, Track
 from training.scores.scoring import score_predictor
 
@@ -157,10 +157,11 @@ def train(corpora: Sequence[Corpus], steps: int = 1500, seed: int = 1) -> Teache
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, steps)
     for _ in tqdm(range(steps), unit="step", mininterval=5):
         spoken, target = _batch(known, rng, 32, alike)
-        said = teacher(spoken, frame_times(target.shape[1]))
-        error = loss(said / UNIT_PX, target / UNIT_PX, torch.ones(target.shape[:2]), WEIGHTS)
+        predicted = teacher(spoken, frame_times(target.shape[1]))
+        mask = torch.ones(target.shape[:2])
+        total, _ = landmark_loss(predicted / UNIT_PX, target / UNIT_PX, mask, WEIGHTS)
         optimizer.zero_grad()
-        error["total"].backward()
+        total.backward()
         nn.utils.clip_grad_norm_(teacher.parameters(), 1.0)
         optimizer.step()
         schedule.step()

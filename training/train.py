@@ -4,62 +4,121 @@
     torchrun --nproc-per-node 4 -m training.train --data corpora/mead --out runs/mead
 
 The defaults are the paper's: 200 epochs, mean square error, Adam at 3e-4 annealed by a cosine to
-1e-6. Better choices are options. Read it from top to bottom: options, then :func:`train`: data,
-network, the loop. A run saves itself as it goes, on Ctrl-C too, and goes on with the same bits
-when started again with the same --out. Options may stand in a file, one a line: @FILE.
+1e-6. Better choices are options. Read it from top to bottom: the options, then :func:`train`: data,
+network, resume, the loop. A run saves itself as it goes, on Ctrl-C too, and is resumed with the
+same bits by the same command. Options may stand in a file, one a line: @FILE.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import shlex
-import signal
 import sys
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from kfusion import __version__
-from kfusion.config import PRESETS, ModelConfig
-from kfusion.errors import DataError, KFusionError
+from kfusion.config import PRESETS
+from kfusion.errors import KFusionError, run_command
 from kfusion.layers.kan import KAN
 from kfusion.model import KFusion
+from kfusion.options import add_options, option, parsed
 from kfusion.system import file_sha256
 from training.corpus.format import fingerprint, open_corpora
 from training.data.augment import ON, PLAIN, parse_augmentation
 from training.data.batch import Batch
 from training.data.windows import Windows, loader
-from training.distributed import Processes
 from training.models.baselines import Baseline
-from training.models.losses import LossWeights, loss, phone_loss
+from training.models.losses import LossWeights, landmark_loss, training_loss
 from training.models.networks import (
     ABLATIONS,
     BASELINES,
     CHOICES,
     Network,
     build,
+    configured,
     load_network,
-    save_network,
 )
-from training.phones import PHONES
-from training.run import Run
+from training.models.training_network import MovingAverage, TrainingNetwork, fit_kan_grids
+from training.run import Processes, Run
 
 LEAST_RATE: Final = 1e-6
 """The learning rate that the cosine ends at."""
+FREE: Final = ("out", "device", "threads", "workers", "save_every", "licence", "data", "command")
+"""Options that may differ when a run is resumed."""
 
 
-class Diverged(KFusionError):
-    """The loss is no longer a number."""
+@dataclass(frozen=True)
+class TrainConfig:
+    """The options of a run. The defaults are the paper's, of the network ``compact``."""
+
+    data: tuple[Path, ...] = option(about="prepared corpora; one named twice counts twice")
+    out: Path = option(about="folder of the run")
+
+    network: str = option("kfusion", group="network", choices=[*ABLATIONS, *CHOICES, *BASELINES])
+    preset: str = option("compact", group="network", choices=sorted(PRESETS))
+    wav2vec2: str = option("facebook/wav2vec2-base", "hub name or local folder", group="network")
+    init: Path | None = option(
+        None, "a checkpoint to begin from, with its network", group="network"
+    )
+    finetune: bool = option(False, "train wav2vec2 too", group="network")
+    set: tuple[str, ...] = option(
+        (),
+        "of kfusion.config.ModelConfig, instead of the preset's",
+        group="network",
+        metavar="FIELD=VALUE",
+    )
+    kan_l1: float = option(0.0, "weight of the KAN's sparsification", group="network")
+    kan_grid_at: int = option(0, "step that fits its grids to data", group="network")
+
+    mouth: float = option(1.0, "weight of a mouth point", group="loss")
+    velocity: float = option(0.0, "weight of frame-to-frame change", group="loss")
+    gap: float = option(0.0, "weight of the inner-lip gap", group="loss")
+    width: float = option(0.0, "weight of the mouth's width", group="loss")
+    late: float = option(1.0, "weight of a frame from the 19th on", group="loss")
+    swing: float = option(0.0, "weight of the gap's deviation", group="loss")
+    phones: float = option(0.0, "weight of hearing phones as well", group="loss")
+
+    epochs: int = option(200, group="optimisation")
+    steps: int | None = option(None, "end after as many, instead of --epochs", group="optimisation")
+    batch: int = option(32, "windows a step and process", group="optimisation")
+    lr: float = option(3e-4, "learning rate", group="optimisation")
+    warmup: int = option(0, "steps of linear rise", group="optimisation")
+    weight_decay: float = option(0.0, "decoupled, as in AdamW", group="optimisation")
+    clip: float = option(0.0, "largest norm of the gradient", group="optimisation")
+    ema: float = option(0.0, "save an average that decays so", group="optimisation")
+
+    augment: tuple[str, ...] = option((), ", ".join(ON), group="data", metavar="NAME")
+    by_level: bool = option(False, "level 1 is a third of an emotion", group="data")
+    wider: float = option(0.0, "lips of dubbed faces part by so much more", group="data")
+    seed: int = option(1, group="data")
+
+    device: str = option("cuda" if torch.cuda.is_available() else "cpu", group="machine")
+    bf16: bool = option(False, "bfloat16 where autocast allows", group="machine")
+    threads: int = option(0, "of the CPU; 0: torch's choice", group="machine")
+    workers: int | None = option(None, "loader processes; on the CPU 0, else 8", group="machine")
+    save_every: int = option(250, "steps", group="machine")
+    licence: str = option("", "a note on the data, kept in the checkpoint", group="machine")
+    command: str = ""
+
+    @property
+    def loss_weights(self) -> LossWeights:
+        return LossWeights(**{f.name: getattr(self, f.name) for f in fields(LossWeights)})
+
+    def settings(self) -> dict[str, Any]:
+        """The options that a run keeps when it is resumed, as they stand in its state.pt."""
+        kept = {name: value for name, value in vars(self).items() if name not in FREE}
+        kept |= {"set": list(self.set), "augment": list(self.augment)}
+        return kept | {"init": file_sha256(self.init) if self.init else None}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -69,112 +128,20 @@ class _Parser(argparse.ArgumentParser):
         return shlex.split(arg_line, comments=True)
 
 
-def arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    p = _Parser(
+def arguments(argv: Sequence[str] | None = None) -> TrainConfig:
+    parser = _Parser(
         prog="kfusion-train", description=__doc__, fromfile_prefix_chars="@",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    p.add_argument("--version", action="version", version=f"kfusion {__version__}")
-    p.add_argument("--data", type=Path, nargs="+", required=True,
-                   help="prepared corpora; one named twice counts twice")  # fmt: skip
-    p.add_argument("--out", type=Path, required=True, help="folder of the run")
-    g = p.add_argument_group("network")
-    g.add_argument("--network", choices=[*ABLATIONS, *CHOICES, *BASELINES], default="kfusion")
-    g.add_argument("--preset", choices=sorted(PRESETS), default="compact")
-    g.add_argument("--wav2vec2", default="facebook/wav2vec2-base", help="hub name or local folder")
-    g.add_argument("--init", type=Path, help="a checkpoint to begin from, with its network")
-    g.add_argument("--finetune", action="store_true", help="train wav2vec2 too")
-    g.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE",
-                   help="of kfusion.config.ModelConfig, instead of the preset's")  # fmt: skip
-    g.add_argument("--kan-l1", type=float, default=0.0, help="weight of the KAN's sparsification")
-    g.add_argument("--kan-grid-at", type=int, default=0, help="step that fits its grids to data")
-    g = p.add_argument_group("loss")
-    g.add_argument("--mouth", type=float, default=1.0, help="weight of a mouth point")
-    g.add_argument("--velocity", type=float, default=0.0, help="weight of frame-to-frame change")
-    g.add_argument("--gap", type=float, default=0.0, help="weight of the inner-lip gap")
-    g.add_argument("--width", type=float, default=0.0, help="weight of the mouth's width")
-    g.add_argument("--late", type=float, default=1.0, help="weight of a frame from the 19th on")
-    g.add_argument("--swing", type=float, default=0.0, help="weight of the gap's deviation")
-    g.add_argument("--phones", type=float, default=0.0, help="weight of hearing phones as well")
-    g = p.add_argument_group("optimisation")
-    g.add_argument("--epochs", type=int, default=200)
-    g.add_argument("--steps", type=int, help="end after as many, instead of --epochs")
-    g.add_argument("--batch", type=int, default=32, help="windows a step and process")
-    g.add_argument("--lr", type=float, default=3e-4)
-    g.add_argument("--warmup", type=int, default=0, help="steps of linear rise")
-    g.add_argument("--weight-decay", type=float, default=0.0, help="decoupled, as in AdamW")
-    g.add_argument("--clip", type=float, default=0.0, help="largest norm of the gradient")
-    g.add_argument("--ema", type=float, default=0.0, help="save an average that decays so")
-    g = p.add_argument_group("data")
-    g.add_argument("--augment", nargs="*", default=[], metavar="NAME", help=", ".join(ON))
-    g.add_argument("--by-level", action="store_true", help="level 1 is a third of an emotion")
-    g.add_argument("--wider", type=float, default=0.0,
-                   help="lips of dubbed faces part by so much more")  # fmt: skip
-    g.add_argument("--seed", type=int, default=1)
-    g = p.add_argument_group("machine")
-    g.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    g.add_argument("--bf16", action="store_true", help="bfloat16 where autocast allows")
-    g.add_argument("--threads", type=int, default=0, help="of the CPU; 0: torch's choice")
-    g.add_argument("--workers", type=int, help="loader processes; on the CPU 0, else 8")
-    g.add_argument("--save-every", type=int, default=250, help="steps")
-    g.add_argument("--licence", default="", help="a note on the data, kept in the checkpoint")
-    a = p.parse_args(argv)
+    parser.add_argument("--version", action="version", version=f"kfusion {__version__}")
+    add_options(parser, TrainConfig)
     given = sys.argv[1:] if argv is None else argv
-    a.command = shlex.join(["python", "-m", "training.train", *given])
-    return a
+    command = shlex.join(["python", "-m", "training.train", *given])
+    return parsed(TrainConfig, parser.parse_args(argv), command=command)
 
 
-def configured(config: ModelConfig, fields: list[str]) -> ModelConfig:
-    """The configuration with ["dropout=0", "lstm_width=192", ...] set, values in JSON or as they
-    stand.
-
-    Raises :class:`~kfusion.errors.CheckpointError` for an unknown field or a wrong type.
-    """
-    values = config.to_dict()
-    for field in fields:
-        name, _, text = field.partition("=")
-        try:
-            values[name] = json.loads(text)
-        except ValueError:
-            values[name] = text
-    return ModelConfig.from_dict(values)
-
-
-MACHINE: Final = ("out", "device", "threads", "workers", "save_every", "licence", "data", "command")
-"""Options that a run may go on under other values of."""
-
-
-def learning_rate(step: int, steps: int, a: argparse.Namespace) -> float:
-    """Linear warm-up, then cosine annealing to 1e-6."""
-    if step < a.warmup:
-        return a.lr * (step + 1) / a.warmup
-    share = (step - a.warmup) / max(1, steps - a.warmup)
-    return LEAST_RATE + (a.lr - LEAST_RATE) * (1 + math.cos(math.pi * min(1.0, share))) / 2
-
-
-class Student(nn.Module):
-    """The network as data-parallel training wants it: a forward of the whole batch, to
-    displacements and, where it learns to name phones too, to their logits (B, S, 40).
-
-    What names them is a linear layer on the Content Domain's script; it is not kept afterwards.
-    """
-
-    def __init__(self, network: Network, *, phones: bool) -> None:
-        super().__init__()
-        self.network, self.phones = network, None
-        if phones:
-            if not isinstance(network, KFusion) or network.config.content != "mel":
-                raise DataError("--phones is for the Content Domain of a preset without wav2vec2")
-            self.phones = nn.Linear(network.config.width, len(PHONES))
-            network.content_domain.script.register_forward_hook(self._keep)
-        self._script: list[Tensor] = []
-
-    def _keep(self, _: nn.Module, __: object, script: Tensor) -> None:
-        self._script[:] = [script]
-
-    def forward(self, b: Batch) -> tuple[Tensor, Tensor | None]:
-        y = self.network.displacement(b.audio, b.identity, b.emotion, b.stretch)
-        return y, None if self.phones is None else self.phones(self._script.pop())
+class Diverged(KFusionError):
+    """The loss is no longer a number."""
 
 
 @dataclass(frozen=True)
@@ -190,171 +157,154 @@ class Trained:
     waited: float
 
 
-def train(a: argparse.Namespace) -> Trained:
-    if a.threads:
-        torch.set_num_threads(a.threads)
-    with Processes.joined(a.device) as processes:
-        return _train(a, processes)
+def train(config: TrainConfig) -> Trained:
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    with Processes.joined(config.device) as processes:
+        return _train(config, processes)
 
 
-def _train(a: argparse.Namespace, processes: Processes) -> Trained:
-    device = processes.device
+def _train(config: TrainConfig, processes: Processes) -> Trained:
+    device, main_process = processes.device, processes.rank == 0
 
     # Data
-    corpora = open_corpora(a.data)
+    corpora = open_corpora(config.data)
+    by_level = config.by_level
+    augmentation = parse_augmentation(config.augment)
     windows = Windows(
-        corpora, "train", parse_augmentation(a.augment), a.seed, by_level=a.by_level, wider=a.wider
+        corpora, "train", augmentation, config.seed, by_level=by_level, wider=config.wider
     )
     validates = any(e.split == "validation" for c in corpora for e in c.entries)
-    held_out = Windows(corpora, "validation", PLAIN, by_level=a.by_level) if validates else None
-    rows = a.batch * processes.world
-    steps = a.steps or math.ceil(a.epochs * len(windows) / rows)
+    held_out = Windows(corpora, "validation", PLAIN, by_level=by_level) if validates else None
+    rows = config.batch * processes.world
+    steps = config.steps or math.ceil(config.epochs * len(windows) / rows)
+
+    # Network
+    torch.manual_seed(config.seed)
+    network = make_network(config, windows, device)
+    average = MovingAverage(network, config.ema)
+    training_network = TrainingNetwork(network, phones=config.phones > 0).to(device)
+    parallel = (
+        DistributedDataParallel(training_network) if processes.world > 1 else training_network
+    )
+    kan = network.head if isinstance(network, KFusion) and isinstance(network.head, KAN) else None
+    optimizer = torch.optim.AdamW(
+        [p for p in training_network.parameters() if p.requires_grad],
+        lr=config.lr,
+        weight_decay=config.weight_decay,  # 0: plain Adam
+        fused=True,
+    )
+
+    # Resume
     provenance: dict[str, Any] = {
-        "command": a.command,
-        "data": [folder.name for folder in a.data],
+        "command": config.command,
+        "data": [folder.name for folder in config.data],
         "clips": len(windows.clips),
         "sha256": fingerprint(clip.entry for clip in windows.clips),
         "split": [f"{c.folder.name}: by {c.header.split_by}" for c in corpora],
-        "licence": a.licence,
+        "licence": config.licence,
+        "seed": config.seed,
     }
-    settings: dict[str, Any] = {k: v for k, v in vars(a).items() if k not in MACHINE}
-    settings["init"] = file_sha256(a.init) if a.init else None
-    settings |= {"rows": rows, "sha256": provenance["sha256"]}
-
-    # Network
-    torch.manual_seed(a.seed)
-    begun = load_network(a.init)[0] if a.init else None
-    config = begun.config if begun else PRESETS[a.preset]
-    config = configured(replace(config, freeze_wav2vec2=not a.finetune), a.set)
-    if begun:
-        network = type(begun)(config)
-        network.load_state_dict(begun.state_dict())
-    else:
-        network = build(a.network, config, a.wav2vec2)
-    network.to(device)
-    unit = network.config.unit_px
-    if isinstance(network, Baseline) and not a.init:
-        some = torch.cat([windows.batch(32, step).target for step in range(16)])
-        network.fit(some.flatten(2).flatten(0, 1).to(device) / unit)
-    average = build_like(network).to(device) if a.ema else network
-    student: nn.Module = Student(network, phones=a.phones > 0).to(device)
-    optimizer = torch.optim.AdamW(
-        [p for p in student.parameters() if p.requires_grad],
-        lr=a.lr,
-        weight_decay=a.weight_decay,  # 0: plain Adam
-        fused=True,
-    )
-    fused: list[Tensor] = []  # what the KAN was given in the last step, (B, 30, 136)
-    kan = network.head if hasattr(network, "head") else None
-    if isinstance(kan, KAN):
-        kan.register_forward_pre_hook(lambda _, given: fused.__setitem__(slice(None), given))
-    parallel = DistributedDataParallel(student) if processes.world > 1 else student
-    weights = LossWeights(a.mouth, a.velocity, a.gap, a.width, a.late, a.swing)
-
-    # Where it was
-    run = Run(a.out, settings, device, writes=processes.rank == 0)
-    parts = {"student": student, "average": average, "optimizer": optimizer}
+    settings = config.settings() | {"rows": rows, "sha256": provenance["sha256"]}
+    run = Run(config.out, settings, device, writes=main_process)
+    parts = {"student": training_network, "average": average.network, "optimizer": optimizer}
     first = run.restore(**parts)
-    if processes.rank == 0:
+    if main_process:
         print(
             f"{len(windows.clips)} clips, {len(windows)} windows an epoch to train on, "
             f"{len(held_out.clips) if held_out else 0} clips held out; "
             f"step {first} of {steps}, {rows} windows each",
             flush=True,
         )
-    batches = iter(
-        loader(
-            windows, a.batch, range(first, steps), rank=processes.rank, world=processes.world,
-            workers=(8 if device.startswith("cuda") else 0) if a.workers is None else a.workers,
-            pin=device.startswith("cuda"),
-        )
-    )  # fmt: skip
 
     # The loop
-    seconds, waited, step = 0.0, 0.0, first
-    with _until_stopped() as stopped, run:
-        progress = tqdm(initial=first, total=steps, mininterval=5, disable=processes.rank > 0)
-        while step < steps:
-            asked = time.monotonic()
-            b = next(batches).to(device)
-            waited += time.monotonic() - asked
-            torch.manual_seed((a.seed * 1_000_003 + step) * processes.world + processes.rank)
-            rate = learning_rate(step, steps, a)
+    on_cuda = device.startswith("cuda")
+    workers = (8 if on_cuda else 0) if config.workers is None else config.workers
+    batches = iter(
+        loader(
+            windows, config.batch, range(first, steps), rank=processes.rank,
+            world=processes.world, workers=workers, pin=on_cuda,
+        )
+    )  # fmt: skip
+    progress = tqdm(initial=first, total=steps, mininterval=5, disable=not main_process)
+    seconds = waited = 0.0
+    with processes.stop_signals() as stop_signals:
+        for step in range(first, steps):
+            begun = time.monotonic()
+            batch = next(batches).to(device)
+            waited += time.monotonic() - begun
+            torch.manual_seed((config.seed * 1_000_003 + step) * processes.world + processes.rank)
+            rate = learning_rate(step, steps, config)
             for group in optimizer.param_groups:
                 group["lr"] = rate
 
             parallel.train()
-            with torch.autocast(device.split(":")[0], torch.bfloat16, enabled=a.bf16):
-                y, logits = parallel(b)
-            terms = loss(y / unit, b.target / unit, b.mask, weights)
-            if logits is not None:
-                terms["phones"] = phone_loss(logits, b.phones)
-                terms["total"] = terms["total"] + a.phones * terms["phones"]
-            if a.kan_l1 and isinstance(kan, KAN):
-                sparse = kan.regularisation(fused[0].float().flatten(0, 1)[::8])
-                terms["total"] = terms["total"] + a.kan_l1 * sparse
-            if not torch.isfinite(terms["total"]):
-                raise Diverged(_diverged(step, float(terms["total"].detach()), y, b, windows))
+            with torch.autocast(device.split(":")[0], torch.bfloat16, enabled=config.bf16):
+                outputs = parallel(batch)
+            total, terms = training_loss(
+                outputs, batch, network.config.unit_px, config.loss_weights, kan
+            )
+            if not torch.isfinite(total):
+                raise diverged(step, total, outputs.displacement, batch, windows)
             optimizer.zero_grad(set_to_none=True)
-            terms["total"].backward()
-            if a.clip:
-                torch.nn.utils.clip_grad_norm_(network.parameters(), a.clip)
+            total.backward()
+            if config.clip:
+                torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip)
             optimizer.step()
-            step += 1
-            if a.ema:
-                follow(average, network, min(a.ema, step / (9 + step)))
-            if step == a.kan_grid_at and isinstance(kan, KAN):
-                # New grids carry new coefficients: the average and the moments begin anew there.
-                kan.update_grid(fused[0].float().flatten(0, 1))
-                processes.share(kan)
-                averaged = average.get_submodule("head")
-                averaged.load_state_dict(kan.state_dict())
-                for parameter in kan.parameters():
-                    optimizer.state.pop(parameter, None)
+            done = step + 1
+            average.update(network, done)
+            if done == config.kan_grid_at and kan is not None:
+                fit_kan_grids(kan, outputs.fused, average, optimizer, processes)
 
             progress.update()
-            seconds += time.monotonic() - asked
-            stop = processes.any(bool(stopped))
-            if processes.rank == 0:
-                speed = (step - first) * rows / seconds
+            seconds += time.monotonic() - begun
+            stop = stop_signals.received()
+            if main_process:
                 run.log(
-                    step, step * rows / len(windows), rate, terms,
-                    windows_per_s=speed, loader=waited / seconds,
+                    done,
+                    {
+                        "epoch": done * rows / len(windows), "learning_rate": rate,
+                        "total": total.detach(), **terms,
+                        "windows_per_s": (done - first) * rows / seconds,
+                        "loader": waited / seconds,
+                    },
                 )  # fmt: skip
-                if stop or step % a.save_every == 0 or step == steps:
-                    made = {**provenance, "seed": a.seed, "steps": step}
-                    # The state last: what goes on from it writes the checkpoint again.
-                    try:
-                        save_network(run.checkpoint, average, made)
-                    except OSError as error:
-                        raise DataError(
-                            f"{run.checkpoint}: cannot be written ({error}); the state saved "
-                            "before is whole"
-                        ) from None
-                    run.save(step, **parts)
-                    if held_out:
-                        check = validation(average, held_out, weights, device)
-                        run.validated(step, check)
-                        figures = " ".join(f"{k} {v:.4f}" for k, v in check.items())
-                        progress.write(f"{step}: {figures}")
+            if main_process and (stop or done % config.save_every == 0 or done == steps):
+                run.save(done, average.network, provenance | {"steps": done}, **parts)
+                if held_out:
+                    figures = validation(average.network, held_out, config.loss_weights, device)
+                    run.validated(done, figures)
+                    line = " ".join(f"{name} {value:.4f}" for name, value in figures.items())
+                    progress.write(f"{done}: {line}")
             if stop:
                 raise KeyboardInterrupt
-        progress.close()
-    return Trained(run.checkpoint, step - first, (step - first) * rows, seconds, waited)
+    progress.close()
+    return Trained(run.checkpoint, steps - first, (steps - first) * rows, seconds, waited)
 
 
-def build_like(network: Network) -> Network:
-    """A copy that is not trained itself."""
-    twin = type(network)(network.config)
-    twin.load_state_dict(network.state_dict())
-    return twin.requires_grad_(False)
+def make_network(config: TrainConfig, windows: Windows, device: str) -> Network:
+    """A new network, or that of ``--init``; a new baseline is fitted to some of the targets."""
+    start = load_network(config.init)[0] if config.init else None
+    model_config = start.config if start else PRESETS[config.preset]
+    model_config = replace(model_config, freeze_wav2vec2=not config.finetune)
+    model_config = configured(model_config, config.set)
+    if start:
+        network = type(start)(model_config)
+        network.load_state_dict(start.state_dict())
+        return network.to(device)
+    network = build(config.network, model_config, config.wav2vec2).to(device)
+    if isinstance(network, Baseline):
+        targets = torch.cat([windows.batch(32, step).target for step in range(16)])
+        network.fit(targets.flatten(2).flatten(0, 1).to(device) / model_config.unit_px)
+    return network
 
 
-@torch.no_grad()
-def follow(average: Network, network: Network, decay: float) -> None:
-    """Exponential moving average of the weights."""
-    for kept, new in zip(average.parameters(), network.parameters(), strict=True):
-        kept.lerp_(new, 1 - decay)
+def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
+    """Linear warm-up, then cosine annealing to 1e-6."""
+    if step < config.warmup:
+        return config.lr * (step + 1) / config.warmup
+    share = (step - config.warmup) / max(1, steps - config.warmup)
+    return LEAST_RATE + (config.lr - LEAST_RATE) * (1 + math.cos(math.pi * min(1.0, share))) / 2
 
 
 @torch.inference_mode()
@@ -367,58 +317,43 @@ def validation(
     network.eval()
     unit = network.config.unit_px
     batches = min(16, math.ceil(len(windows) / 32))
-    sums: dict[str, float] = {}
+    means: dict[str, float] = {}
     for step in range(batches):
-        b = windows.batch(32, step).to(device)
-        y = network.displacement(b.audio, b.identity, b.emotion)
-        terms = loss(y / unit, b.target / unit, b.mask, weights)
-        distance = (y - b.target)[:, :, 48:].norm(dim=-1).mean(-1)
-        terms["m_ld_px"] = (distance * b.mask).sum() / b.mask.sum().clamp(min=1)
-        for k, v in terms.items():
-            sums[k] = sums.get(k, 0.0) + float(v) / batches
-    return sums
+        batch = windows.batch(32, step).to(device)
+        predicted = network.displacement(batch.audio, batch.identity, batch.emotion)
+        total, terms = landmark_loss(predicted / unit, batch.target / unit, batch.mask, weights)
+        distance = (predicted - batch.target)[:, :, 48:].norm(dim=-1).mean(-1)
+        m_ld_px = (distance * batch.mask).sum() / batch.mask.sum().clamp(min=1)
+        for name, value in {"total": total, **terms, "m_ld_px": m_ld_px}.items():
+            means[name] = means.get(name, 0.0) + float(value) / batches
+    return means
 
 
-def _diverged(step: int, value: float, y: Tensor, b: Batch, windows: Windows) -> str:
-    """Names the rows whose input or answer is not finite, or all of them."""
-    whole = [part.flatten(1).isfinite().all(1) for part in (y, b.audio, b.target, b.identity)]
-    bad = ~torch.stack(whole).all(0)
-    rows = b.index[bad] if bad.any() else b.index
+def diverged(
+    step: int, loss: Tensor, predicted: Tensor, batch: Batch, windows: Windows
+) -> Diverged:
+    """The error that names the rows whose input or output is not finite, or all of them."""
+    parts = (predicted, batch.audio, batch.target, batch.identity)
+    bad = ~torch.stack([part.flatten(1).isfinite().all(1) for part in parts]).all(0)
+    rows = batch.index[bad] if bad.any() else batch.index
     names = ", ".join(windows.describe(int(g)) for g in rows[:8])
-    return (
-        f"step {step}: the loss is {value}; in its batch {names}. "
+    return Diverged(
+        f"step {step}: the loss is {float(loss.detach())}; in its batch {names}. "
         "Nothing was saved after the last checkpoint; wanted a lower --lr, --clip 1, or other data"
     )
 
 
-@contextmanager
-def _until_stopped() -> Generator[list[int]]:
-    """Ctrl-C and SIGTERM let the step end: they are put in the list instead."""
-    caught: list[int] = []
-    kinds = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(kind, lambda number, _: caught.append(number)) for kind in kinds]
+def run(argv: Sequence[str] | None = None) -> int:
     try:
-        yield caught
-    finally:
-        for kind, handler in zip(kinds, before, strict=True):
-            signal.signal(kind, handler)
+        print(train(arguments(argv)).checkpoint)
+    except KeyboardInterrupt:
+        print("stopped and saved; start again with the same --out to resume", file=sys.stderr)
+        return 130
+    return 0
 
 
 def main() -> int:
-    try:
-        a = arguments()
-        done = train(a)
-    except KFusionError as error:
-        print(f"kfusion-train: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped and saved; start again with the same --out to go on", file=sys.stderr)
-        return 130
-    except OSError as error:
-        print(f"kfusion-train: cannot write ({error})", file=sys.stderr)
-        return 2
-    print(done.checkpoint)
-    return 0
+    return run_command("kfusion-train", run)
 
 
 if __name__ == "__main__":

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,25 +19,24 @@ from safetensors.torch import load_file
 from kfusion import config
 from kfusion.checkpoint import load_model
 from kfusion.errors import CheckpointError, DataError
-from tests.kfusion.test_model import PAPER, SMALL, TINY_WAV2VEC2, Wav2Vec2Model
+from tests.kfusion.test_model import PAPER, TINY_WAV2VEC2, Wav2Vec2Model
 from tests.training.corpora import one_speaker, talking, write_corpus
+from tests.training.small_train import TINY
+from training import run as run_module
 from training import train
 from training.corpus.clips import Clip
 from training.corpus.format import Corpus, fingerprint
 from training.corpus.splits import Split
+from training.models.networks import Network, configured
 from training.phones import INDEX, STEP
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.usefixtures("tiny")
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return one_speaker(tmp_path_factory.mktemp("data") / "c")
-
-
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(config.PRESETS, "compact", SMALL)
 
 
 def options(corpus: Path, out: Path, steps: int, *more: str) -> list[str]:
@@ -48,73 +48,113 @@ def run(corpus: Path, out: Path, steps: int, *more: str) -> Path:
     return train.train(train.arguments(options(corpus, out, steps, *more))).checkpoint
 
 
+def run_to_first_save(corpus: Path, out: Path, steps: int, *more: str) -> None:
+    """As :func:`run`, ended as by a kill once it has saved for the first time."""
+    save = train.Run.save
+
+    def save_and_stop(*arguments: Any, **parts: Any) -> None:
+        save(*arguments, **parts)
+        raise InterruptedError
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(InterruptedError):
+        patch.setattr(train.Run, "save", save_and_stop)
+        run(corpus, out, steps, *more)
+
+
+def saved_step(out: Path) -> int:
+    return int(torch.load(out / "state.pt", weights_only=True)["step"])
+
+
 def same_bits(a: Path, b: Path) -> bool:
     one, other = load_file(a), load_file(b)
     return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
 
 
-def program(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", "tests.training.small_train", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=ROOT,
-    )
+def column(log: Path, name: str) -> list[str]:
+    head, *rows = (line.split(",") for line in log.read_text().splitlines())
+    return [row[head.index(name)] for row in rows]
 
 
-def wait_for(file: Path, process: subprocess.Popen[str], lines: int) -> None:
-    """Until a log has as many lines. The process is watched, and the wait has an end."""
-    end = time.monotonic() + 120
-    while not file.exists() or len(file.read_text().splitlines()) < lines:
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < end
-        time.sleep(0.01)
+EVERYTHING = ("--phones", "0.1", "--ema", "0.9", "--warmup", "2", "--clip", "1", "--velocity", "1",
+              "--mouth", "4", "--late", "2", "--swing", "0.3",
+              "--augment", "gain", "noise", "speed", "pitch", "channel",
+              "babble", "vtlp", "edges", "rest")  # fmt: skip
+KILLED_AT_5 = """
+import os, signal, sys
+from kfusion import config
+from tests.training.small_train import TINY, train
+from training import run
+
+config.PRESETS["compact"] = TINY
+run.LOG_EVERY = 2
+log = run.Run.log
+
+def log_and_die(self, step, row):
+    log(self, step, row)
+    if step == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+run.Run.log = log_and_die
+train.main()
+"""
 
 
-ALL_OF_IT = ("--phones", "0.1", "--ema", "0.9", "--warmup", "2", "--clip", "1", "--velocity", "1",
-             "--mouth", "4", "--late", "2", "--swing", "0.3",
-             "--augment", "gain", "noise", "speed", "pitch", "channel",
-             "babble", "vtlp", "edges", "rest")  # fmt: skip
+@pytest.mark.slow
+def test_a_run_killed_in_mid_epoch_ends_with_the_same_bits(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "LOG_EVERY", 2)
+    whole, killed = run(corpus, tmp_path / "whole", 6, *EVERYTHING), tmp_path / "killed"
+    process = subprocess.run(
+        [sys.executable, "-c", KILLED_AT_5, *options(corpus, killed, 6, *EVERYTHING)],
+        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    assert saved_step(killed) == 3 and column(killed / "log.csv", "step") == ["1", "2", "4"]
+    assert same_bits(whole, run(corpus, killed, 6, *EVERYTHING))
+    assert column(killed / "log.csv", "step") == ["1", "2", "4", "6"]
 
 
-@pytest.mark.usefixtures("small")
-def test_a_run_killed_in_mid_epoch_ends_with_the_same_bits(corpus: Path, tmp_path: Path) -> None:
-    steps = 40
-    whole = run(corpus, tmp_path / "whole", steps, *ALL_OF_IT)
-    killed = tmp_path / "killed"
-    process = program(*options(corpus, killed, steps, *ALL_OF_IT))
-    wait_for(killed / "validation.csv", process, 3)
-    process.kill()  # SIGKILL: nothing is told, nothing is saved
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    at = int(torch.load(killed / "state.pt", weights_only=True)["step"])
-    assert 0 < at < steps
-    assert same_bits(whole, run(corpus, killed, steps, *ALL_OF_IT))
-    rows = [line.split(",")[0] for line in (killed / "log.csv").read_text().splitlines()]
-    assert rows == ["step", "1", "20", "40"]
+def test_a_resumed_run_ends_with_the_same_bits(corpus: Path, tmp_path: Path) -> None:
+    more = ("--ema", "0.9", "--kan-grid-at", "2", "--kan-l1", "0.1", "--augment", "edges", "gain")
+    run_to_first_save(corpus, tmp_path / "stopped", 6, *more)
+    assert saved_step(tmp_path / "stopped") == 3
+    whole = run(corpus, tmp_path / "whole", 6, *more)
+    assert same_bits(whole, run(corpus, tmp_path / "stopped", 6, *more))
 
 
-@pytest.mark.usefixtures("small")
-def test_ctrl_c_saves_and_the_run_goes_on_from_there(corpus: Path, tmp_path: Path) -> None:
+def test_ctrl_c_saves_and_the_run_is_resumed_from_there(
+    corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     out = tmp_path / "out"
-    more = ("--save-every", "100000", "--workers", "1")
-    process = program(*options(corpus, out, 2000, *more))
-    wait_for(out / "log.csv", process, 2)
-    process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == 130 and "stopped and saved" in said and "Traceback" not in said
-    at = int(torch.load(out / "state.pt", weights_only=True)["step"])
-    assert at >= 1 and (out / "model.safetensors").exists()
+    more = ("--save-every", "100", "--workers", "1")
+    log = train.Run.log
+
+    def interrupted(self: train.Run, step: int, row: dict[str, float]) -> None:
+        log(self, step, row)
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train.Run, "log", interrupted)
+        patch.setattr(sys, "argv", ["train", *options(corpus, out, 4, *more)])
+        assert train.main() == 130
+    assert "stopped and saved" in capsys.readouterr().err
+    assert saved_step(out) == 3 and (out / "model.safetensors").exists()
+    whole = run(corpus, tmp_path / "whole", 4, *more)
+    assert same_bits(whole, run(corpus, out, 4, *more))
 
 
-@pytest.mark.usefixtures("small")
+@pytest.mark.slow
 def test_two_processes_follow_one_with_the_doubled_batch(corpus: Path, tmp_path: Path) -> None:
-    """Over 50 steps without dropout, within 1e-4 relative (sums are taken in another order)."""
+    """Over 15 steps without dropout, within 1e-4 relative (sums are taken in another order)."""
     more = ("--set", "dropout=0", "--augment", "edges", "noise", "--velocity", "1",
-            "--save-every", "50")  # fmt: skip
-    one = load_file(run(corpus, tmp_path / "one", 50, *more, "--batch", "8"))
-    arguments = options(corpus, tmp_path / "two", 50, *more, "--batch", "4")
+            "--lr", "1e-3", "--save-every", "50")  # fmt: skip
+    one = load_file(run(corpus, tmp_path / "one", 15, *more, "--batch", "8"))
+    arguments = options(corpus, tmp_path / "two", 15, *more, "--batch", "4")
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
          "-m", "tests.training.small_train", *arguments],
@@ -130,102 +170,87 @@ def test_two_processes_follow_one_with_the_doubled_batch(corpus: Path, tmp_path:
     assert (one[name] - start[name]).norm() > 1e-2 * one[name].norm()  # far more than they differ
 
 
-@pytest.mark.usefixtures("small")
 def test_the_learning_rate_is_the_papers_cosine(corpus: Path, tmp_path: Path) -> None:
-    a = train.arguments(options(corpus, tmp_path, 100))
-    rates = [train.learning_rate(step, 100, a) for step in range(101)]
+    paper = train.arguments(options(corpus, tmp_path, 100))
+    rates = [train.learning_rate(step, 100, paper) for step in range(101)]
     assert rates[0] == 3e-4 and abs(rates[100] - 1e-6) < 1e-12
     assert abs(rates[50] - (3e-4 + 1e-6) / 2) < 1e-9 and rates == sorted(rates, reverse=True)
-    assert (a.epochs, a.velocity, a.mouth, a.ema, a.augment) == (200, 0, 1, 0, [])
+    assert (paper.epochs, paper.velocity, paper.mouth, paper.ema) == (200, 0, 1, 0)
+    assert paper.augment == ()
     warm = train.arguments(options(corpus, tmp_path, 100, "--warmup", "10"))
     assert train.learning_rate(4, 100, warm) == pytest.approx(1.5e-4)
 
 
-@pytest.mark.usefixtures("small")
 def test_epochs_make_steps(corpus: Path, tmp_path: Path) -> None:
-    a = train.arguments(["--data", str(corpus), "--out", str(tmp_path / "out"), "--epochs", "2",
-                         "--batch", "4", "--threads", "1", "--device", "cpu"])  # fmt: skip
-    assert train.train(a).steps == 3  # 2 epochs of 6 windows, 4 a step
+    asked = ["--data", str(corpus), "--out", str(tmp_path / "out"), "--epochs", "2",
+             "--batch", "4", "--threads", "1", "--device", "cpu"]  # fmt: skip
+    assert train.train(train.arguments(asked)).steps == 3  # 2 epochs of 6 windows, 4 a step
 
 
-@pytest.mark.usefixtures("small")
 def test_a_loss_that_is_no_number_stops_and_names_the_batch(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
-    run(corpus, out, 3)
+    run_to_first_save(corpus, out, 6)
     before = (out / "state.pt").read_bytes()
-    broken = out / "broken"
     real = Corpus.sound
 
-    def sound(self: Corpus, entry: object, first: int, count: int) -> object:
-        made = real(self, entry, first, count)  # pyright: ignore[reportArgumentType]
-        if getattr(entry, "name", "") == "clip001":
-            made[5] = np.nan
-        return made
+    def sound(self: Corpus, entry: Any, first: int, count: int) -> Any:
+        samples = real(self, entry, first, count)
+        if entry.name == "clip001":
+            samples[5] = np.nan
+        return samples
 
     monkeypatch.setattr(Corpus, "sound", sound)
     with pytest.raises(train.Diverged, match=r"step \d: the loss is nan; in its batch clip001 "):
-        run(corpus, broken, 6)
-    assert not (broken / "model.safetensors").exists()
+        run(corpus, out, 6)
     assert (out / "state.pt").read_bytes() == before
 
 
-@pytest.mark.usefixtures("small")
 def test_the_logs_the_plot_and_the_weights_are_there(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     checkpoint = run(corpus, out, 6, "--ema", "0.9", "--licence", "made here")
     model, provenance = load_model(checkpoint)
-    assert model.config == SMALL
+    assert model.config == TINY
     assert provenance["steps"] == 6 and provenance["licence"] == "made here"
     assert provenance["sha256"] == fingerprint(Corpus(corpus).select("train"))
     assert (out / "loss.png").read_bytes().startswith(b"\x89PNG")
-    assert list((out / "tensorboard").glob("events.*"))
-    head, *rows = (out / "validation.csv").read_text().splitlines()
-    assert head.split(",")[:2] == ["step", "total"] and [r.split(",")[0] for r in rows] == [
-        "3",
-        "6",
-    ]
+    assert column(out / "validation.csv", "step") == ["3", "6"]
+    assert (out / "validation.csv").read_text().startswith("step,total,position,")
     assert (out / "log.csv").read_text().startswith("step,epoch,learning_rate,total,")
 
 
-@pytest.mark.usefixtures("small")
 def test_training_learns_the_mouth_from_the_voice(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    run(corpus, out, 60, "--lr", "3e-3", "--augment", "edges", "--save-every", "20")
-    rows = (out / "validation.csv").read_text().splitlines()[1:]
-    first, last = (float(row.split(",")[1]) for row in (rows[0], rows[-1]))
+    run(corpus, out, 60, "--lr", "6e-3", "--augment", "edges", "--save-every", "20")
+    first, _, last = map(float, column(out / "validation.csv", "total"))
     assert last < 0.7 * first
 
 
-def spelled(clip: Clip) -> Clip:
+def with_phones(clip: Clip) -> Clip:
     """The clip with phones: an open vowel where it is loud, silence where it is not."""
     power = np.square(clip.audio).reshape(-1, STEP).mean(1)
     track = np.where(power > power.mean(), INDEX["AA"], INDEX["SIL"]).astype(np.uint8)
     return replace(clip, phones=track)
 
 
-@pytest.mark.usefixtures("small")
 def test_phones_are_learned_beside_the_face_and_leave_no_trace_in_the_checkpoint(
-    corpus: Path, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
-    clips = [spelled(talking("a", 1)), talking("b", 2), talking("c", 3)]
+    clips = [with_phones(talking("a", 1)), talking("b", 2), talking("c", 3)]
     sides: dict[str, Split] = {"a": "train", "b": "train", "c": "validation"}
-    known = write_corpus(tmp_path / "known", clips, sides)
-    more = ("--phones", "1", "--ema", "0.9", "--lr", "3e-3")
-    whole = run(known, tmp_path / "whole", 20, *more)
-    log = (tmp_path / "whole" / "log.csv").read_text().splitlines()
-    column = log[0].split(",").index("phones")
-    first, last = (float(row.split(",")[column]) for row in (log[1], log[-1]))
+    corpus = write_corpus(tmp_path / "known", clips, sides)
+    more = ("--phones", "1", "--ema", "0.9", "--lr", "1e-2")
+    whole = run(corpus, tmp_path / "whole", 20, *more)
+    first, last = map(float, column(tmp_path / "whole" / "log.csv", "phones"))
     # Of 40 phones two occur, and one of the two train clips has none: less than log(40) / 2.
     assert last < 0.5 * first
     assert not [name for name in load_file(whole) if "phones" in name]
-    assert not same_bits(whole, run(known, tmp_path / "without", 20, *more[2:]))
+    assert not same_bits(whole, run(corpus, tmp_path / "without", 20, *more[2:]))
     with pytest.raises(DataError, match="--phones is for the Content Domain"):
-        run(known, tmp_path / "chen", 1, "--phones", "1", "--network", "chen")
+        run(corpus, tmp_path / "chen", 1, "--phones", "1", "--network", "chen")
 
 
-@pytest.mark.usefixtures("small")
 def test_bfloat16_trains(corpus: Path, tmp_path: Path) -> None:
     whole = load_file(run(corpus, tmp_path / "whole", 2))
     half = load_file(run(corpus, tmp_path / "half", 2, "--bf16"))
@@ -233,7 +258,6 @@ def test_bfloat16_trains(corpus: Path, tmp_path: Path) -> None:
     assert any(not torch.equal(half[k], whole[k]) for k in whole)
 
 
-@pytest.mark.usefixtures("small")
 def test_the_kans_grids_are_fitted_and_its_edges_thinned_on_request(
     corpus: Path, tmp_path: Path
 ) -> None:
@@ -243,9 +267,9 @@ def test_the_kans_grids_are_fitted_and_its_edges_thinned_on_request(
     assert torch.equal(plain["head.inner.low"], thinned["head.inner.low"])
     assert not torch.equal(plain["head.inner.low"], fitted["head.inner.low"])
     assert not torch.equal(plain["head.inner.coef"], thinned["head.inner.coef"])
+    assert "kan_l1" in (tmp_path / "thinned" / "log.csv").read_text().splitlines()[0]
 
 
-@pytest.mark.usefixtures("small")
 def test_a_run_may_begin_from_a_checkpoint(corpus: Path, tmp_path: Path) -> None:
     first = run(corpus, tmp_path / "first", 6, "--lr", "1e-2")
     second = run(corpus, tmp_path / "second", 1, "--init", str(first), "--lr", "1e-12")
@@ -263,81 +287,57 @@ def test_the_paper_preset_trains_from_a_local_wav2vec2(
     monkeypatch.setitem(config.PRESETS, "paper", PAPER)
     source = tmp_path / "wav2vec2"
     Wav2Vec2Model(TINY_WAV2VEC2).save_pretrained(source)
-    more = ("--preset", "paper", "--wav2vec2", str(source), "--ema", "0.9")
+    more = ("--preset", "paper", "--wav2vec2", str(source), "--save-every", "1")
     frozen = load_file(run(corpus, tmp_path / "frozen", 2, *more))
-    free = load_file(run(corpus, tmp_path / "free", 2, *more, "--finetune"))
+    whole = run(corpus, tmp_path / "free", 2, *more, "--finetune")
     name = next(k for k in frozen if k.endswith("feature_projection.projection.weight"))
     pretrained = load_file(source / "model.safetensors")
     assert torch.equal(frozen[name], pretrained[name.removeprefix("wav2vec2.model.")])
-    assert not torch.equal(free[name], frozen[name])
+    assert not torch.equal(load_file(whole)[name], frozen[name])
     # Its own masks and skipped layers would be drawn where no seed reaches.
-    stopped = tmp_path / "stopped"
-    real, saves = train.Run.save, []
-
-    def once(*a: object, **k: object) -> None:
-        saves.append(a)
-        real(*a, **k)  # pyright: ignore[reportArgumentType]
-        raise KeyboardInterrupt
-
-    options = (*more, "--finetune", "--save-every", "1")
-    whole = run(corpus, tmp_path / "whole", 2, *options)
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(train.Run, "save", once)
-        run(corpus, stopped, 2, *options)
-    assert len(saves) == 1
-    assert same_bits(whole, run(corpus, stopped, 2, *options))
+    run_to_first_save(corpus, tmp_path / "stopped", 2, *more, "--finetune")
+    assert same_bits(whole, run(corpus, tmp_path / "stopped", 2, *more, "--finetune"))
 
 
-@pytest.mark.usefixtures("small")
 def test_another_run_under_the_same_name_is_refused(corpus: Path, tmp_path: Path) -> None:
     run(corpus, tmp_path / "out", 1)
     with pytest.raises(DataError, match=r"was begun with lr 0\.0003, not 0\.1"):
         run(corpus, tmp_path / "out", 1, "--lr", "0.1")
-    sides = {"other": "train", "held": "validation"}
-    clips = [talking("other", 7), talking("held", 8)]
-    other = write_corpus(tmp_path / "other", clips, sides)  # pyright: ignore[reportArgumentType]
+    sides: dict[str, Split] = {"other": "train", "held": "validation"}
+    other = write_corpus(tmp_path / "other", [talking("other", 7), talking("held", 8)], sides)
     with pytest.raises(DataError, match="was begun on other data"):
         run(other, tmp_path / "out", 1)
 
 
-@pytest.mark.usefixtures("small")
-def test_a_full_disk_is_told_and_the_saved_state_stays(corpus: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    process = program(*options(corpus, out, 2000))
-    wait_for(out / "validation.csv", process, 2)
-    process.kill()
-    process.communicate()
-    before = (out / "state.pt").read_bytes()
-    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)); "
-    code = limit + "import sys; from tests.small_train import train; sys.exit(train.main())"
-    done = subprocess.run(
-        [sys.executable, "-c", code, *options(corpus, out, 2000)],
-        capture_output=True, text=True, cwd=ROOT, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 2 and "kfusion-train: " in done.stderr, done.stderr
-    assert "cannot be written" in done.stderr and "Traceback" not in done.stderr
-    assert (out / "state.pt").read_bytes() == before and not list(out.glob("*.partial"))
-
-
-@pytest.mark.usefixtures("small")
-def test_a_checkpoint_that_could_not_be_written_is_made_again(
-    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("what", ["state", "checkpoint"])
+def test_a_full_disk_is_told_and_the_run_is_resumed_from_the_saved_state(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    whole = run(corpus, tmp_path / "whole", 4)
-    real, out = train.save_network, tmp_path / "out"
+    out = tmp_path / "out"
+    run_to_first_save(corpus, out, 6)
+    before = (out / "state.pt").read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    save = run_module.save_network
 
-    def full(path: Path, network: train.Network, made: dict[str, object]) -> None:
-        if made["steps"] == 4:
-            raise OSError(28, "No space left on device")
-        real(path, network, made)
+    def save_network(path: Path, network: Network, provenance: dict[str, Any]) -> None:
+        if what == "state":
+            save(path, network, provenance)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))  # a disk that is full
+        if what == "checkpoint":
+            save(path, network, provenance)
 
-    with monkeypatch.context() as patched, pytest.raises(DataError, match="No space"):
-        patched.setattr(train, "save_network", full)
-        run(corpus, out, 4)
-    assert same_bits(whole, run(corpus, out, 4))
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "save_network", save_network)
+        name = {"state": "state.pt", "checkpoint": "model.safetensors"}[what]
+        try:
+            with pytest.raises(DataError, match=f"{name}: cannot be written .*; the state saved"):
+                run(corpus, out, 6)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (out / "state.pt").read_bytes() == before and not list(out.glob("*.partial"))
+    assert same_bits(run(corpus, tmp_path / "whole", 6), run(corpus, out, 6))
 
 
-@pytest.mark.usefixtures("small")
 def test_without_a_held_out_side_it_trains_all_the_same(tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "c", [talking("only", 1)], {"only": "train"})
     out = tmp_path / "out"
@@ -345,19 +345,27 @@ def test_without_a_held_out_side_it_trains_all_the_same(tmp_path: Path) -> None:
 
 
 def test_fields_of_the_network_may_be_set() -> None:
-    config = train.configured(SMALL, ["dropout=0", "lstm_width=24", "cell=gru", "direct=true"])
-    assert (config.dropout, config.lstm_width, config.cell, config.direct) == (0, 24, "gru", True)
-    assert train.configured(SMALL, []) == SMALL
+    changed = configured(TINY, ["dropout=0", "lstm_width=24", "cell=gru", "direct=true"])
+    assert (changed.dropout, changed.lstm_width, changed.cell, changed.direct) == (
+        0, 24, "gru", True,
+    )  # fmt: skip
+    assert configured(TINY, []) == TINY
     for wrong in ("depth=3", "lstm_width=wide", "cell=rnn", "lstm_width"):
         with pytest.raises(CheckpointError, match=f"model config: .*{wrong.partition('=')[0]}"):
-            train.configured(SMALL, [wrong])
+            configured(TINY, [wrong])
 
 
 def test_options_may_stand_in_a_file(tmp_path: Path) -> None:
     file = tmp_path / "options"
-    file.write_text("--steps 7 --lr 1e-3\n--augment gain noise=0.2\n")
-    a = train.arguments([f"@{file}", "--data", "d", "--out", "o"])
-    assert (a.steps, a.lr, a.augment) == (7, 1e-3, ["gain", "noise=0.2"])
+    file.write_text("--steps 7 --lr 1e-3  # a comment\n--augment gain noise=0.2\n")
+    options = train.arguments([f"@{file}", "--data", "d", "--out", "o"])
+    assert (options.steps, options.lr, options.augment) == (7, 1e-3, ("gain", "noise=0.2"))
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "training" / "recipes").glob("*.args")))
+def test_the_recipes_are_options_of_this_program(file: Path) -> None:
+    options = train.arguments([f"@{file}", "--data", "d", "--out", "o"])
+    assert options.steps and options.mouth == 4 and options.augment and options.set
 
 
 def test_what_cannot_be_used_is_told_in_a_line(
@@ -365,4 +373,5 @@ def test_what_cannot_be_used_is_told_in_a_line(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["train", "--data", str(tmp_path), "--out", str(tmp_path)])
     assert train.main() == 2
-    assert "no prepared corpus" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.startswith("kfusion-train: ") and "no prepared corpus" in error

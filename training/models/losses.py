@@ -15,6 +15,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kfusion.landmarks import INNER_LOWER, INNER_UPPER
+from kfusion.layers.kan import KAN
+from training.data.batch import Batch
+from training.models.training_network import Outputs
 from training.phones import UNKNOWN
 
 LATE: Final = 18
@@ -31,12 +34,32 @@ class LossWeights:
     width: float = 0.0  # of the mouth
     late: float = 1.0  # of each of the frames from LATE on against those before
     swing: float = 0.0  # of how far the inner-lip gap swings in a window
+    phones: float = 0.0
+    kan_l1: float = 0.0  # of the KAN's sparsification
 
 
-def loss(
-    predicted: Tensor, target: Tensor, mask: Tensor, weights: LossWeights
-) -> dict[str, Tensor]:
-    """(B, 30, 68, 2) against the same, mask (B, 30) -> {"total", and each term}."""
+Losses = tuple[Tensor, dict[str, Tensor]]
+"""The total, and each of its terms without its weight and gradient."""
+
+
+def training_loss(
+    outputs: Outputs, batch: Batch, unit_px: float, weights: LossWeights, kan: KAN | None
+) -> Losses:
+    """The loss of a step: of landmarks, of phones where learned, and of the KAN's edges."""
+    total, terms = landmark_loss(
+        outputs.displacement / unit_px, batch.target / unit_px, batch.mask, weights
+    )
+    if outputs.phones is not None:
+        phones = phone_loss(outputs.phones, batch.phones)
+        total, terms["phones"] = total + weights.phones * phones, phones.detach()
+    if weights.kan_l1 and kan is not None and outputs.fused is not None:
+        sparsity = kan.regularisation(outputs.fused.float().flatten(0, 1)[::8])
+        total, terms["kan_l1"] = total + weights.kan_l1 * sparsity, sparsity.detach()
+    return total, terms
+
+
+def landmark_loss(predicted: Tensor, target: Tensor, mask: Tensor, weights: LossWeights) -> Losses:
+    """(B, 30, 68, 2) against the same, mask (B, 30)."""
     points = torch.ones(68, 1, device=predicted.device)
     points[48:] = weights.mouth
     points = points / points.mean()
@@ -47,12 +70,11 @@ def loss(
     error = (predicted - target) * mask[:, :, None, None]
     both = (mask[:, 1:] * mask[:, :-1])[:, :, None, None]
     change = (error[:, 1:] - error[:, :-1]) * both
-    gap = _gap(error)
     width = error[:, :, 54, 0] - error[:, :, 48, 0]
     terms = {
         "position": (error.square() * points).mean(),
         "velocity": (change.square() * points[1:]).mean(),
-        "gap": gap.square().mean(),
+        "gap": _gap(error).square().mean(),
         "width": width.square().mean(),
         "swing": (_swing(predicted, mask) - _swing(target, mask)).square().mean(),
     }
@@ -63,7 +85,7 @@ def loss(
         + weights.width * terms["width"]
         + weights.swing * terms["swing"]
     )
-    return {"total": total, **terms}
+    return total, {name: term.detach() for name, term in terms.items()}
 
 
 def _gap(points: Tensor) -> Tensor:

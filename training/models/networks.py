@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -57,6 +57,22 @@ def build(name: str, config: ModelConfig, wav2vec2: str = "") -> Network:
     if config.content == "wav2vec2":
         return KFusion.with_wav2vec2(config, wav2vec2)
     return KFusion(config)
+
+
+def configured(config: ModelConfig, fields: Sequence[str]) -> ModelConfig:
+    """The configuration with ["dropout=0", "lstm_width=192", ...] set, values in JSON or as they
+    stand.
+
+    Raises :class:`~kfusion.errors.CheckpointError` for an unknown field or a wrong type.
+    """
+    values = config.to_dict()
+    for field in fields:
+        name, _, text = field.partition("=")
+        try:
+            values[name] = json.loads(text)
+        except ValueError:
+            values[name] = text
+    return ModelConfig.from_dict(values)
 
 
 def name_of(network: Network) -> str:
