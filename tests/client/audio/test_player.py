@@ -1,41 +1,34 @@
-"""The player with a device and a clock that a test turns, and the device's shell."""
+"""The player with a device and a clock that the test moves."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
-import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import soundfile
 
 from client import Frame, connect
-from client.__main__ import main
 from client.audio.player import Player
-from client.audio.speaker import Fill, Speaker
-from client.cli.say import playable
+from client.audio.speaker import Fill
 from client.stream.memory import Answer, MemoryTransport
 from client.stream.transport import Closed
 from kfusion import wire
-from kfusion.errors import ConnectionLost, MissingExtra, SpeakerError
-from tests.client.fake_sounddevice import FakeSounddevice
+from kfusion.errors import ConnectionLost, SpeakerError
 from tests.client.manual_clock import ManualClock, settle
-from tests.client.memory_server import MemoryServer
+from tests.client.memory_server import MemoryServer, memory_transport
 from tests.conftest import voice
 
 RATE = 24_000
 BLOCK = 480
 
 
-class HandSpeaker:
-    """A device that runs as the test's clock does, its second 300 ppm short.
+class ManualSpeaker:
+    """A device that runs by the test's clock, 300 ppm fast.
 
-    ``held_s``: how long before a block is heard it takes it. ``played``: all that it took.
+    ``held_s``: how long before a block is heard the device takes it. ``played``: all it took.
     """
 
     name = "Test loudspeaker"
@@ -54,7 +47,7 @@ class HandSpeaker:
         self.run()
 
     def run(self) -> None:
-        """Takes what it may by now."""
+        """Takes the blocks that are due."""
         while (
             self.runs
             and hasattr(self, "fill")
@@ -73,10 +66,10 @@ class HandSpeaker:
         return np.frombuffer(bytes(self.played), "<i2")
 
 
-class Stage:
-    """A player on a stream within the process, and time as the test turns it."""
+class Playback:
+    """A player on a stream within the process, and time which the test moves."""
 
-    def __init__(self, player: Player, speaker: HandSpeaker, clock: ManualClock) -> None:
+    def __init__(self, player: Player, speaker: ManualSpeaker, clock: ManualClock) -> None:
         self.player, self.speaker, self.clock = player, speaker, clock
         self.shown: list[tuple[float, Any]] = []
 
@@ -84,7 +77,7 @@ class Stage:
         async for event in self.player.events():
             self.shown.append((self.clock.now(), event))
 
-    async def turn(self, seconds: float) -> None:
+    async def advance(self, seconds: float) -> None:
         for _ in range(round(seconds / 0.005)):
             self.speaker.run()
             await self.clock.advance(0.005, 0.005)
@@ -94,22 +87,22 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(
+async def playback(
     transport: MemoryTransport | None = None, options: Any = None, **more: Any
-) -> AsyncGenerator[Stage, None]:
+) -> AsyncGenerator[Playback, None]:
     clock = ManualClock()
-    speaker = HandSpeaker(clock, **(options or {}))
-    transport = transport or MemoryTransport(MemoryServer())
+    speaker = ManualSpeaker(clock, **(options or {}))
+    transport = transport or memory_transport()
     async with connect("memory", transport=transport, rate=RATE, clock=clock) as face:
         player = Player(face, speaker, **more)
-        on = Stage(player, speaker, clock)
+        run = Playback(player, speaker, clock)
         entering = asyncio.create_task(player.__aenter__())
         while not entering.done():
-            await on.turn(0.005)
+            await run.advance(0.005)
         await entering
-        watching = asyncio.create_task(on.watch())
+        watching = asyncio.create_task(run.watch())
         try:
-            yield on
+            yield run
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
@@ -119,95 +112,95 @@ async def stage(
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("held_s", [0.02, 0.25, 1.0])
-async def test_what_is_sent_is_what_is_played_and_each_frame_comes_with_its_sound(
+async def test_the_audio_that_is_sent_is_played_and_each_frame_comes_with_it(
     held_s: float,
 ) -> None:
     sound = (voice(4.0, RATE) * 32767).astype(np.int16)
     sound[0] = 1
-    transport = MemoryTransport(MemoryServer())
-    async with stage(transport, {"held_s": held_s}) as on:
-        said = on.clock.now()
-        assert await on.player.say(sound)
-        await on.player.end()
-        assert on.clock.now() == said  # all of it was sent at once
-        await on.turn(6.0)
+    transport = memory_transport()
+    async with playback(transport, {"held_s": held_s}) as run:
+        sent_at = run.clock.now()
+        assert await run.player.say(sound)
+        await run.player.end()
+        assert run.clock.now() == sent_at  # all of it was sent at once
+        await run.advance(6.0)
         assert b"".join(m for m in transport.sent if isinstance(m, bytes)) == sound.tobytes()
-        played = on.speaker.sound()
+        played = run.speaker.sound()
         first = int(np.flatnonzero(played)[0])
         np.testing.assert_array_equal(played[first : first + len(sound)], sound)
         # It began the stream's latency and 150 ms after it was sent, or as soon as it could.
-        began = on.speaker.heard_at(first)
-        assert began - said == pytest.approx(max(0.35, held_s + 0.04), abs=0.025)
-        assert on.frames() == list(range(120))
-        for at, event in on.shown[:-1]:
-            heard = on.speaker.heard_at(first + event.n * RATE // 30)
+        began = run.speaker.heard_at(first)
+        assert began - sent_at == pytest.approx(max(0.35, held_s + 0.04), abs=0.025)
+        assert run.frames() == list(range(120))
+        for at, event in run.shown[:-1]:
+            heard = run.speaker.heard_at(first + event.n * RATE // 30)
             assert -0.001 < at - heard <= 0.008  # time passes in steps of 5 ms
-        at, end = on.shown[-1]
+        at, end = run.shown[-1]
         assert isinstance(end, wire.End)
-        assert 0 <= at - on.speaker.heard_at(first + len(sound)) <= 0.008
-        assert (on.player.schedule.late, on.player.schedule.skipped) == (0, 0)
+        assert 0 <= at - run.speaker.heard_at(first + len(sound)) <= 0.008
+        assert (run.player.schedule.late, run.player.schedule.skipped) == (0, 0)
 
 
 @pytest.mark.asyncio
-async def test_speech_after_a_pause_is_delayed_as_the_first_and_no_frame_is_late() -> None:
-    async with stage() as on:
+async def test_speech_after_a_pause_is_delayed_as_the_first() -> None:
+    async with playback() as run:
         for seed in range(3):
-            said = on.clock.now()
-            await on.player.say(np.full(RATE, 0.1 + seed / 10))
-            assert on.player.ahead_s == pytest.approx(1.35, abs=0.03)
-            await on.turn(4.0)
-            first = int(np.flatnonzero(on.speaker.sound() == round(3276.8 * (1 + seed)))[0])
-            assert on.speaker.heard_at(first) - said == pytest.approx(0.35, abs=0.03)
-        await on.player.end()
-        await on.turn(1.0)
-        assert on.frames() == list(range(len(on.frames())))
-        assert len(on.frames()) >= 90 + 2 * 18  # the silence of the pauses is shown too
-        assert (on.player.schedule.late, on.player.timeline.gaps) == (0, 0)
+            sent_at = run.clock.now()
+            await run.player.say(np.full(RATE, 0.1 + seed / 10))
+            assert run.player.ahead_s == pytest.approx(1.35, abs=0.03)
+            await run.advance(4.0)
+            first = int(np.flatnonzero(run.speaker.sound() == round(3276.8 * (1 + seed)))[0])
+            assert run.speaker.heard_at(first) - sent_at == pytest.approx(0.35, abs=0.03)
+        await run.player.end()
+        await run.advance(1.0)
+        assert run.frames() == list(range(len(run.frames())))
+        assert len(run.frames()) >= 90 + 2 * 18  # the silence of the pauses is shown too
+        assert (run.player.schedule.late, run.player.timeline.gaps) == (0, 0)
 
 
 @pytest.mark.asyncio
-async def test_a_mark_is_told_when_its_sound_is_heard() -> None:
-    async with stage() as on:
-        await on.player.say(np.full(RATE, 0.1))
-        await on.player.face.mark("half")
-        await on.player.say(np.full(RATE, 0.2))
-        await on.turn(4.0)
-        (told,) = [at for at, e in on.shown if isinstance(e, wire.MarkReached)]
-        played = on.speaker.sound()
-        heard = on.speaker.heard_at(int(np.flatnonzero(played == round(0.2 * 32768))[0]))
-        assert 0 <= told - heard <= 0.01
+async def test_a_mark_comes_when_its_audio_is_heard() -> None:
+    async with playback() as run:
+        await run.player.say(np.full(RATE, 0.1))
+        await run.player.face.mark("half")
+        await run.player.say(np.full(RATE, 0.2))
+        await run.advance(4.0)
+        (marked_at,) = [at for at, e in run.shown if isinstance(e, wire.MarkReached)]
+        played = run.speaker.sound()
+        heard = run.speaker.heard_at(int(np.flatnonzero(played == round(0.2 * 32768))[0]))
+        assert 0 <= marked_at - heard <= 0.01
 
 
 @pytest.mark.asyncio
-async def test_who_is_interrupted_is_silent_at_once_and_speaks_again_in_time() -> None:
-    async with stage() as on:
-        on.player.max_ahead_s = 2.0
-        speaking = asyncio.create_task(on.player.say(np.full(50 * RATE, 0.1)))
-        await on.turn(2.0)
+async def test_a_reset_silences_at_once_and_later_speech_is_in_time() -> None:
+    async with playback() as run:
+        run.player.max_ahead_s = 2.0
+        speaking = asyncio.create_task(run.player.say(np.full(50 * RATE, 0.1)))
+        await run.advance(2.0)
         assert not speaking.done()
-        assert 2.0 <= on.player.ahead_s <= 2.5
-        before = on.clock.now()
-        await on.player.reset()
+        assert 2.0 <= run.player.ahead_s <= 2.5
+        before = run.clock.now()
+        await run.player.reset()
         assert await speaking is False
-        await on.turn(1.5)
-        loud = np.flatnonzero(on.speaker.sound())
-        assert on.speaker.heard_at(int(loud[-1])) - before <= 0.25 + 0.03  # what it had taken
-        said = on.clock.now()
-        await on.player.say(np.full(RATE, 0.2))
-        await on.player.end()
-        await on.turn(3.0)
-        again = np.flatnonzero(on.speaker.sound() == round(0.2 * 32768))
-        assert on.speaker.heard_at(int(again[0])) - said == pytest.approx(0.35, abs=0.03)
-        reset = next(e for _, e in on.shown if isinstance(e, wire.ResetDone))
-        seen = [at for at, e in on.shown if isinstance(e, Frame) and e.n < reset.n]
-        assert max(seen) - before <= 0.01  # no face of what was forgotten
-        shown = [n for n in on.frames() if n >= reset.n]
+        await run.advance(1.5)
+        loud = np.flatnonzero(run.speaker.sound())
+        assert run.speaker.heard_at(int(loud[-1])) - before <= 0.25 + 0.03  # what it had taken
+        sent_at = run.clock.now()
+        await run.player.say(np.full(RATE, 0.2))
+        await run.player.end()
+        await run.advance(3.0)
+        again = np.flatnonzero(run.speaker.sound() == round(0.2 * 32768))
+        assert run.speaker.heard_at(int(again[0])) - sent_at == pytest.approx(0.35, abs=0.03)
+        reset = next(e for _, e in run.shown if isinstance(e, wire.ResetDone))
+        shown_at = [at for at, e in run.shown if isinstance(e, Frame) and e.n < reset.n]
+        assert max(shown_at) - before <= 0.01  # no face of what was forgotten
+        shown = [n for n in run.frames() if n >= reset.n]
         assert shown == list(range(reset.n, reset.n + len(shown)))
-        assert isinstance(on.shown[-1][1], wire.End)
+        assert isinstance(run.shown[-1][1], wire.End)
 
 
-class Slow:
-    """A server that answers ``late_s`` after what was asked, by the test's clock."""
+class LateServer:
+    """A server whose answers come ``late_s`` late, by the test's clock."""
 
     def __init__(self, late_s: float) -> None:
         self.server, self.late_s = MemoryServer(), late_s
@@ -231,167 +224,81 @@ class Slow:
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("margin_s", [None, 0.05])
-async def test_where_frames_come_late_the_last_is_shown_and_what_follows_waits_longer(
+async def test_late_frames_are_skipped_and_raise_the_margin(
     margin_s: float | None,
 ) -> None:
-    server = Slow(0.4)
+    server = LateServer(0.4)
     transport = MemoryTransport(server)
-    async with stage(transport, margin_s=margin_s) as on:
-        server.clock = on.clock
+    async with playback(transport, margin_s=margin_s) as run:
+        server.clock = run.clock
         late: list[int] = []
         for _ in range(3):
-            before = on.player.schedule.late
-            await on.player.say(np.full(RATE, 0.1))
+            before = run.player.schedule.late
+            await run.player.say(np.full(RATE, 0.1))
             for _ in range(500):
                 transport.feed(*server.arrived())
-                await on.turn(0.005)
-            late.append(on.player.schedule.late - before)
+                await run.advance(0.005)
+            late.append(run.player.schedule.late - before)
         assert late[0] > 0
-        assert on.player.schedule.skipped > 0
-        shown = on.frames()
+        assert run.player.schedule.skipped > 0
+        shown = run.frames()
         assert shown == sorted(set(shown))  # each once, in order
         if margin_s is None:
             assert max(late[1:]) < late[0] / 4
-            assert 0.3 < on.player.margin_s <= 0.5
+            assert 0.3 < run.player.margin_s <= 0.5
         else:
-            assert late[2] >= late[0] and on.player.margin_s == 0.05
+            assert late[2] >= late[0] and run.player.margin_s == 0.05
 
 
 @pytest.mark.asyncio
-async def test_frames_can_come_ahead_of_their_sound_for_those_who_draw_slowly() -> None:
-    async with stage(lead_s=0.1) as on:
-        await on.player.say(np.full(RATE, 0.1))
-        await on.turn(3.0)
-        first = on.speaker.heard_at(int(np.flatnonzero(on.speaker.sound())[0]))
-        at = next(at for at, e in on.shown if isinstance(e, Frame))
+async def test_frames_come_lead_s_before_their_audio() -> None:
+    async with playback(lead_s=0.1) as run:
+        await run.player.say(np.full(RATE, 0.1))
+        await run.advance(3.0)
+        first = run.speaker.heard_at(int(np.flatnonzero(run.speaker.sound())[0]))
+        at = next(at for at, e in run.shown if isinstance(e, Frame))
         assert at - first == pytest.approx(-0.1, abs=0.01)
-        assert on.player.schedule.late == 0
+        assert run.player.schedule.late == 0
 
 
 @pytest.mark.asyncio
-async def test_what_ends_the_stream_is_raised_after_what_came_before_it() -> None:
-    transport = MemoryTransport(MemoryServer())
-    async with stage(transport) as on:
-        await on.player.say(np.full(RATE, 0.1))
+async def test_a_lost_stream_is_raised_after_its_frames() -> None:
+    transport = memory_transport()
+    async with playback(transport) as run:
+        await run.player.say(np.full(RATE, 0.1))
         await settle()
         transport.feed(Closed(1006, "cut"))
         shown = 0
         with pytest.raises(ConnectionLost):
-            watching = asyncio.create_task(anext(on.player.frames(), None))
-            await on.turn(2.0)
-            shown = len(on.frames())
+            watching = asyncio.create_task(anext(run.player.frames(), None))
+            await run.advance(2.0)
+            shown = len(run.frames())
             await watching
-            await on.player.next_event()
+            await run.player.next_event()
         assert shown > 15
         with pytest.raises(ConnectionLost):
-            await on.player.say(np.full(RATE, 0.1))
+            await run.player.say(np.full(RATE, 0.1))
 
 
 @pytest.mark.asyncio
-async def test_a_device_that_is_unplugged_ends_the_frames_and_the_speech() -> None:
-    async with stage() as on:
-        await on.player.say(np.full(RATE, 0.1))
-        on.speaker.gone()
+async def test_an_unplugged_device_ends_frames_and_speech() -> None:
+    async with playback() as run:
+        await run.player.say(np.full(RATE, 0.1))
+        run.speaker.gone()
         with pytest.raises(SpeakerError, match="Test loudspeaker stopped playing"):
-            await on.player.next_event()
+            await run.player.next_event()
         with pytest.raises(SpeakerError):
-            await on.player.say(np.full(RATE, 0.1))
+            await run.player.say(np.full(RATE, 0.1))
 
 
 @pytest.mark.asyncio
-async def test_a_device_that_plays_nothing_is_named() -> None:
+async def test_a_device_that_plays_nothing_is_an_error() -> None:
     clock = ManualClock()
-    speaker = HandSpeaker(clock, runs=False)
-    transport = MemoryTransport(MemoryServer())
+    speaker = ManualSpeaker(clock, runs=False)
+    transport = memory_transport()
     async with connect("memory", transport=transport, rate=RATE, clock=clock) as face:
         entering = asyncio.create_task(Player(face, speaker).__aenter__())
         await clock.advance(6.0, 0.1)
         with pytest.raises(SpeakerError, match="Test loudspeaker plays nothing: within 5 s"):
             await entering
     assert speaker.stopped
-
-
-# The device's shell
-
-
-AUDIO = wire.AudioFormat(48_000)
-
-
-def test_the_default_output_is_opened_and_asked_when_its_block_is_heard(
-    sounddevice: FakeSounddevice,
-) -> None:
-    asked: list[tuple[int, float]] = []
-
-    def fill(samples: int, heard_at: float) -> bytes:
-        asked.append((samples, heard_at - time.monotonic()))
-        return b"\x07" * (2 * samples)
-
-    speaker = Speaker()
-    speaker.start(AUDIO, fill, lambda: pytest.fail("it was stopped, not gone"))
-    (stream,) = sounddevice.streams
-    assert stream.running
-    assert (stream.options["device"], stream.options["channels"]) == (2, 1)
-    assert (stream.options["samplerate"], stream.options["dtype"]) == (48_000, "int16")
-    assert stream.play(500.03) == b"\x07" * 1920
-    stream.play(0.0, underflow=True)  # a device that does not know its times
-    speaker.stop()
-    assert [samples for samples, _ in asked] == [960, 960]
-    assert [ahead for _, ahead in asked] == pytest.approx([0.03, 0.07], abs=0.01)
-    assert speaker.underruns == 1
-    assert not stream.running
-
-
-def test_a_device_that_stops_by_itself_is_told(sounddevice: FakeSounddevice) -> None:
-    gone: list[str] = []
-    Speaker("head").start(AUDIO, lambda n, at: bytes(2 * n), lambda: gone.append("gone"))
-    sounddevice.streams[0].options["finished_callback"]()
-    assert gone == ["gone"]
-
-
-def test_a_rate_that_the_device_does_not_take_is_told_with_its_own(
-    sounddevice: FakeSounddevice,
-) -> None:
-    speaker = Speaker("Headphones")
-    slow = wire.AudioFormat(16_000)
-    assert (speaker.takes(AUDIO), speaker.takes(slow)) == (True, False)
-    with pytest.raises(SpeakerError, match=r"Headphones: .* 16000 Hz.* its own rate is 44100 Hz"):
-        speaker.start(slow, lambda n, at: bytes(2 * n), lambda: None)
-    speaker.stop()
-
-
-@pytest.mark.parametrize("wanted", ["USB Microphone", "1", "tape"])
-def test_what_is_no_output_is_refused_with_those_there_are(
-    sounddevice: FakeSounddevice, wanted: str
-) -> None:
-    with pytest.raises(SpeakerError, match=r"no output device.*0 Headphones; 2 Built-in Audio"):
-        Speaker(wanted)
-
-
-def test_without_the_package_the_error_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(sys.modules, "sounddevice", None)
-    with pytest.raises(MissingExtra, match=r"pip install 'kfusion\[client\]'"):
-        Speaker()
-
-
-# The command
-
-
-def test_sound_is_said_at_its_own_rate_or_else_at_the_devices(sounddevice: FakeSounddevice) -> None:
-    speaker = Speaker("Headphones")
-    sound = voice(1.0, 16_000)
-    assert playable(voice(1.0, 48_000), 48_000, speaker)[1] == 48_000
-    other, rate = playable(sound, 16_000, speaker)
-    assert (rate, len(other), other.dtype) == (44_100, 44_100, np.float32)
-
-
-def test_the_command_says_which_outputs_there_are(
-    sounddevice: FakeSounddevice, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    soundfile.write(tmp_path / "speech.wav", voice(0.2), 16_000)
-    assert main(["say", str(tmp_path / "speech.wav"), "--device", "tape"]) == 2
-    assert capsys.readouterr().err == (
-        "kfusion-client: 'tape' is no output device; wanted one of: "
-        "0 Headphones; 2 Built-in Audio\n"
-    )
