@@ -1,4 +1,6 @@
-"""What moves a session on, with a connection or without: the engine's answers and the timer."""
+"""Runs one session: passes its windows to the engine, its timers to the event loop, and its
+messages to whichever connection it has.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +9,14 @@ import functools
 import logging
 import time
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from kfusion import wire
 from kfusion.errors import WireError
-from server.engine.lanes import Answer, Lanes
+from server.engine.inference_pool import InferencePool, Output
 from server.metrics import Metrics
-from server.pictures.queue import Pictures, Ticket
-from server.pictures.request import Answer as Seen
-from server.pictures.request import Search
-from server.session.resume_tokens import ResumeTokens
+from server.pictures.queue import FaceFinderQueue, Ticket
+from server.pictures.request import Search, SearchResult
 from server.session.session import Session, internal_error
 from server.session.states import State
 from server.session.windows import Job
@@ -24,24 +24,21 @@ from server.session.windows import Job
 log = logging.getLogger("kfusion.driver")
 
 
-class Link(Protocol):
-    """A session's connection, as the driver sees it."""
+class Connection(Protocol):
+    """A session's connection, as its driver and the registry see it."""
 
-    def moved(self) -> None:
-        """Something may be there to send, or to read."""
+    def wake(self) -> None:
+        """There may be something to send, or to read."""
 
     def replaced(self) -> None:
-        """Another connection has taken the session over."""
-
-    async def run(self) -> None:
-        """Serves until the connection is closed, by either side."""
+        """Another connection has resumed the session."""
 
     def abort(self) -> None:
-        """Ends it at once, without a word to the other side."""
+        """Closes it at once, without a close message."""
 
 
-class Feeder:
-    """Cuts the windows of files, a piece of one file's at a time, with all else between them.
+class FileWindowQueue:
+    """Resamples files in small pieces, one file after the other, between all other callbacks.
 
     A second of sound at 48 kHz takes 10 ms to resample, at other rates up to 65: done at once, and
     for all windows that are in, one file would make every live stream late.
@@ -50,7 +47,7 @@ class Feeder:
     PIECE: Final = 2000  # samples at 16 kHz
 
     def __init__(self) -> None:
-        self.waiting: dict[Driver, None] = {}  # in their order
+        self.waiting: dict[Driver, None] = {}  # an ordered set
 
     def add(self, driver: Driver) -> None:
         if not self.waiting:
@@ -62,38 +59,37 @@ class Feeder:
         del self.waiting[driver]
         if self.waiting:
             driver.loop.call_soon(self._next)
-        driver.feed(self.PIECE)
+        driver.prepare_window(self.PIECE)
 
 
 class Driver:
-    """One session's life: its windows, its timer, its place among the kept ones.
+    """One session with its windows, its timer and its connection.
 
-    ``ended`` is called when it is over. ``spent`` adds up the seconds of the event loop's own time
-    that it has cost, for whoever asks and sets it back.
+    ``ended`` is called when the session is closed. ``spent`` adds up the seconds of the event
+    loop's time that the session has used; its reader resets it.
     """
 
     def __init__(
         self,
         session: Session,
-        engine: Lanes,
+        engine: InferencePool,
         metrics: Metrics,
-        kept: ResumeTokens[Driver],
         ended: Callable[[Driver], None],
-        feeder: Feeder,
-        pictures: Pictures | None = None,
+        files: FileWindowQueue,
+        faces: FaceFinderQueue | None = None,
     ) -> None:
-        self.session, self.engine, self.metrics, self.kept = session, engine, metrics, kept
-        self.ended, self.feeder, self.pictures = ended, feeder, pictures
-        self.search: Search | None = None  # what is looked for, with its ticket
+        self.session, self.engine, self.metrics = session, engine, metrics
+        self.ended, self.files, self.faces = ended, files, faces
+        self.search: Search | None = None  # the one that ``ticket`` is for
         self.ticket: Ticket | None = None
         self.loop = asyncio.get_running_loop()
-        self.link: Link | None = None
+        self.connection: Connection | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.counted: dict[str, int] = {}
         self.spent = 0.0
 
     def pump(self) -> None:
-        """Moves the session on: windows to the engine, the next timer, the connection."""
+        """Does what the session is ready for: windows, searches, the timer, the connection."""
         began = time.thread_time()
         self._pump()
         self.spent += time.thread_time() - began
@@ -103,31 +99,30 @@ class Driver:
         self.session.tick(now)
         if self.session.live:
             while (job := self.session.take_window(now)) is not None:
-                self.engine.submit(job, self._done, self.session.is_current)
+                self.engine.submit(job, self._window_done, self.session.is_current)
         elif self.session.has_work:
-            self.feeder.add(self)
-        self._look()
+            self.files.add(self)
+        self._update_search()
         self._set_timer(now)
         if self.session.state is State.CLOSED:
-            self._forget()
-        elif self.session.token:
-            self.kept.register(self, self.session.token)
-        if self.link is not None:
-            self.link.moved()
+            self.count()
+            self.ended(self)
+        if self.connection is not None:
+            self.connection.wake()
 
-    def feed(self, samples: int) -> None:
-        """A piece of a file's next window, and the window once it is whole."""
+    def prepare_window(self, samples: int) -> None:
+        """Resamples a piece of a file's next window; submits the window once it is whole."""
         began = time.thread_time()
         session = self.session
         if session.has_work and session.prepare_window(samples):
             job = session.take_window(self.loop.time())
             if job is not None:
-                self.engine.submit(job, self._done, session.is_current)
+                self.engine.submit(job, self._window_done, session.is_current)
         self._pump()
         self.spent += time.thread_time() - began
 
     def _set_timer(self, now: float) -> None:
-        """One that fires too early only looks again: most are put off before they fire."""
+        """An early timer stays, for it only pumps: most are put off before they fire."""
         at = max(self.session.wake_at(), now + 0.001)
         if self.timer is not None:
             if self.timer.when() <= at < float("inf"):
@@ -135,88 +130,96 @@ class Driver:
             self.timer.cancel()
             self.timer = None
         if at < float("inf"):
-            self.timer = self.loop.call_at(at, self._alarm)
+            self.timer = self.loop.call_at(at, self._timer_fired)
 
-    def _alarm(self) -> None:
+    def _timer_fired(self) -> None:
         self.timer = None
         self.pump()
 
-    def _done(self, job: Job, answer: Answer) -> None:
+    def _window_done(self, job: Job, output: Output) -> None:
         began = time.thread_time()
         now = self.loop.time()
-        if isinstance(answer, Exception):
-            self.session.fail(internal_error(answer), now)
+        if isinstance(output, Exception):
+            self.session.fail(internal_error(output), now)
         else:
-            self.session.complete(job, answer, now)
-            if answer is not None and job.deadline < float("inf"):
+            self.session.complete(job, output, now)
+            if output is not None and job.deadline < float("inf"):
                 self.metrics.late.observe(max(0.0, now - job.deadline))
         self._pump()
         self.spent += time.thread_time() - began
 
-    def _look(self) -> None:
-        """Has the face looked for that the session wants, and no other one any more."""
+    def _update_search(self) -> None:
+        """Submits the picture whose face the session waits for, and cancels any earlier one."""
         search = self.session.search
-        if search is self.search or self.pictures is None:
+        if search is self.search or self.faces is None:
             return
         if self.ticket is not None:
-            self.pictures.cancel(self.ticket)
+            self.faces.cancel(self.ticket)
             self.ticket = None
         self.search = search
         if search is None:
             return
-        found = functools.partial(self._found, search)
+        found = functools.partial(self._search_done, search)
         try:
-            self.ticket = self.pictures.submit(search.picture, found)
+            self.ticket = self.faces.submit(search.picture, found)
         except WireError as error:
             self.loop.call_soon(found, error)
 
-    def _found(self, search: Search, said: Seen) -> None:
-        self.session.found(search, said, self.loop.time())
+    def _search_done(self, search: Search, result: SearchResult) -> None:
+        self.session.found(search, result, self.loop.time())
         self.pump()
 
     def stop(self) -> None:
-        """The server is going."""
+        """The server stops."""
         self.session.stop(self.loop.time())
         self.pump()
 
-    def hear(self, sound: bytes | int) -> None:
-        """Sound, or so many samples of silence, of a media track."""
-        try:
-            self.session.receive_media(sound, self.loop.time())
-        except Exception as error:
-            log.exception("session %s failed", self.session.name)
-            self.session.fail(internal_error(error), self.loop.time())
+    # Input. An error ends the session or is told to its client; none is raised.
+
+    def receive(self, message: str | bytes) -> None:
+        """A message of the client; ``pump`` is to follow."""
+        self.guard(self.session.receive, message)
+
+    def receive_media(self, sound: bytes | int) -> None:
+        """PCM, or a number of samples of silence, of a media track."""
+        self.guard(self.session.receive_media, sound)
         self.pump()
 
-    # Connections come and go
+    def guard(self, handle: Callable[[Any, float], None], data: object) -> None:
+        """Calls ``handle`` with ``data`` and the time; what it raises ends the session."""
+        began = time.thread_time()
+        try:
+            handle(data, self.loop.time())
+        except WireError as error:
+            self.fail(error)
+        except Exception as error:
+            log.exception("session %s failed", self.session.name)
+            self.fail(internal_error(error))
+        finally:
+            self.spent += time.thread_time() - began
 
-    def resumed(self, link: Link, wanted: wire.ResumeFrom) -> Link | None:
-        """Another connection takes the session over; gives the one that it had, if any.
+    def fail(self, error: WireError) -> None:
+        """Ends the session with an error; ``pump`` is to follow."""
+        self.session.fail(error, self.loop.time())
+
+    # Connections
+
+    def resumed(self, connection: Connection, request: wire.ResumeFrom) -> None:
+        """Another connection takes the session over from the one that it has, if any.
 
         Raises :class:`~kfusion.errors.BadMessage`, and changes nothing, for a wrong ``next``.
         """
-        self.session.resumed(wanted, self.loop.time())
-        before, self.link = self.link, link
-        self.kept.connected(self)
+        self.session.resumed(request, self.loop.time())
+        before, self.connection = self.connection, connection
         self.metrics.resumed.inc()
         if before is not None:
             before.replaced()
-        return before
 
-    def left(self, link: Link, code: int | None) -> None:
-        """A connection was closed, with this code."""
-        if self.link is not link:
-            return
-        self.link = None
+    def disconnected(self, code: int | None) -> None:
+        """The connection was closed, with this code."""
+        self.connection = None
         self.session.disconnected(code, self.loop.time())
-        if self.session.state is not State.CLOSED:
-            self.kept.disconnected(self)
         self.pump()
-
-    def _forget(self) -> None:
-        self.kept.remove(self)
-        self.count()
-        self.ended(self)
 
     def count(self) -> None:
         """Adds to the metrics what has come since the last time."""
@@ -229,30 +232,3 @@ class Driver:
         for name, counter, total in totals:
             counter.inc(total - self.counted.get(name, 0))
             self.counted[name] = total
-
-
-def receive(
-    link: Link,
-    driver: Driver,
-    message: str | bytes,
-    find: Callable[[Link, wire.ResumeFrom], Driver],
-) -> Driver:
-    """One message of a connection, to its session. Gives the driver to go on with, and to pump:
-    where the client wants another session, that of ``find``, which has taken it over for this
-    connection or raises what the client is to be told.
-    """
-    session, began = driver.session, time.thread_time()
-    try:
-        session.receive(message, driver.loop.time())
-        if session.state is State.NEW and session.resume_request is not None:
-            found = find(link, session.resume_request)
-            driver.left(link, 1000)  # it has only asked for the other one
-            return found
-    except WireError as error:
-        session.fail(error, driver.loop.time())
-    except Exception as error:
-        log.exception("session %s failed", session.name)
-        session.fail(internal_error(error), driver.loop.time())
-    finally:
-        driver.spent += time.thread_time() - began
-    return driver

@@ -1,14 +1,27 @@
-"""Plain HTTP: answers, and the page's files."""
+"""Plain HTTP beside the stream: health, metrics, the schema, the page's files, and which requests
+may open a WebSocket.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
+from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
+from websockets.asyncio.server import ServerConnection
 from websockets.datastructures import Headers
-from websockets.http11 import Response
+from websockets.http11 import Request, Response
+
+from kfusion import wire
+from server.admission.access import origin_allowed
+from server.admission.backlog import Backlog
+from server.admission.slots import RETRY_S, network_of
+from server.admission.token_bucket import TokenBucket
+from server.registry import Registry
 
 _TYPES: Final = {
     ".html": "text/html; charset=utf-8",
@@ -25,7 +38,81 @@ _TYPES: Final = {
 _FOLDERS: Final = ("", "audio/", "face/", "net/", "photo/", "ui/", "vendor/", "portraits/")
 
 
-def answer(
+class HttpRoutes:
+    """Answers the requests of one server; for a running event loop."""
+
+    def __init__(self, registry: Registry, backlog: Backlog) -> None:
+        self.registry, self.backlog = registry, backlog
+        self.bounds = registry.config.bounds
+        self.page = Page(viewer_folder())
+        self.schema = wire.json_schema()
+        now = asyncio.get_running_loop().time()
+        self.handshakes = TokenBucket(self.bounds.handshakes_per_s, 0.0, now)
+        self.delayed: dict[ServerConnection, str | None] = {}
+        """Connections whose handshake is delayed, with their networks."""
+
+    async def handle(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Answers GET; None lets the WebSocket handshake go on."""
+        try:
+            path = urlsplit(request.path).path
+        except ValueError:
+            return response(404, b"not found\n")
+        if path == wire.PATH:
+            return await self._stream(connection, request)
+        routes: dict[str, Callable[[], Response]] = {
+            "/health": self._health,
+            "/ready": self._ready,
+            "/metrics": lambda: response(200, self.registry.figures(), "text/plain; version=0.0.4"),
+            f"/v{wire.PROTOCOL}/schema.json": lambda: response(
+                200, self.schema, "application/schema+json"
+            ),
+        }
+        return routes[path]() if path in routes else self.page.response(path, request.headers)
+
+    async def _stream(self, connection: ServerConnection, request: Request) -> Response | None:
+        self.backlog.remove(connection)
+        network = network_of(connection.remote_address[0])
+        if self.crowded(network):
+            self.registry.metrics.refused.inc()
+            return response(503, b"busy\n", headers={"Retry-After": str(RETRY_S)})
+        if not origin_allowed(request, self.registry.config):
+            return response(403, b"streams are not for pages of this origin; see --origin\n")
+        self.delayed[connection] = network
+        try:
+            await self._delay_handshake()
+        finally:
+            del self.delayed[connection]
+        return None
+
+    def crowded(self, network: str | None) -> bool:
+        """Whether there are too many connections for one more, with streams or without."""
+        registry, config = self.registry, self.registry.config
+        networks = [*registry.connections.values(), *self.delayed.values()]
+        if registry.stopping or len(networks) >= config.max_connections:
+            return True
+        return network is not None and networks.count(network) >= config.max_connections_per_address
+
+    async def _delay_handshake(self) -> None:
+        """Limits the rate of handshakes while the event loop lags: each takes as much of its time
+        as a second of a stream.
+        """
+        now = asyncio.get_running_loop().time()
+        delay = self.handshakes.spend(float(self.registry.lag.high()), now)
+        await asyncio.sleep(min(self.bounds.handshake_wait_s, delay))
+
+    def _health(self) -> Response:
+        if self.registry.engine.alive:
+            return response(200, b"ok\n")
+        return response(503, b"the inference thread has ended\n")
+
+    def _ready(self) -> Response:
+        reason = self.registry.refusal()
+        if reason is None:
+            return response(200, b"ready\n")
+        return response(503, f"busy: {reason}\n".encode(), headers={"Retry-After": str(RETRY_S)})
+
+
+def response(
     status: int,
     body: bytes,
     content_type: str = "text/plain; charset=utf-8",
@@ -56,22 +143,22 @@ class Page:
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
 
-    def answer(self, path: str, asked: Headers) -> Response:
-        """What a GET of this path gets."""
+    def response(self, path: str, headers: Headers) -> Response:
+        """Answers a GET of this path."""
         name = "index.html" if path == "/" else path.removeprefix("/")
         # Only names that the folders list: no path of a client's reaches the disk.
         file = self._files().get(name)
         if file is None:
-            return answer(404, b"not found\n")
+            return response(404, b"not found\n")
         # A browser that has the file asks whether it is still the same, and reads it but once.
-        now = file.stat()
-        tag = f'"{now.st_mtime_ns:x}-{now.st_size:x}"'
-        if tag in asked.get_all("If-None-Match"):
-            return answer(304, b"", _TYPES[file.suffix], {"ETag": tag})
-        return answer(200, file.read_bytes(), _TYPES[file.suffix], {"ETag": tag})
+        stat = file.stat()
+        tag = f'"{stat.st_mtime_ns:x}-{stat.st_size:x}"'
+        if tag in headers.get_all("If-None-Match"):
+            return response(304, b"", _TYPES[file.suffix], {"ETag": tag})
+        return response(200, file.read_bytes(), _TYPES[file.suffix], {"ETag": tag})
 
     def _files(self) -> dict[str, Path]:
-        """As they are now, by the names that they are asked for."""
+        """The files of now by their paths in URLs."""
         if self.folder is None:
             return {}
         folders = {name: self.folder / name for name in _FOLDERS}

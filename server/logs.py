@@ -1,6 +1,6 @@
-"""What the server writes down: one line an event, for people or, as JSON, for machines.
+"""The server's log: one line an event, as text or as JSON.
 
-Never audio, points, identities' or resume tokens.
+It never has audio, points, or tokens.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from typing import Literal
 
 from pythonjsonlogger.json import JsonFormatter
 
-_PARTS = "%(asctime)s %(levelname)s %(name)s %(message)s"
+_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
 def configure(level: str, form: Literal["text", "json"]) -> None:
-    """Everything to stderr from this level on."""
+    """Logs to stderr from this level on."""
     handler = logging.StreamHandler()
-    handler.setFormatter(JsonFormatter(_PARTS) if form == "json" else logging.Formatter(_PARTS))
+    handler.setFormatter(JsonFormatter(_FORMAT) if form == "json" else logging.Formatter(_FORMAT))
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    for told in ("aioice", "aiortc"):  # every address they try is no news
-        logging.getLogger(told).setLevel("DEBUG" if level == "DEBUG" else "WARNING")
+    for name in ("aioice", "aiortc"):  # they log every address that they try
+        logging.getLogger(name).setLevel("DEBUG" if level == "DEBUG" else "WARNING")
 
 
 def event(log: logging.Logger, what: str, **fields: str | int | float | None) -> None:
-    """An event and its figures: as ``what: name=value ...``, and as fields where lines are JSON."""
-    told = " ".join(f"{name}={value}" for name, value in fields.items())
-    log.info("%s: %s", what, told, extra={"event": what, **fields})
+    """Logs an event as ``what: name=value ...``, and as fields where lines are JSON."""
+    values = " ".join(f"{name}={value}" for name, value in fields.items())
+    log.info("%s: %s", what, values, extra={"event": what, **fields})

@@ -1,4 +1,4 @@
-"""What the server counts, as Prometheus sees it."""
+"""The server's metrics, for Prometheus."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Metrics:
         self.pictures = Counter(
             "kfusion_pictures", "Pictures looked at for a face", ["outcome"], registry=registry
         )
-        self.look = Histogram(
+        self.picture_seconds = Histogram(
             "kfusion_picture_seconds",
             "From a picture's turn to what was found",
             buckets=_SECONDS,

@@ -82,7 +82,7 @@ def _host(request: Request) -> str:
     return hosts[0].lower() if len(hosts) == 1 else ""
 
 
-def tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
+def tls_context(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
     """The context for wss:// and https://, or None without a certificate.
 
     Raises :class:`~kfusion.errors.BadOptions` for one without the other and for files that

@@ -1,83 +1,82 @@
-"""TCP connections that have not asked for a stream yet."""
+"""TCP connections that have not sent their request yet."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from websockets.asyncio.server import ServerConnection
 
 from server.admission.slots import network_of
 
-SOON_S: Final = 1.0
 
+class Backlog:
+    """Closes the oldest connection that has not sent a request, first within a network that has
+    more than ``per_address``, otherwise when there are more than ``limit``.
 
-class Doorway:
-    """Keeps room for the next newcomer: who has stood here longest goes, of his own network where
-    that has more than ``each``, or else of all where there are more than ``most``.
-
-    A request comes within milliseconds, so that those are the ones that say nothing; without a
-    bound they would take every file that the system lets this process open. Many may come at one
-    moment: nobody goes in his first :data:`SOON_S` until there are twice as many. With TLS they are
-    counted once that is agreed on, for which they have little time.
+    A request comes within milliseconds, so that old ones are silent; without a bound they would
+    use up the process's file descriptors. A connection is not closed in its first ``grace_s``
+    seconds until there are twice as many. TLS connections are added after their handshake, which
+    has a time limit of its own.
     """
 
-    def __init__(self, most: int, each: int) -> None:
-        self.most, self.each = most, each
+    def __init__(self, limit: int, per_address: int, grace_s: float) -> None:
+        self.limit, self.per_address, self.grace_s = limit, per_address, grace_s
         self.waiting: dict[ServerConnection, tuple[str | None, float]] = {}
-        """With their networks and since when, in their order."""
+        """Networks and arrival times, in the order of arrival."""
         self.networks: Counter[str | None] = Counter()
 
-    def visitor(self) -> Any:
-        """What makes this server's connections, for websockets."""
-        return partial(Visitor, self)
+    def connection_factory(self) -> Any:
+        """The ``create_connection`` of websockets' ``serve``."""
+        return partial(PendingConnection, self)
 
-    def came(self, visitor: ServerConnection) -> None:
-        network, now = network_of(visitor.remote_address[0]), asyncio.get_running_loop().time()
-        self.waiting[visitor] = network, now
+    def add(self, connection: ServerConnection) -> None:
+        now = asyncio.get_running_loop().time()
+        network = network_of(connection.remote_address[0])
+        self.waiting[connection] = network, now
         self.networks[network] += 1
-        here = self.networks[network]
-        if network is not None and here > self.each:
-            oldest = next(v for v, (n, _) in self.waiting.items() if n == network)
-            share = here / self.each
-        elif len(self.waiting) > self.most:
-            oldest, share = next(iter(self.waiting)), len(self.waiting) / self.most
+        count = self.networks[network]
+        if network is not None and count > self.per_address:
+            oldest = next(c for c, (n, _) in self.waiting.items() if n == network)
+            excess = count / self.per_address
+        elif len(self.waiting) > self.limit:
+            oldest, excess = next(iter(self.waiting)), len(self.waiting) / self.limit
         else:
             return
-        if share > 2 or now > self.waiting[oldest][1] + SOON_S:
-            self._turn_away(oldest)
+        if excess > 2 or now > self.waiting[oldest][1] + self.grace_s:
+            self._close(oldest)
 
-    def left(self, visitor: ServerConnection) -> None:
-        """It has asked for a stream, or went."""
-        if visitor in self.waiting:
-            network, _ = self.waiting.pop(visitor)
+    def remove(self, connection: ServerConnection) -> None:
+        """The connection has sent its request, or is closed."""
+        if connection in self.waiting:
+            network, _ = self.waiting.pop(connection)
             self.networks[network] -= 1
             if not self.networks[network]:
                 del self.networks[network]
 
     def close(self) -> None:
-        """Nobody comes in any more."""
-        for visitor in list(self.waiting):
-            self._turn_away(visitor)
+        """Closes all of them."""
+        for connection in list(self.waiting):
+            self._close(connection)
 
-    def _turn_away(self, visitor: ServerConnection) -> None:
-        self.left(visitor)
-        visitor.transport.abort()
+    def _close(self, connection: ServerConnection) -> None:
+        self.remove(connection)
+        connection.transport.abort()
 
 
-class Visitor(ServerConnection):
-    """A connection that says when it comes and goes."""
+class PendingConnection(ServerConnection):
+    """A connection that is in the backlog until it is removed or closed."""
 
-    def __init__(self, doorway: Doorway, *args: Any, **options: Any) -> None:
-        self.doorway = doorway
+    def __init__(self, backlog: Backlog, *args: Any, **options: Any) -> None:
+        self.backlog = backlog
         super().__init__(*args, **options)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.doorway.came(self)
+        self.backlog.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.doorway.left(self)
+        self.backlog.remove(self)
         super().connection_lost(exc)

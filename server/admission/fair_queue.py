@@ -1,5 +1,6 @@
-"""Whose message is next while the event loop is late: start-time fair queueing of its own time
-(Goyal, Vin and Cheng, 1996). Who takes little is next; who takes much waits for the others.
+"""Start-time fair queueing of the event loop's time across clients (Goyal, Vin and Cheng, 1996).
+
+It orders clients only while the loop lags: a client that has used little of it goes first.
 """
 
 from __future__ import annotations
@@ -10,50 +11,49 @@ from collections.abc import Callable
 from itertools import count
 from typing import Final
 
-ROUND: Final = 16  # clients between two looks at everything else
+BATCH: Final = 16  # clients that go on before the loop runs everything else
 
 
-class Share:
-    """What one client has had: ``until`` is the virtual time, in seconds of the event loop that a
-    client may have had by then, at which its share is due again.
+class Flow:
+    """One client. ``finish`` is the virtual time, in seconds of the event loop, up to which it has
+    used its share.
     """
 
     def __init__(self) -> None:
-        self.until = 0.0
+        self.finish = 0.0
 
 
-class Turns:
-    """Lets ``ROUND`` clients go on at a time; all at once while nothing is late, as ``strained``
-    says.
-    """
+class FairQueue:
+    """Lets :data:`BATCH` clients go on at a time while ``overloaded()``, otherwise all at once."""
 
-    def __init__(self, strained: Callable[[], bool]) -> None:
-        self.strained = strained
+    def __init__(self, overloaded: Callable[[], bool]) -> None:
+        self.overloaded = overloaded
         self.loop = asyncio.get_running_loop()
-        self.time = 0.0  # virtual: what the client that is next has had
-        self.waiting: list[tuple[float, int, asyncio.Future[None]]] = []
+        self.virtual_time = 0.0  # the start tag of the client that goes on
+        self.waiting: list[tuple[float, int, asyncio.Future[None]]] = []  # heap of start tags
         self.order = count()
 
-    def spend(self, share: Share, seconds: float) -> None:
-        """So much of the event loop's time went to a client."""
-        share.until = max(self.time, share.until) + seconds
+    def charge(self, flow: Flow, seconds: float) -> None:
+        """Records the event loop's time that a client has used."""
+        flow.finish = max(self.virtual_time, flow.finish) + seconds
 
-    async def wait(self, share: Share) -> None:
-        """Until it is a client's turn."""
-        if not self.waiting and not self.strained():
-            self.time = max(self.time, share.until)
+    async def wait(self, flow: Flow) -> None:
+        """Returns when the client may go on."""
+        if not self.waiting and not self.overloaded():
+            self.virtual_time = max(self.virtual_time, flow.finish)
             return
         turn = self.loop.create_future()
         if not self.waiting:
-            self.loop.call_soon(self._round)
-        heapq.heappush(self.waiting, (max(self.time, share.until), next(self.order), turn))
+            self.loop.call_soon(self._release)
+        start = max(self.virtual_time, flow.finish)
+        heapq.heappush(self.waiting, (start, next(self.order), turn))
         await turn
 
-    def _round(self) -> None:
-        for _ in range(min(ROUND, len(self.waiting))):
-            at, _, turn = heapq.heappop(self.waiting)
-            self.time = max(self.time, at)
-            if not turn.done():  # else whoever waited is gone
+    def _release(self) -> None:
+        for _ in range(min(BATCH, len(self.waiting))):
+            start, _, turn = heapq.heappop(self.waiting)
+            self.virtual_time = max(self.virtual_time, start)
+            if not turn.done():  # a cancelled client's future is done
                 turn.set_result(None)
         if self.waiting:
-            self.loop.call_soon(self._round)
+            self.loop.call_soon(self._release)

@@ -1,4 +1,4 @@
-"""How late the event loop runs what is due: the sign that it has more to do than it can."""
+"""Event-loop lag: how much later than due the loop runs its callbacks, the sign of overload."""
 
 from __future__ import annotations
 
@@ -7,33 +7,32 @@ from collections import deque
 from itertools import islice
 from typing import Final
 
-LATE_S: Final = 0.02  # at which those who ask for much are read later
-EVERY_S: Final = 0.05
-NOTED: Final = 40  # the last two seconds
-SOON: Final = 10  # the last half second
+HIGH_S: Final = 0.02
+INTERVAL_S: Final = 0.05
+SAMPLES: Final = 40  # two seconds
+RECENT: Final = 10  # half a second
 
 
-class Lateness:
-    """What :meth:`watch` noted over the last two seconds, in seconds."""
+class LoopLag:
+    """The lag in seconds over the last two seconds, as :meth:`measure` sampled it."""
 
     def __init__(self) -> None:
-        self._noted: deque[float] = deque(maxlen=NOTED)
-        self.most = 0.0  # 95 % of them within
+        self._samples: deque[float] = deque(maxlen=SAMPLES)
+        self.p95 = 0.0
 
     @property
-    def usual(self) -> float:
-        """The median."""
-        return sorted(self._noted)[len(self._noted) // 2] if self._noted else 0.0
+    def median(self) -> float:
+        return sorted(self._samples)[len(self._samples) // 2] if self._samples else 0.0
 
-    def late(self) -> bool:
-        """Whether it was late in the last half second."""
-        return max(islice(reversed(self._noted), SOON), default=0.0) > LATE_S
+    def high(self) -> bool:
+        """Whether the lag exceeded :data:`HIGH_S` in the last half second."""
+        return max(islice(reversed(self._samples), RECENT), default=0.0) > HIGH_S
 
-    async def watch(self) -> None:
-        """Notes by how much the running loop is late, all the time."""
+    async def measure(self) -> None:
+        """Samples the running loop's lag until it is cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            due = loop.time() + EVERY_S
-            await asyncio.sleep(EVERY_S)
-            self._noted.append(max(0.0, loop.time() - due))
-            self.most = sorted(self._noted)[-1 - len(self._noted) // 20]
+            due = loop.time() + INTERVAL_S
+            await asyncio.sleep(INTERVAL_S)
+            self._samples.append(max(0.0, loop.time() - due))
+            self.p95 = sorted(self._samples)[-1 - len(self._samples) // 20]

@@ -1,4 +1,4 @@
-"""Who may stream: places for sessions, in all, by address, and by what the engine can do. Pure."""
+"""Admission of streams: by number, by address, and by what else refuses one. Pure."""
 
 from __future__ import annotations
 
@@ -8,59 +8,53 @@ from collections.abc import Callable, Hashable
 from typing import Final
 
 from kfusion.errors import Busy
-from server.engine.capacity import Capacity
 
 RETRY_S: Final = 5
-"""When to come back: places are given back by the second, not by the minute."""
+"""When a refused client should try again: slots are freed by the second, not by the minute."""
 
 
-class Places:
-    """A session has a place from its start to its end, also while its connection is lost.
+class Slots:
+    """A session has a slot from its start to its end, also while its connection is lost.
 
-    ``strained`` says what else speaks against one more, or nothing.
+    ``refuses`` gets the windows per second of all sessions and of one more (0 for a file), and
+    returns a reason against that one, or None.
     """
 
     def __init__(
-        self, most: int, per_address: int, capacity: Capacity, strained: Callable[[], str | None]
+        self, limit: int, per_address: int, refuses: Callable[[float, float], str | None]
     ) -> None:
-        self.most, self.per_address = most, per_address
-        self.capacity, self.strained = capacity, strained
-        self.taken: dict[Hashable, tuple[str, float]] = {}  # who: network, windows a second
+        self.limit, self.per_address, self.refuses = limit, per_address, refuses
+        self.used: dict[Hashable, tuple[str, float]] = {}  # session: network, windows per second
         self.by_network: Counter[str] = Counter()
         self.demand = 0.0
 
-    def why_not(self, demand: float) -> str | None:
-        """What speaks against one more stream of so many windows a second (0 for a file)."""
-        if len(self.taken) >= self.most:
-            return f"all {self.most} streams are taken"
-        if demand and not self.capacity.admits(self.demand, demand):
-            return (
-                f"{self.demand:.0f} of the {self.capacity.windows_per_s:.0f} windows a second that "
-                f"this server manages are taken; {demand:.0f} more would make all late"
-            )
-        return self.strained()
+    def refusal(self, demand: float) -> str | None:
+        """The reason against one more stream with this demand, from any address."""
+        if len(self.used) >= self.limit:
+            return f"all {self.limit} streams are taken"
+        return self.refuses(self.demand, demand)
 
-    def take(self, who: Hashable, address: str, demand: float) -> None:
-        """Raises :class:`~kfusion.errors.Busy`, and changes nothing, if there is no place."""
-        reason = self.why_not(demand)
+    def take(self, session: Hashable, address: str, demand: float) -> None:
+        """Raises :class:`~kfusion.errors.Busy`, and changes nothing, if there is no slot."""
+        reason = self.refusal(demand)
         network = network_of(address)
         if network is not None and self.by_network[network] >= self.per_address:
             reason = f"{network} has {self.per_address} streams, the most that one address may have"
         if reason is not None:
             raise Busy(reason, RETRY_S)
-        self.taken[who] = (network or "", demand)
+        self.used[session] = (network or "", demand)
         self.by_network[network or ""] += 1
-        self.demand = sum(d for _, d in self.taken.values())
+        self.demand = sum(d for _, d in self.used.values())
 
-    def release(self, who: Hashable) -> bool:
-        """Gives the place back; whether there was one."""
-        network, _ = self.taken.pop(who, (None, 0.0))
+    def release(self, session: Hashable) -> bool:
+        """Frees the session's slot; returns whether it had one."""
+        network, _ = self.used.pop(session, (None, 0.0))
         if network is None:
             return False
         self.by_network[network] -= 1
         if not self.by_network[network]:
             del self.by_network[network]
-        self.demand = sum(d for _, d in self.taken.values())
+        self.demand = sum(d for _, d in self.used.values())
         return True
 
 

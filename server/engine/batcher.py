@@ -1,9 +1,8 @@
 """Which windows run next: pure policy, no thread, no clock.
 
 Windows of all sessions meet here. A lane of the engine takes a batch whenever it is free, the
-earliest deadline first; files, which have none, run when nothing live waits. Nothing waits for
-company: while the lanes are busy the next batch gathers, and lanes that are idle together share
-what is there.
+earliest deadline first; files, which have none, run when nothing live waits. No window waits for a
+batch to fill: the next batch grows while the lanes are busy, and idle lanes share what is there.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
 FILE: Final = float("inf")
-"""The deadline of what has none."""
-LATE_S: Final = 0.5
-"""After its deadline a live window is still run for so long; then its frames are given up."""
+"""The deadline of a file's windows."""
+MAX_LATE_S: Final = 0.5
+"""Time after its deadline at which a live window is not run any more."""
 
 
 class Batcher(Generic[T]):
@@ -31,11 +30,11 @@ class Batcher(Generic[T]):
         heapq.heappush(self.heap, (deadline, next(self.arrivals), item))
 
     def take(self, now: float, idle: int = 1) -> tuple[list[T], list[T]]:
-        """A batch for one of so many idle lanes, the most urgent first, and what is too late to
-        run: under overload the oldest goes, so that the rest is on time.
+        """A batch for one of ``idle`` lanes, the earliest deadline first, and the items that are
+        too late to run: under overload the oldest are dropped, so that the rest is on time.
         """
         late: list[T] = []
-        while self.heap and self.heap[0][0] < now - LATE_S:
+        while self.heap and self.heap[0][0] < now - MAX_LATE_S:
             late.append(heapq.heappop(self.heap)[2])
         size = min(self.max_batch, -(-len(self.heap) // idle))
         batch: list[T] = []

@@ -1,6 +1,6 @@
-"""Faces in clients' pictures: a queue, a process that looks, and what it has said before.
+"""Finds faces in clients' pictures: a queue, a worker process, and a cache of its results.
 
-The process (looker.py) is started for the first picture, ended when none came for a while, and
+The process (worker.py) is started for the first picture, ended when none came for a while, and
 killed where it takes too long; the next picture gets another one.
 """
 
@@ -25,81 +25,81 @@ import msgspec
 
 from kfusion.errors import BadIdentity, BadMessage, NoFace, TooBig, TooFast, WireError
 from kfusion.landmarks import Identity
-from server.config import USUAL
+from server.config import FACE_ALIGNMENT
 from server.logs import event
 from server.metrics import Metrics
-from server.pictures.request import Answer, FoundFace
-from server.pictures.worker import LENGTH, UNABLE, Found, Loading, Refused, read_said
+from server.pictures.request import FoundFace, SearchResult
+from server.pictures.worker import LENGTH, UNABLE, Found, Loading, Refused, decode_message
 
 log = logging.getLogger("kfusion.pictures")
 
-NEEDS: Final = ("PIL", "torch", "face_alignment")
-WAITING: Final = 32  # pictures of all sessions
-KEPT: Final = 256  # answers, by the pictures' sha256
-LOOK_S: Final = 30.0  # for a picture
-LOAD_S: Final = 120.0  # and for the networks, which may have to be fetched
-IDLE_S: Final = 300.0  # after which the process and its memory are given back
+REQUIRED_PACKAGES: Final = ("PIL", "torch", "face_alignment")
+MAX_WAITING: Final = 32  # pictures of all sessions
+MAX_CACHED: Final = 256  # results, by the pictures' sha256
+PICTURE_S: Final = 30.0  # for a picture
+LOAD_S: Final = 120.0  # to load the networks, which may be downloaded first
+IDLE_S: Final = 300.0  # without a picture, after which the process is ended
 RETRY_S: Final = 30.0  # after networks could not be loaded
 END_S: Final = 5.0
-MOST_SAID: Final = 1 << 16  # bytes of an answer
+MAX_MESSAGE: Final = 1 << 16  # bytes
 _ERRORS: Final[dict[str, type[WireError]]] = {
     kind.code: kind for kind in (NoFace, TooBig, BadIdentity, BadMessage)
 }
 
 
-def can_look() -> bool:
+def face_alignment_installed() -> bool:
     """Whether the packages of the extra ``face`` are installed; none of them is imported."""
-    return all(importlib.util.find_spec(name) is not None for name in NEEDS)
+    return all(importlib.util.find_spec(name) is not None for name in REQUIRED_PACKAGES)
 
 
 @dataclass(eq=False)
 class Ticket:
-    """A picture that waits. ``done``: None once nobody wants to know."""
+    """A picture in the queue. ``done`` is None once it is cancelled."""
 
     picture: bytes
     key: bytes
-    done: Callable[[Answer], None] | None
+    done: Callable[[SearchResult], None] | None
 
 
-class Pictures:
-    """For a running event loop. ``finder``: what the process looks with (looker.py);
-    ``look_s`` and ``load_s``: how long it may take.
+class FaceFinderQueue:
+    """For a running event loop. ``finder``: that of the process (worker.py); ``picture_s`` and
+    ``load_s``: how long it may take.
     """
 
     def __init__(
         self,
         metrics: Metrics,
-        finder: str = USUAL,
+        finder: str = FACE_ALIGNMENT,
         *,
-        look_s: float = LOOK_S,
+        picture_s: float = PICTURE_S,
         load_s: float = LOAD_S,
         idle_s: float = IDLE_S,
     ) -> None:
         self.metrics, self.finder = metrics, finder
-        self.look_s, self.load_s, self.idle_s = look_s, load_s, idle_s
+        self.picture_s, self.load_s, self.idle_s = picture_s, load_s, idle_s
         self.loop = asyncio.get_running_loop()
         self.waiting: deque[Ticket] = deque()
-        self.known: OrderedDict[bytes, Answer] = OrderedDict()
-        self.unable: tuple[float, Answer] | None = None  # until then, and why
+        self.cache: OrderedDict[bytes, SearchResult] = OrderedDict()
+        self.unable: tuple[float, SearchResult] | None = None  # until then, with this result
         self.process: Process | None = None
-        self.started = 0  # processes
+        self.processes_started = 0
         self.wake = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
 
-    def submit(self, picture: bytes, done: Callable[[Answer], None]) -> Ticket:
-        """Has a picture looked at; ``done`` is called on the loop, later, with what came of it.
+    def submit(self, picture: bytes, done: Callable[[SearchResult], None]) -> Ticket:
+        """Queues a picture; ``done`` is called later, on the loop, with the result.
 
         Raises :class:`~kfusion.errors.TooFast` while too many wait.
         """
-        if len(self.waiting) >= WAITING:
+        if len(self.waiting) >= MAX_WAITING:
             raise TooFast(
-                f"identity.image: {WAITING} pictures of others are waiting; wanted a little time "
-                "before it is sent again"
+                f"identity.image: {MAX_WAITING} pictures of others are waiting; wanted a little "
+                "time before it is sent again"
             )
         ticket = Ticket(picture, hashlib.sha256(picture).digest(), done)
-        answer = self._answered(ticket.key)
-        if answer is not None:
-            self.loop.call_soon(_tell, ticket, answer)
+        result = self._cached(ticket.key)
+        if result is not None:
+            self.loop.call_soon(_deliver, ticket, result)
             return ticket
         self.waiting.append(ticket)
         self.wake.set()
@@ -108,22 +108,22 @@ class Pictures:
         return ticket
 
     def cancel(self, ticket: Ticket) -> None:
-        """Nobody waits for it any more."""
+        """The result is not needed any more."""
         ticket.done = None
         with contextlib.suppress(ValueError):
             self.waiting.remove(ticket)
 
     async def close(self) -> None:
-        """Ends the process; what waits is not answered."""
+        """Ends the process; the pictures in the queue get no result."""
         if self.task is not None:
             self.task.cancel()
             await asyncio.gather(self.task, return_exceptions=True)
-        await self._end()
+        await self._end_process()
 
-    def _answered(self, key: bytes) -> Answer | None:
-        if key in self.known:
-            self.known.move_to_end(key)
-            return self.known[key]
+    def _cached(self, key: bytes) -> SearchResult | None:
+        if key in self.cache:
+            self.cache.move_to_end(key)
+            return self.cache[key]
         if self.unable is not None and self.loop.time() < self.unable[0]:
             return self.unable[1]
         return None
@@ -136,66 +136,68 @@ class Pictures:
                     async with asyncio.timeout(None if self.process is None else self.idle_s):
                         await self.wake.wait()
                 except TimeoutError:
-                    await self._end()
+                    await self._end_process()
             ticket = self.waiting.popleft()
-            answer = self._answered(ticket.key)  # somebody else's may have been the same
-            if answer is None:
+            result = self._cached(ticket.key)  # an earlier ticket may have had the same picture
+            if result is None:
                 try:
-                    answer = await self._answer(ticket)
+                    result = await self._search(ticket)
                 except Exception as error:
                     log.exception("a picture failed")
-                    answer = NoFace(f"identity.image: no face was found ({type(error).__name__})")
-            _tell(ticket, answer)
+                    result = NoFace(f"identity.image: no face was found ({type(error).__name__})")
+            _deliver(ticket, result)
 
-    async def _answer(self, ticket: Ticket) -> Answer:
+    async def _search(self, ticket: Ticket) -> SearchResult:
         began = time.monotonic()
-        said = await self._look(ticket.picture)
-        outcome = "found" if isinstance(said, Found) else said.code
+        reply = await self._ask_worker(ticket.picture)
+        outcome = "found" if isinstance(reply, Found) else reply.code
         seconds = time.monotonic() - began
         self.metrics.pictures.labels(outcome).inc()
-        self.metrics.look.observe(seconds)
+        self.metrics.picture_seconds.observe(seconds)
         event(log, "picture", outcome=outcome, bytes=len(ticket.picture), seconds=round(seconds, 3))
-        if isinstance(said, Found):
-            answer: Answer = FoundFace(Identity.from_points(said.points), said.note, said.seen)
-        elif said.code == UNABLE:
-            log.warning("no faces are found: %s", said.message)
-            why = said.message.partition(" (")[0]  # paths and the like are for the log
-            answer = BadMessage(
+        if isinstance(reply, Found):
+            result: SearchResult = FoundFace(
+                Identity.from_points(reply.points), reply.note, reply.seen
+            )
+        elif reply.code == UNABLE:
+            log.warning("no faces are found: %s", reply.message)
+            why = reply.message.partition(" (")[0]  # paths and the like are for the log
+            result = BadMessage(
                 f"identity.image: this server cannot find faces now: {why}; its log says more; "
                 "wanted points"
             )
-            self.unable = (self.loop.time() + RETRY_S, answer)
-            await self._end()
+            self.unable = (self.loop.time() + RETRY_S, result)
+            await self._end_process()
         else:
-            answer = _ERRORS.get(said.code, NoFace)(f"identity.image: {said.message}")
-        if isinstance(said, Found) or said.final:
-            self.known[ticket.key] = answer
-            if len(self.known) > KEPT:
-                self.known.popitem(last=False)
-        return answer
+            result = _ERRORS.get(reply.code, NoFace)(f"identity.image: {reply.message}")
+        if isinstance(reply, Found) or reply.final:
+            self.cache[ticket.key] = result
+            if len(self.cache) > MAX_CACHED:
+                self.cache.popitem(last=False)
+        return result
 
-    async def _look(self, picture: bytes) -> Found | Refused:
-        """Has the process look at it; one that does not answer in time, or ends, is replaced."""
+    async def _ask_worker(self, picture: bytes) -> Found | Refused:
+        """The process's reply; a process that does not reply in time, or ends, is replaced."""
         try:
-            async with asyncio.timeout(self.look_s) as limit:
+            async with asyncio.timeout(self.picture_s) as limit:
                 if self.process is None or self.process.returncode is not None:
                     limit.reschedule(self.loop.time() + self.load_s)
-                    await self._end()
-                    self.process = await self._started()
-                    limit.reschedule(self.loop.time() + self.look_s)
-                return await self._asked(self.process, picture, limit)
+                    await self._end_process()
+                    self.process = await self._start_process()
+                    limit.reschedule(self.loop.time() + self.picture_s)
+                return await self._exchange(self.process, picture, limit)
         except TimeoutError:
             why = "it took too long"
         except (asyncio.IncompleteReadError, ConnectionError, msgspec.DecodeError):
             why = "what looks at pictures ended over it"
         except (OSError, NotImplementedError) as error:
             return Refused(UNABLE, f"no process can be started: {error}", final=False)
-        await self._end()
+        await self._end_process()
         return Refused(
             NoFace.code, f"no face was found, {why}; wanted another picture", final=False
         )
 
-    async def _asked(
+    async def _exchange(
         self, process: Process, picture: bytes, limit: asyncio.Timeout
     ) -> Found | Refused:
         assert process.stdin is not None and process.stdout is not None
@@ -203,23 +205,23 @@ class Pictures:
         await process.stdin.drain()
         while True:
             (size,) = LENGTH.unpack(await process.stdout.readexactly(LENGTH.size))
-            if size > MOST_SAID:
-                raise msgspec.DecodeError(f"an answer of {size} bytes")
-            said = read_said(await process.stdout.readexactly(size))
-            if not isinstance(said, Loading):
-                return said
+            if size > MAX_MESSAGE:
+                raise msgspec.DecodeError(f"a message of {size} bytes")
+            message = decode_message(await process.stdout.readexactly(size))
+            if not isinstance(message, Loading):
+                return message
             limit.reschedule(self.loop.time() + self.load_s)
 
-    async def _started(self) -> Process:
-        self.started += 1
+    async def _start_process(self) -> Process:
+        self.processes_started += 1
         environment = {k: v for k, v in os.environ.items() if k != "KFUSION_TOKEN"}
         environment["PYTHONPATH"] = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
         return await asyncio.create_subprocess_exec(
             sys.executable, "-m", "server.pictures.worker", self.finder,
-            stdin=PIPE, stdout=PIPE, env=environment, start_new_session=True,  # out of Ctrl-C's way
+            stdin=PIPE, stdout=PIPE, env=environment, start_new_session=True,  # no Ctrl-C
         )  # fmt: skip
 
-    async def _end(self) -> None:
+    async def _end_process(self) -> None:
         process, self.process = self.process, None
         if process is None:
             return
@@ -230,6 +232,6 @@ class Pictures:
                 await process.communicate()
 
 
-def _tell(ticket: Ticket, answer: Answer) -> None:
+def _deliver(ticket: Ticket, result: SearchResult) -> None:
     if ticket.done is not None:
-        ticket.done(answer)
+        ticket.done(result)

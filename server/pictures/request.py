@@ -1,4 +1,4 @@
-"""A face that a client wants found in a picture, and what comes of it."""
+"""A client's request to find the face in a picture, and its result."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from kfusion.landmarks import Identity
 
 @dataclass(frozen=True)
 class FoundFace:
-    """``note``: what was changed to bring the face to rest, or nothing; ``seen``: its points as
-    they lie in the picture, where they were changed.
+    """``note``: what was changed to bring the face to rest, or empty; ``seen``: its points as
+    they are in the picture, where they were changed.
     """
 
     identity: Identity
@@ -23,18 +23,18 @@ class FoundFace:
     seen: Sequence[wire.Pair] | None = None
 
 
-Answer = FoundFace | WireError
+SearchResult = FoundFace | WireError
 
 
 @dataclass(frozen=True)
 class Search:
-    """A picture, JPEG or PNG as far as is known, and the id that its face is to have."""
+    """A picture, unchecked but for its size, and the id for its face."""
 
     name: str
     picture: bytes
 
     @classmethod
-    def asked(cls, name: str, image: str) -> Search:
+    def from_base64(cls, name: str, image: str) -> Search:
         """Raises :class:`~kfusion.errors.TooBig`, and ``BadMessage`` for what is no base64."""
         try:
             picture = binascii.a2b_base64(image, strict_mode=True)
@@ -47,7 +47,7 @@ class Search:
         return cls(name, picture)
 
 
-def set_by(name: str, n: int, face: FoundFace) -> wire.IdentitySet:
+def identity_set(name: str, n: int, face: FoundFace) -> wire.IdentitySet:
     """The answer to a client whose frames have this face from ``n`` on."""
     seen = wire.UNSET if face.seen is None else list(face.seen)
     return wire.IdentitySet(name, n, face.identity.pairs, face.note or wire.UNSET, seen)

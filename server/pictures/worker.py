@@ -1,12 +1,12 @@
-"""The process that looks at clients' pictures: ``python -m server.pictures.worker FINDER``.
+"""The process that finds faces in pictures: ``python -m server.pictures.worker FINDER``.
 
-Whatever a picture does to it, the server goes on: pictures.py starts it, gives it one picture at a
-time, and replaces it if it ends or takes too long. Both ways over its standard input and output,
-a message is a length (u32, little endian) and so many bytes: a picture in, and out a
-:class:`Loading` before the networks are loaded, then one :class:`Found` or :class:`Refused`.
+A picture that crashes it does not harm the server: queue.py starts the process, gives it one
+picture at a time, and replaces it if it ends or takes too long. A message on its standard input or
+output is a length (u32, little endian) and so many bytes. The input is a picture; the output is
+:class:`Loading` before the networks are loaded, then :class:`Found` or :class:`Refused`.
 
-FINDER is MODULE:FUNCTION; the function gives a :class:`~kfusion.faces.FaceFinder`. It is called for
-the first picture that can be read.
+FINDER is MODULE:FUNCTION; the function returns a :class:`~kfusion.faces.FaceFinder`. It is called
+for the first picture that can be read.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from kfusion.faces.resting_face import find_resting_face
 from kfusion.landmarks import Points
 
 LENGTH: Final = struct.Struct("<I")
-MEMORY: Final = 3 << 30  # bytes; the networks and a picture of 16 megapixels take some 1 GiB
-NICE: Final = 10  # after the server and its lanes
+MAX_MEMORY: Final = 3 << 30  # bytes; the networks and a picture of 16 megapixels take some 1 GiB
+NICENESS: Final = 10  # below the server's priority and its inference threads'
 
 
 class Loading(msgspec.Struct, tag="loading"):
@@ -52,19 +52,19 @@ class Refused(msgspec.Struct, tag="refused"):
     final: bool = True
 
 
-Said = Loading | Found | Refused
-_decoder = msgspec.json.Decoder(Said)
+Message = Loading | Found | Refused
+_decoder = msgspec.json.Decoder(Message)
 UNABLE: Final = "unable"
-"""Of a :class:`Refused`: no picture can be looked at here, by this process."""
+"""The code of a :class:`Refused`: this process can read no picture at all."""
 
 
-def read_said(data: bytes) -> Said:
+def decode_message(data: bytes) -> Message:
     """Raises :class:`msgspec.DecodeError`."""
     return _decoder.decode(data)
 
 
-def look(picture: bytes, finder: Callable[[], FaceFinder]) -> Found | Refused:
-    """What is found in a picture, or why nothing is."""
+def find_face(picture: bytes, finder: Callable[[], FaceFinder]) -> Found | Refused:
+    """The face in a picture, or why there is none."""
     try:
         face = find_resting_face(decode_picture(picture), finder())
     except WireError as error:
@@ -73,7 +73,7 @@ def look(picture: bytes, finder: Callable[[], FaceFinder]) -> Found | Refused:
         return Refused(UNABLE, str(error), final=False)
     except MemoryError:
         return Refused(NoFace.code, "the picture took too much memory; wanted a smaller one")
-    except Exception as error:  # torch's own, short of memory among them
+    except Exception as error:  # torch's own errors, such as out of memory
         print(f"a picture: {type(error).__name__}: {error}", file=sys.stderr)
         why = f"the picture cannot be looked at ({type(error).__name__})"
         return Refused(NoFace.code, f"{why}; wanted another one", final=False)
@@ -85,15 +85,15 @@ def _pairs(points: Points) -> list[wire.Pair]:
     return [(float(x), float(y)) for x, y in points]
 
 
-def named(finder: str) -> Callable[[], FaceFinder]:
+def load_finder(finder: str) -> Callable[[], FaceFinder]:
     """MODULE:FUNCTION -> that function."""
     module, _, name = finder.partition(":")
-    found: Callable[[], FaceFinder] = getattr(importlib.import_module(module), name)
-    return found
+    function: Callable[[], FaceFinder] = getattr(importlib.import_module(module), name)
+    return function
 
 
 def face_alignment() -> FaceFinder:
-    """The usual finder, on one thread of the CPU."""
+    """The default finder, on one thread of the CPU."""
     try:
         import torch
     except ImportError:
@@ -104,7 +104,7 @@ def face_alignment() -> FaceFinder:
     return FaceNetworks("cpu")
 
 
-def _bound() -> None:
+def _limit_resources() -> None:
     """Limits of this process, where the system has them."""
     if sys.platform == "win32":
         return
@@ -112,39 +112,39 @@ def _bound() -> None:
 
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        if sys.platform == "linux":  # elsewhere it does not count what is mapped
-            resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+        if sys.platform == "linux":  # elsewhere mapped memory does not count
+            resource.setrlimit(resource.RLIMIT_DATA, (MAX_MEMORY, MAX_MEMORY))
     with contextlib.suppress(OSError):
-        os.nice(NICE)
+        os.nice(NICENESS)
 
 
 def serve(pictures: BinaryIO, out: BinaryIO, finder: Callable[[], FaceFinder]) -> None:
-    """Until no more pictures come."""
+    """Reads pictures until the end of the input."""
     loaded: list[FaceFinder] = []
 
-    def say(said: Said) -> None:
-        data = msgspec.json.encode(said)
+    def send(message: Message) -> None:
+        data = msgspec.json.encode(message)
         out.write(LENGTH.pack(len(data)) + data)
         out.flush()
 
-    def once() -> FaceFinder:
+    def load_once() -> FaceFinder:
         if not loaded:
-            say(Loading())
+            send(Loading())
             loaded.append(finder())
         return loaded[0]
 
     while len(head := pictures.read(LENGTH.size)) == LENGTH.size:
         (size,) = LENGTH.unpack(head)
-        say(look(pictures.read(size), once))
+        send(find_face(pictures.read(size), load_once))
 
 
 def main() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's, which ends this
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server ends this process
     out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints does not come between the messages
-    _bound()
+    os.dup2(2, 1)  # a library's prints must not come between the messages
+    _limit_resources()
     with contextlib.suppress(BrokenPipeError):
-        serve(sys.stdin.buffer, out, named(sys.argv[1]))
+        serve(sys.stdin.buffer, out, load_finder(sys.argv[1]))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kfusion import wire
 from kfusion.errors import BadIdentity, BadMessage, WireError
 from kfusion.landmarks import Identity
-from server.pictures.request import Answer, FoundFace, Search
+from server.pictures.request import FoundFace, Search, SearchResult
 from server.session.identities import Identities
 
 
@@ -48,11 +48,11 @@ class IdentitySearch:
                 "identity.image: this server finds no faces (its operator installs that by pip "
                 "install 'kfusion[face]'); wanted points"
             )
-        search = Search.asked(name, image)
+        search = Search.from_base64(name, image)
         self.identities.check(name)
         return search
 
-    def finish(self, result: Answer) -> FoundFace:
+    def finish(self, result: SearchResult) -> FoundFace:
         """Ends the pending search; the face, which has its id from now on.
 
         Raises :class:`~kfusion.errors.WireError` where there is none, or it cannot have the id.

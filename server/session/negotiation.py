@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from kfusion.errors import BadMessage
+from server.admission.token_bucket import TokenBucket
 
 MAX_OFFERS: Final = 8.0  # at once, for each costs keys and sockets; then one a second
 
@@ -17,19 +18,6 @@ class Media(Protocol):
 
     def skip(self, samples: int) -> None:
         """So much silence came otherwise, and is not to be given again."""
-
-
-class TokenBucket:
-    """``rate`` is added each second, and at most ``size`` is saved up."""
-
-    def __init__(self, rate: float, size: float, now: float) -> None:
-        self.rate, self.size, self.level, self.updated_at = rate, size, size, now
-
-    def spend(self, amount: float, now: float) -> float:
-        """Takes this amount; gives how long to wait until nothing is owed."""
-        self.level = min(self.size, self.level + (now - self.updated_at) * self.rate) - amount
-        self.updated_at = now
-        return max(0.0, -self.level / self.rate)
 
 
 class Negotiation:

@@ -16,7 +16,7 @@ from kfusion.errors import BadMessage
 from kfusion.landmarks import Identity
 from kfusion.life import Life
 from kfusion.stream import latency_ms
-from server.pictures.request import FoundFace, set_by
+from server.pictures.request import FoundFace, identity_set
 from server.session.identity_search import IdentitySearch
 from server.session.negotiation import Negotiation
 from server.session.outbox import Outbox
@@ -170,4 +170,4 @@ class OpenStream:
         self.identity_id = name
         self.rendering = replace(self.rendering, identity=face.identity)
         n = max(self.windows.next_frame, self.windows.slider.next_first)
-        self.outbox.put(set_by(name, n, face))
+        self.outbox.put(identity_set(name, n, face))

@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 from kfusion import wire
 from kfusion.errors import BadIdentity, BadMessage, Busy, Idle, Internal, NotStarted, WireError
-from server.pictures.request import Answer, Search
+from server.pictures.request import Search, SearchResult
 from server.session.identities import Identities
 from server.session.identity_search import IdentitySearch
 from server.session.negotiation import Negotiation
@@ -194,7 +194,7 @@ class Session:
         active = self.state in (State.OPEN, State.ENDING)
         return self.identity_search.pending if active else None
 
-    def found(self, search: Search, result: Answer, now: float) -> None:
+    def found(self, search: Search, result: SearchResult, now: float) -> None:
         """What came of a picture; ignored where another one, or none, is waited for."""
         if search is self.search:
             with self._errors_reported(now):

@@ -1,8 +1,8 @@
 """WebRTC: the microphone as an Opus track, frames on a data channel, through aiortc.
 
 The offer and the answer travel on the session's WebSocket, which stays open; one peer serves one
-offer. All that is done to the inside of aiortc and aioice is by :func:`_listen` and
-:func:`_offer_addresses`.
+offer. Only :func:`_replace_jitter_buffer` and :func:`_offer_addresses` change the inside of
+aiortc and aioice.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from server.transports.rtp import RATE, Packet, ReceiveBuffer, opus_samples
 log = logging.getLogger("kfusion.webrtc")
 
 CHANNEL: Final = "kfusion"
-ANSWER_S: Final = 10.0  # to gather addresses, of which a STUN server may tell some
+ANSWER_S: Final = 10.0  # to gather addresses, some of which a STUN server tells
 CLOSE_S: Final = 2.0
-SENT_S: Final = 2.0  # for a client to take the last frames
+DRAIN_S: Final = 2.0  # for a client to receive the last frames
 MAX_SDP: Final = 64_000  # bytes of an offer
 MAX_CANDIDATES: Final = 64
-MAX_BUFFERED: Final = 16_000  # bytes: with more unsent, frames wait and then are dropped
+MAX_BUFFERED: Final = 16_000  # unsent bytes; beyond, frames wait and then are dropped
 JITTER_BUFFER: Final = "_RTCRtpReceiver__jitter_buffer"
 FIRST_RTO_S: Final = 0.5  # of SCTP's handshake; RFC 9260 has 1 s, aiortc 3 s, Chromium 0.5 s
 
@@ -57,7 +57,7 @@ class Ice:
     servers: tuple[str, ...] = ()
 
 
-class Peers:
+class PeerFactory:
     """Makes the peers of one server; for a running event loop.
 
     Raises :class:`~kfusion.errors.BadOptions` for an ICE server that cannot be, and where the
@@ -70,8 +70,8 @@ class Peers:
             _offer_addresses(ice.addresses)
         self.configuration = RTCConfiguration(iceServers=[_server(text) for text in ice.servers])
 
-    def make(self, heard: Callable[[bytes | int], None], moved: Callable[[], None]) -> Peer:
-        return Peer(self.configuration, heard, moved)
+    def make(self, on_audio: Callable[[bytes | int], None], on_room: Callable[[], None]) -> Peer:
+        return Peer(self.configuration, on_audio, on_room)
 
 
 def _check_aiortc() -> None:
@@ -106,20 +106,20 @@ def _server(text: str) -> RTCIceServer:
     return RTCIceServer(urls=url, username=name, credential=password)
 
 
-class _Listener:
-    """Stands where aiortc has its jitter buffer: every packet goes to ``heard`` at once."""
+class _PassThroughBuffer:
+    """In the place of aiortc's jitter buffer: gives every packet to ``on_packet`` at once."""
 
-    def __init__(self, heard: Callable[[Any], None]) -> None:
-        self.heard = heard
+    def __init__(self, on_packet: Callable[[Any], None]) -> None:
+        self.on_packet = on_packet
 
     def add(self, packet: Any) -> tuple[bool, None]:
-        self.heard(packet)
-        return False, None  # no picture is asked for, and nothing is left for its own decoder
+        self.on_packet(packet)
+        return False, None  # no key frame is requested, and aiortc's decoder gets nothing
 
 
-def _listen(receiver: RTCRtpReceiver, heard: Callable[[Any], None]) -> None:
+def _replace_jitter_buffer(receiver: RTCRtpReceiver, on_packet: Callable[[Any], None]) -> None:
     """aiortc's own buffer holds back 80 ms where nothing is lost, and more where something is."""
-    setattr(receiver, JITTER_BUFFER, _Listener(heard))
+    setattr(receiver, JITTER_BUFFER, _PassThroughBuffer(on_packet))
 
 
 class Decoder:
@@ -143,27 +143,27 @@ class Decoder:
 
 
 class Peer:
-    """One client's media: ``heard`` is given its PCM, or samples of silence, in order.
+    """One client's media: ``on_audio`` gets its PCM, or a number of samples of silence, in order.
 
-    ``moved`` is called when there may be room for frames that there was not.
+    ``on_room`` is called when there may be room for frames again, and when the state changes.
     """
 
     def __init__(
         self,
         configuration: RTCConfiguration,
-        heard: Callable[[bytes | int], None],
-        moved: Callable[[], None],
+        on_audio: Callable[[bytes | int], None],
+        on_room: Callable[[], None],
     ) -> None:
-        self.heard, self.moved = heard, moved
+        self.on_audio, self.on_room = on_audio, on_room
         self.loop = asyncio.get_running_loop()
         self.pc = RTCPeerConnection(configuration)
         self.buffer = ReceiveBuffer()
         self.decoder = Decoder()
         self.channel: RTCDataChannel | None = None
         self.timer: asyncio.TimerHandle | None = None
-        self.closed = False
+        self.closing = False
         self.pc.on("datachannel", self._channel_opened)
-        self.pc.on("connectionstatechange", self._changed)
+        self.pc.on("connectionstatechange", self._state_changed)
 
     async def answer(self, offer: str) -> str:
         """The answer to an offer, with all addresses in it.
@@ -179,49 +179,49 @@ class Peer:
                 opus = [c for c in capabilities.codecs if c.mimeType.lower() == "audio/opus"]
                 transceiver.setCodecPreferences(opus)
                 await self.pc.setRemoteDescription(RTCSessionDescription(offer, "offer"))
-                _listen(transceiver.receiver, self._packet)
+                _replace_jitter_buffer(transceiver.receiver, self._packet)
                 setattr(self.pc.sctp, "_rto", FIRST_RTO_S)  # noqa: B010 - aiortc's own
                 await self.pc.setLocalDescription(await self.pc.createAnswer())
         except TimeoutError:
             raise BadMessage(f"offer.sdp: not answered within {ANSWER_S:g} s; try again") from None
-        except Exception as error:  # aiortc raises what it comes across in parsing
+        except Exception as error:  # aiortc raises whatever parsing raises
             raise BadMessage(
                 f"offer.sdp cannot be answered ({type(error).__name__}: {error}); wanted the "
                 "complete offer of a peer connection"
             ) from error
         return self.pc.localDescription.sdp
 
-    # Sound in
+    # Audio in
 
     def _packet(self, packet: Any) -> None:
-        if self.closed or not packet.payload:
+        if self.closing or not packet.payload:
             return
         payload = bytes(packet.payload)
         try:
             samples = opus_samples(payload)
         except BadAudio:
-            return  # lost, as far as anybody can tell
-        came = Packet(packet.sequence_number, packet.timestamp, payload, samples)
-        self.buffer.push(came, self.loop.time())
+            return  # counts as lost
+        arrived = Packet(packet.sequence_number, packet.timestamp, payload, samples)
+        self.buffer.push(arrived, self.loop.time())
         self._take()
 
-    def _take(self, *, all_: bool = False) -> None:
+    def _take(self, *, flush: bool = False) -> None:
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
-        for part in self.buffer.take(self.loop.time(), all_=all_):
-            self.heard(part if isinstance(part, int) else self.decoder.decode(part))
+        for part in self.buffer.take(self.loop.time(), flush=flush):
+            self.on_audio(part if isinstance(part, int) else self.decoder.decode(part))
         at = self.buffer.wake_at()
         if at < float("inf"):
             self.timer = self.loop.call_at(at, self._take)
 
     def skip(self, samples: int) -> None:
-        """So much silence came over the socket."""
+        """So many samples of silence came over the socket."""
         self.buffer.skip(samples)
 
     def flush(self) -> None:
-        """Nothing more is awaited: what is held goes on."""
-        self._take(all_=True)
+        """Gives what the buffer holds to ``on_audio`` at once."""
+        self._take(flush=True)
 
     # Frames out
 
@@ -231,8 +231,8 @@ class Peer:
             return
         self.channel = channel
         channel.bufferedAmountLowThreshold = MAX_BUFFERED // 2
-        channel.on("bufferedamountlow", self.moved)
-        self.moved()
+        channel.on("bufferedamountlow", self.on_room)
+        self.on_room()
 
     @property
     def room(self) -> bool:
@@ -251,30 +251,30 @@ class Peer:
 
     # Ends
 
-    def _changed(self) -> None:
+    def _state_changed(self) -> None:
         log.debug("peer: %s", self.pc.connectionState)
-        self.moved()
+        self.on_room()
 
     @property
-    def over(self) -> bool:
-        """Whether nothing will come or go any more."""
-        return self.closed or self.pc.connectionState in ("failed", "closed")
+    def closed(self) -> bool:
+        """Whether nothing will be received or sent any more."""
+        return self.closing or self.pc.connectionState in ("failed", "closed")
 
-    async def sent(self) -> None:
-        """Until a client has what it was sent: closing a connection forgets what is still queued,
+    async def drain(self) -> None:
+        """Waits until the client has all frames: closing a connection drops what is still queued,
         closing a channel sends it first."""
         channel = self.channel
-        if self.over or channel is None or channel.readyState != "open":
+        if self.closed or channel is None or channel.readyState != "open":
             return
         closed = asyncio.Event()
         channel.on("close", closed.set)
         channel.close()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(SENT_S):
+            async with asyncio.timeout(DRAIN_S):
                 await closed.wait()
 
     async def close(self) -> None:
-        self.closed = True
+        self.closing = True
         if self.timer is not None:
             self.timer.cancel()
         with contextlib.suppress(TimeoutError):
@@ -283,7 +283,7 @@ class Peer:
 
 
 def _check_offer(offer: str) -> None:
-    """Raises :class:`~kfusion.errors.BadMessage` for one that asks for something else."""
+    """Raises :class:`~kfusion.errors.BadMessage` for other media than a session has."""
     wanted = (
         "wanted one audio track with Opus and a data channel named "
         f"{CHANNEL!r}, with all candidates in the offer"

@@ -17,9 +17,15 @@ from websockets.typing import Origin
 
 from kfusion import wire
 from kfusion.errors import BadOptions
-from server.admission.access import authorized, check_exposure, is_loopback, origin_allowed, tls
+from server.admission.access import (
+    authorized,
+    check_exposure,
+    is_loopback,
+    origin_allowed,
+    tls_context,
+)
 from server.app import App
-from server.config import ServerConfig
+from server.config import Bounds, ServerConfig
 from server.http import Page, viewer_folder
 from tests.conftest import RunningServer, eventually, start_server, stop_server
 
@@ -125,7 +131,7 @@ async def test_a_token_given_twice_is_none_and_leaves_nothing_behind() -> None:
             assert isinstance(answer, wire.Error) and answer.code == "unauthorized"
             await ws.wait_closed()
             assert ws.close_code == 1008
-        await eventually(lambda: not app.drivers and not app.connections)
+        await eventually(lambda: not app.registry.drivers and not app.registry.connections)
 
 
 def test_an_empty_token_is_none() -> None:
@@ -135,7 +141,7 @@ def test_an_empty_token_is_none() -> None:
 
 def test_a_header_that_comes_twice_is_read() -> None:
     headers = Headers([("If-None-Match", '"a"'), ("If-None-Match", '"b"')])
-    assert Page(viewer_folder()).answer("/", headers).status_code == 200
+    assert Page(viewer_folder()).response("/", headers).status_code == 200
     twice = request(("Authorization", "Bearer a"), ("Authorization", "Bearer a"))
     assert not authorized(twice, "a")
 
@@ -157,12 +163,12 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.mark.asyncio
-async def test_who_never_begins_tls_is_let_go(
-    certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+async def test_a_connection_that_never_begins_tls_is_closed(
+    certificate: tuple[Path, Path],
 ) -> None:
-    monkeypatch.setattr("server.app.HELLO_S", 0.5)
     chain, key = certificate
-    app = App(ServerConfig(port=0, engine="synthetic", tls_cert=chain, tls_key=key))
+    bounds = Bounds(tls_handshake_s=0.5)
+    app = App(ServerConfig(port=0, engine="synthetic", tls_cert=chain, tls_key=key, bounds=bounds))
     async with app.serving() as server:
         port = next(iter(server.sockets)).getsockname()[1]
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -189,13 +195,13 @@ def test_certificates_that_cannot_be_used_are_told(
     certificate: tuple[Path, Path], tmp_path: Path
 ) -> None:
     chain, key = certificate
-    assert tls(None, None) is None and tls(chain, key) is not None
+    assert tls_context(None, None) is None and tls_context(chain, key) is not None
     with pytest.raises(BadOptions, match="wanted both"):
-        tls(chain, None)
+        tls_context(chain, None)
     with pytest.raises(BadOptions, match="cannot be used"):
-        tls(tmp_path / "none.pem", key)
+        tls_context(tmp_path / "none.pem", key)
     with pytest.raises(BadOptions, match="cannot be used"):
-        tls(key, chain)
+        tls_context(key, chain)
 
 
 def test_the_program_says_in_a_line_why_it_does_not_start() -> None:

@@ -1,10 +1,10 @@
-"""Connections that say nothing take nobody's place."""
+"""Connections that send no request do not keep others out."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from typing import Any, cast
+from typing import cast
 
 import pytest
 from websockets.asyncio.client import connect
@@ -12,106 +12,105 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import InvalidStatus
 
 from kfusion import wire
-from server.admission.backlog import Doorway
+from server.admission.backlog import Backlog
 from server.app import App
-from server.config import ServerConfig
+from server.config import Bounds, ServerConfig
 from tests.conftest import eventually
 
-MOST = 9
+LIMIT = 9
 
 
-class Caller:
-    """Stands in for a connection: what the doorway asks of one."""
+class FakeConnection:
+    """What the backlog uses of a connection."""
 
     def __init__(self, host: str) -> None:
         self.remote_address = (host, 1)
         self.transport = self
-        self.gone = False
+        self.closed = False
 
     def abort(self) -> None:
-        self.gone = True
+        self.closed = True
 
 
-def come(doorway: Doorway, host: str) -> Caller:
-    caller = Caller(host)
-    doorway.came(cast(ServerConnection, caller))
-    return caller
+def backlog_of(grace_s: float = -1.0) -> Backlog:
+    return Backlog(LIMIT, per_address=3, grace_s=grace_s)
 
 
-@pytest.mark.asyncio
-async def test_of_one_network_the_oldest_goes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.admission.backlog.SOON_S", -1.0)
-    doorway = Doorway(most=MOST, each=3)
-    crowd = [come(doorway, "192.0.2.7") for _ in range(5)]
-    other = come(doorway, "198.51.100.1")
-    assert [c.gone for c in crowd] == [True, True, False, False, False] and not other.gone
-    assert len(doorway.waiting) == 4
+def add(backlog: Backlog, host: str, count: int) -> list[FakeConnection]:
+    connections = [FakeConnection(host) for _ in range(count)]
+    for connection in connections:
+        backlog.add(cast(ServerConnection, connection))
+    return connections
 
 
 @pytest.mark.asyncio
-async def test_of_all_the_oldest_goes_and_this_machine_has_no_share(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("server.admission.backlog.SOON_S", -1.0)
-    doorway = Doorway(most=MOST, each=3)
-    crowd = [come(doorway, "127.0.0.1") for _ in range(MOST)]
-    assert not any(c.gone for c in crowd)
-    come(doorway, "192.0.2.7")
-    assert [c.gone for c in crowd[:2]] == [True, False]
-    doorway.close()
-    assert all(c.gone for c in crowd) and not doorway.waiting and not doorway.networks
+async def test_the_oldest_of_a_network_with_too_many_is_closed() -> None:
+    backlog = backlog_of()
+    crowd = add(backlog, "192.0.2.7", 5)
+    (other,) = add(backlog, "198.51.100.1", 1)
+    assert [c.closed for c in crowd] == [True, True, False, False, False] and not other.closed
+    assert len(backlog.waiting) == 4
 
 
 @pytest.mark.asyncio
-async def test_who_has_only_just_come_stays_until_there_are_twice_as_many() -> None:
-    doorway = Doorway(most=MOST, each=3)
-    crowd = [come(doorway, "127.0.0.1") for _ in range(2 * MOST)]
-    assert not any(c.gone for c in crowd)
-    come(doorway, "127.0.0.1")
-    assert [c.gone for c in crowd[:2]] == [True, False]
+async def test_the_oldest_of_all_is_closed_and_this_machine_has_no_limit_of_its_own() -> None:
+    backlog = backlog_of()
+    crowd = add(backlog, "127.0.0.1", LIMIT)
+    assert not any(c.closed for c in crowd)
+    add(backlog, "192.0.2.7", 1)
+    assert [c.closed for c in crowd[:2]] == [True, False]
+    backlog.close()
+    assert all(c.closed for c in crowd) and not backlog.waiting and not backlog.networks
+
+
+@pytest.mark.asyncio
+async def test_a_new_connection_is_not_closed_until_there_are_twice_as_many() -> None:
+    backlog = backlog_of(grace_s=1.0)
+    crowd = add(backlog, "127.0.0.1", 2 * LIMIT)
+    assert not any(c.closed for c in crowd)
+    add(backlog, "127.0.0.1", 1)
+    assert [c.closed for c in crowd[:2]] == [True, False]
 
 
 @pytest.mark.asyncio
 async def test_streams_open_beside_hundreds_of_silent_connections() -> None:
     app = App(ServerConfig(port=0, engine="synthetic", max_sessions=9))
-    most = app.doorway.most
+    limit, waiting = app.backlog.limit, app.backlog.waiting
     async with app.serving() as server:
         port = next(iter(server.sockets)).getsockname()[1]
         silent = await asyncio.to_thread(
-            lambda: [socket.create_connection(("127.0.0.1", port)) for _ in range(2 * most + 60)]
+            lambda: [socket.create_connection(("127.0.0.1", port)) for _ in range(2 * limit + 60)]
         )
         try:
             async with asyncio.timeout(5), connect(f"ws://127.0.0.1:{port}{wire.PATH}") as ws:
                 await ws.send('{"type":"start"}')
-                answer: Any = wire.parse_server(str(await ws.recv()))
-                assert isinstance(answer, wire.Ready)
-                assert len(app.doorway.waiting) <= 2 * most and ws not in app.doorway.waiting
+                assert isinstance(wire.parse_server(str(await ws.recv())), wire.Ready)
+                assert len(waiting) <= 2 * limit
         finally:
             for one in silent:
                 one.close()
-        await eventually(lambda: not app.doorway.waiting)
+        await eventually(lambda: not waiting)
 
 
 @pytest.mark.asyncio
-async def test_whom_the_server_lets_wait_is_not_taken_for_silent(
+async def test_connections_whose_handshake_is_delayed_are_no_backlog_but_count(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """While it is late they come in one by one; who is too many is told so."""
-    monkeypatch.setattr("server.app.UNSTARTED", 16)
-    app = App(ServerConfig(port=0, engine="synthetic", max_sessions=16))
-    monkeypatch.setattr(app.lateness, "late", lambda: True)
+    """While the event loop lags, handshakes come one by one; one too many is refused."""
+    bounds = Bounds(pending=16)
+    app = App(ServerConfig(port=0, engine="synthetic", max_sessions=16, bounds=bounds))
+    monkeypatch.setattr(app.lag, "high", lambda: True)
     async with app.serving() as server:
         port = next(iter(server.sockets)).getsockname()[1]
-        url = f"ws://127.0.0.1:{port}{wire.PATH}"
 
-        async def come() -> str:
+        async def outcome() -> str:
             try:
-                async with connect(url):
+                async with connect(f"ws://127.0.0.1:{port}{wire.PATH}"):
                     await asyncio.sleep(3)
-                    return "in"
+                    return "connected"
             except InvalidStatus as error:
                 return f"{error.response.status_code}"
 
-        told = await asyncio.gather(*[come() for _ in range(40)])
-        assert sorted(set(told)) == ["503", "in"] and told.count("in") == 32
-        assert not app.entering and not app.doorway.waiting
+        outcomes = await asyncio.gather(*[outcome() for _ in range(40)])
+        assert sorted(set(outcomes)) == ["503", "connected"] and outcomes.count("connected") == 32
+        assert not app.http.delayed and not app.backlog.waiting

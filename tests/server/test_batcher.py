@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.engine.batcher import FILE, LATE_S, Batcher
+from server.engine.batcher import FILE, MAX_LATE_S, Batcher
 
 
 def test_the_most_urgent_go_first_and_files_when_nothing_live_waits() -> None:
@@ -27,7 +27,7 @@ def test_under_overload_the_oldest_are_given_up_and_files_wait() -> None:
     batcher: Batcher[str] = Batcher(8)
     for name, deadline in [("late", 0.0), ("file", FILE), ("later", 0.2), ("now", 1.0)]:
         batcher.add(name, deadline)
-    assert batcher.take(0.3 + LATE_S) == (["now"], ["late", "later"])
+    assert batcher.take(0.3 + MAX_LATE_S) == (["now"], ["late", "later"])
     assert batcher.take(1e9) == (["file"], [])
 
 
@@ -42,7 +42,7 @@ def test_each_item_is_taken_once_in_deadline_order(
     while len(batcher):
         batch, late = batcher.take(5.0, idle)
         assert 0 < len(batch) <= size or late
-        assert all(deadlines[i] < 5.0 - LATE_S for i in late)
+        assert all(deadlines[i] < 5.0 - MAX_LATE_S for i in late)
         assert len({deadlines[i] < FILE for i in batch}) <= 1
         taken += late + batch
     assert taken == sorted(range(len(deadlines)), key=lambda i: (deadlines[i], i))

@@ -109,7 +109,7 @@ async def test_bad_pictures_are_told_plainly_and_nobody_else_notices() -> None:
         assert not [m for m in other.received if isinstance(m, (wire.Error, wire.Dropped))]
         await show(client, face())
         assert isinstance(await told(client), wire.IdentitySet)
-        assert app.figures().count(b"kfusion_pictures_total{outcome=") >= 4
+        assert app.registry.figures().count(b"kfusion_pictures_total{outcome=") >= 4
         await client.abort()
 
 
@@ -120,14 +120,14 @@ async def test_live_frames_go_on_while_a_picture_never_ends() -> None:
         client = await opened()
         await show(client, face())
         await told(client)
-        app.pictures.look_s = 60.0
+        app.registry.faces.picture_s = 60.0
         await show(client, plain(BLUE), "nobody")
         await client.ws.send(pcm(sound))
         await client.send(type="end")  # the answer is waited for, but not its frames
         await client.frames_until(90)
         assert not client.codes
-        assert app.pictures.process is not None
-        app.pictures.process.kill()
+        assert app.registry.faces.process is not None
+        app.registry.faces.process.kill()
         await client.rest()
         assert client.codes == ["no_face"] and isinstance(client.received[-1], wire.End)
 
@@ -199,12 +199,12 @@ async def test_a_client_that_leaves_is_not_waited_for(gate: Gate) -> None:
     async with behind(gate) as (app, opened):
         first, client = await opened(), await opened()
         await show(first, face(1))
-        await eventually(lambda: bool(app.pictures.started))
+        await eventually(lambda: bool(app.registry.faces.processes_started))
         leaver = await opened()
         await show(leaver, face(2))
-        await eventually(lambda: bool(app.pictures.waiting))
+        await eventually(lambda: bool(app.registry.faces.waiting))
         await leaver.ws.close(1000)
-        await eventually(lambda: not app.pictures.waiting)
+        await eventually(lambda: not app.registry.faces.waiting)
         await show(client, face(3))
         gate.open()
         assert (await told(client)).id == (await told(first)).id == "me"

@@ -19,10 +19,10 @@ from PIL import Image
 
 from kfusion.errors import NoFace, TooFast, WireError
 from kfusion.faces.resting_face import MOUTH_WAS_SHUT
-from server.config import USUAL
+from server.config import FACE_ALIGNMENT
 from server.metrics import Metrics
-from server.pictures.queue import KEPT, WAITING, Pictures
-from server.pictures.request import Answer, FoundFace
+from server.pictures.queue import MAX_CACHED, MAX_WAITING, FaceFinderQueue
+from server.pictures.request import FoundFace, SearchResult
 from tests.drawn_photo import BLUE, RED, bytes_of, made_hub, photo, points_in, two
 from tests.kfusion.bad_pictures import BAD
 
@@ -32,11 +32,11 @@ ROOT = Path(__file__).resolve().parents[2]
 class Looked:
     """A queue of pictures, asked as sessions ask it."""
 
-    def __init__(self, pictures: Pictures) -> None:
+    def __init__(self, pictures: FaceFinderQueue) -> None:
         self.pictures = pictures
 
-    async def at(self, data: bytes) -> Answer:
-        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    async def at(self, data: bytes) -> SearchResult:
+        answered: asyncio.Future[SearchResult] = asyncio.get_running_loop().create_future()
         self.pictures.submit(data, answered.set_result)
         return await asyncio.wait_for(answered, 120)
 
@@ -60,7 +60,7 @@ class Looked:
 @asynccontextmanager
 async def looking(finder: str = "dots", **limits: float) -> AsyncGenerator[Looked]:
     name = finder if ":" in finder else f"tests.drawn_photo:{finder}"
-    pictures = Pictures(Metrics(), name, **limits)
+    pictures = FaceFinderQueue(Metrics(), name, **limits)
     try:
         yield Looked(pictures)
     finally:
@@ -85,7 +85,7 @@ async def test_bad_pictures_are_refused_in_words_and_a_good_one_after_them_is_fo
             assert told.code == code and words in str(told)
         found = await looked.found(face())
         assert np.abs(found.identity.points - points_in(200)).max() < 1
-        assert looked.pictures.started == 1
+        assert looked.pictures.processes_started == 1
 
 
 @pytest.mark.asyncio
@@ -95,17 +95,17 @@ async def test_a_picture_that_ends_the_process_is_refused_and_the_next_one_has_a
         told = await looked.refused(bytes_of(Image.new("RGB", (99, 99), RED)))
         assert told.code == "no_face" and "ended over it" in str(told)
         await looked.found(face(2))
-        assert looked.pictures.started == 2
+        assert looked.pictures.processes_started == 2
 
 
 @pytest.mark.asyncio
 async def test_a_picture_that_takes_too_long_is_refused_and_the_next_one_has_another() -> None:
     async with looking("moody", load_s=60.0) as looked:
         await looked.found(face(1))  # it is loaded now
-        looked.pictures.look_s = 1.0
+        looked.pictures.picture_s = 1.0
         told = await looked.refused(bytes_of(Image.new("RGB", (99, 99), BLUE)))
         assert told.code == "no_face" and "too long" in str(told)
-        looked.pictures.look_s = 60.0
+        looked.pictures.picture_s = 60.0
         await looked.found(face(2))
 
 
@@ -128,7 +128,7 @@ async def test_the_process_is_given_back_when_nobody_asks() -> None:
         if process is not None:
             await process.wait()
         await looked.found(face(2))
-        assert looked.pictures.started == 2
+        assert looked.pictures.processes_started == 2
 
 
 @pytest.mark.asyncio
@@ -144,10 +144,10 @@ async def test_the_same_picture_is_looked_at_once() -> None:
 @pytest.mark.asyncio
 async def test_only_so_many_answers_are_remembered() -> None:
     async with looking() as looked:
-        known = looked.pictures.known
-        known.update({bytes([k % 256, k // 256]): NoFace("") for k in range(KEPT)})
+        cache = looked.pictures.cache
+        cache.update({bytes([k % 256, k // 256]): NoFace("") for k in range(MAX_CACHED)})
         await looked.found(face())
-        assert len(known) == KEPT and b"\0\0" not in known
+        assert len(cache) == MAX_CACHED and b"\0\0" not in cache
         await looked.found(face())
         assert looked.looks == 1
 
@@ -155,8 +155,8 @@ async def test_only_so_many_answers_are_remembered() -> None:
 @pytest.mark.asyncio
 async def test_more_pictures_than_may_wait_are_refused_at_once() -> None:
     async with looking() as looked:
-        answered: list[Answer] = []
-        for k in range(WAITING):
+        answered: list[SearchResult] = []
+        for k in range(MAX_WAITING):
             looked.pictures.submit(face(k), answered.append)
         with pytest.raises(TooFast, match="32 pictures"):
             looked.pictures.submit(face(99), answered.append)
@@ -166,7 +166,7 @@ async def test_more_pictures_than_may_wait_are_refused_at_once() -> None:
 @pytest.mark.asyncio
 async def test_what_nobody_waits_for_is_not_looked_at() -> None:
     async with looking() as looked:
-        answered: list[Answer] = []
+        answered: list[SearchResult] = []
         tickets = [looked.pictures.submit(face(k), answered.append) for k in range(3)]
         for ticket in tickets[1:]:
             looked.pictures.cancel(ticket)
@@ -210,7 +210,7 @@ def own_hub(hub: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.asyncio
 async def test_face_alignment_finds_the_face_of_a_photo(own_hub: Path) -> None:
-    async with looking(USUAL, look_s=100.0) as looked:
+    async with looking(FACE_ALIGNMENT, picture_s=100.0) as looked:
         off = (await looked.found(bytes_of(photo(), "JPEG"))).identity.points - points_in()
         assert np.linalg.norm(off, axis=1).mean() < 8  # its weights were made in a moment
         told = [await looked.refused(BAD[name][0]) for name in ("no face", "two faces")]
@@ -228,7 +228,7 @@ async def test_weights_that_cannot_be_had_are_told_with_their_place(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    async with looking(USUAL, look_s=100.0) as looked:
+    async with looking(FACE_ALIGNMENT, picture_s=100.0) as looked:
         told: Any = await looked.refused(face())
         assert told.code == "bad_message" and "weights cannot be loaded" in str(told)
         assert "wanted points" in str(told) and str(tmp_path) not in str(told)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kfusion.errors import BadAudio
-from server.transports.rtp import JUMP, WAIT_S, Packet, ReceiveBuffer, opus_samples
+from server.transports.rtp import MAX_PAUSE, WAIT_S, Packet, ReceiveBuffer, opus_samples
 
 BLOCK = 960
 FIRST = 65_530  # so that both counters wrap soon
@@ -79,8 +79,8 @@ def test_a_sender_that_begins_anew_is_no_pause() -> None:
     buffer = ReceiveBuffer()
     buffer.push(packet(0), 0.0)
     buffer.take(0.0)
-    buffer.push(packet(1, pause=JUMP + BLOCK), 0.02)
-    buffer.push(packet(2, pause=JUMP + BLOCK), 0.04)
+    buffer.push(packet(1, pause=MAX_PAUSE + BLOCK), 0.02)
+    buffer.push(packet(2, pause=MAX_PAUSE + BLOCK), 0.04)
     assert names(buffer.take(0.04)) == ["1", "2"]
 
 
@@ -88,7 +88,7 @@ def test_nothing_is_awaited_at_the_end() -> None:
     buffer = ReceiveBuffer()
     buffer.push(packet(0), 0.0)
     buffer.push(packet(2), 0.0)
-    assert names(buffer.take(0.0, all_=True)) == ["0", BLOCK, "2"]
+    assert names(buffer.take(0.0, flush=True)) == ["0", BLOCK, "2"]
 
 
 @given(st.data())
@@ -112,7 +112,7 @@ def test_whatever_the_network_does_time_is_true(data: st.DataObject) -> None:
         buffer.push(packet(k), t)
         at = check(buffer.take(t), at, first)
     check(buffer.take(10.0), at, first)
-    assert not buffer.held
+    assert not buffer.packets
 
 
 def check(parts: list[bytes | int], at: int, first: int | None) -> int:

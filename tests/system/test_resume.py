@@ -16,7 +16,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from kfusion import wire
 from kfusion.runtime import Animator, SyntheticEngine
 from server.app import App
-from server.config import ServerConfig
+from server.config import Bounds, ServerConfig
 from tests.conftest import eventually, narrow_socket, voice
 from tests.system.raw_client import RawClient, pcm
 
@@ -108,9 +108,9 @@ async def test_a_file_that_lost_its_connections_is_the_offline_call() -> None:
         assert client.frames == list(range(360))
         np.testing.assert_allclose(client.points, offline(sound), atol=1e-4)
         assert client.received[-1] == wire.End(360, 0, 12.0) and client.ws.close_code == 1000
-        await eventually(lambda: not app.kept.by_key and not app.kept.lost)
-        await eventually(lambda: b"kfusion_streams 0.0" in app.figures())
-        metrics = app.figures()
+        await eventually(lambda: not app.registry.tokens.by_key and not app.registry.tokens.lost)
+        await eventually(lambda: b"kfusion_streams 0.0" in app.registry.figures())
+        metrics = app.registry.figures()
         assert b"kfusion_sessions_resumed_total 2.0" in metrics
         assert b"kfusion_sessions_kept 0.0" in metrics
 
@@ -127,7 +127,7 @@ async def test_a_connection_that_takes_nothing_any_more_is_replaced_too() -> Non
         await asyncio.sleep(0.5)  # until the server's buffers are full, or nearly
         ready = await client.ask(token, 0)
         assert isinstance(ready, wire.Ready) and ready.n == 0
-        assert b"kfusion_streams 1.0" in app.figures()
+        assert b"kfusion_streams 1.0" in app.registry.figures()
         await client.send(type="silence", samples=40 * 16_000 - ready.audio_position)
         await client.send(type="end")
         await client.rest()
@@ -203,10 +203,10 @@ async def test_a_lost_session_keeps_its_place_until_it_is_given_up() -> None:
         assert error.code == "busy" and error.retry_after_s > 0
         await other.rest()
         assert other.ws.close_code == 1013
-        figures = app.figures()
+        figures = app.registry.figures()
         assert b"kfusion_sessions_kept 1.0" in figures and b"kfusion_streams 0.0" in figures
         await first.resume()
-        figures = app.figures()
+        figures = app.registry.figures()
         assert b"kfusion_sessions_kept 0.0" in figures and b"kfusion_streams 1.0" in figures
         await first.abort()
         await asyncio.sleep(1.2)
@@ -257,17 +257,14 @@ async def test_who_closes_in_good_order_gives_its_place_back(code: int | None, k
             await client.ws.wait_closed()
         else:
             await client.ws.close(code)
-        await eventually(lambda: not app.connections)
-        assert len(app.places.taken) == len(app.kept.lost) == kept
+        await eventually(lambda: not app.registry.connections)
+        assert len(app.registry.slots.used) == len(app.registry.tokens.lost) == kept
 
 
 @pytest.mark.asyncio
-async def test_a_file_is_sent_to_its_end_however_slowly_it_is_read(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_file_is_sent_to_its_end_however_slowly_it_is_read() -> None:
     """In several times the time that a client has who reads nothing."""
-    monkeypatch.setattr("server.transports.websocket.CLOSE_S", 0.5)
-    async with serving() as (_, opened):
+    async with serving(bounds=Bounds(close_s=0.5)) as (_, opened):
         port = (await opened()).port
         narrow = narrow_socket(port, 8192)
         url = f"ws://127.0.0.1:{port}{wire.PATH}"
@@ -288,7 +285,7 @@ class Peer:
     """Stands in for the other end of a WebRTC connection."""
 
     def __init__(self) -> None:
-        self.channel, self.over, self.room = None, False, False
+        self.channel, self.closed, self.room = None, False, False
         self.skipped = 0
 
     async def answer(self, offer: str) -> str:
@@ -299,7 +296,7 @@ class Peer:
 
     def flush(self) -> None: ...
 
-    async def sent(self) -> None: ...
+    async def drain(self) -> None: ...
 
     async def close(self) -> None: ...
 
@@ -316,11 +313,8 @@ class Peers:
 
 
 @pytest.mark.asyncio
-async def test_a_half_open_connection_takes_no_media_from_the_one_that_came_after(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("server.transports.websocket.CLOSE_S", 0.3)
-    async with serving() as (app, opened):
+async def test_a_half_open_connection_takes_no_media_from_the_one_that_came_after() -> None:
+    async with serving(bounds=Bounds(close_s=0.3)) as (app, opened):
         peers: Any = Peers()
         app.peers = peers
         client = await opened(media="webrtc", encoding="json", audio={"rate": 48_000})
@@ -331,7 +325,7 @@ async def test_a_half_open_connection_takes_no_media_from_the_one_that_came_afte
         await client.resume()
         await client.send(type="offer", sdp="two")
         assert (await client.next()).sdp == "answer to two"
-        await eventually(lambda: len(app.connections) == 1)
+        await eventually(lambda: len(app.registry.connections) == 1)
         await client.send(type="silence", samples=4800)
         await eventually(lambda: peers.made[1].skipped == 4800)
         assert peers.made[0].skipped == 0

@@ -24,7 +24,7 @@ pytest.importorskip("aiortc", reason="aiortc is not installed")
 
 from aiortc import RTCConfiguration, RTCPeerConnection
 
-from server.transports.webrtc import Ice, Peers
+from server.transports.webrtc import Ice, PeerFactory
 from tests.system.webrtc_peer import RATE, Call, Relay, Speech, calling, offer_of, on_loopback
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.live]
@@ -324,10 +324,12 @@ async def test_nothing_is_left_of_a_call_that_is_over(synthetic_server: RunningS
 @pytest.mark.parametrize("server", ["http://x", "stun:a b", "turn:a b c d"])
 async def test_an_ice_server_that_cannot_be_is_named(server: str) -> None:
     with pytest.raises(BadOptions, match="--ice-server"):
-        Peers(Ice(servers=(server,)))
+        PeerFactory(Ice(servers=(server,)))
 
 
 async def test_ice_servers_are_asked_only_where_they_are_given() -> None:
-    assert Peers(Ice()).configuration.iceServers == []
-    (given,) = Peers(Ice(servers=("turn:host:3478 me secret",))).configuration.iceServers or []
+    assert PeerFactory(Ice()).configuration.iceServers == []
+    (given,) = (
+        PeerFactory(Ice(servers=("turn:host:3478 me secret",))).configuration.iceServers or []
+    )
     assert (given.urls, given.username, given.credential) == ("turn:host:3478", "me", "secret")

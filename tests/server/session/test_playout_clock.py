@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.session.negotiation import TokenBucket
 from server.session.playout_clock import PlayoutClock
 
 
@@ -57,21 +56,6 @@ def test_due_times_never_go_back_and_forgetting_changes_none(
     assert times == sorted(times)
     clock.forget(middle)
     assert [clock.due(s) for s in positions] == times
-
-
-@given(st.lists(st.tuples(st.floats(0, 2), st.floats(0, 0.5)), max_size=40))
-def test_a_token_bucket_is_a_share_of_the_time_and_what_was_saved_up(
-    steps: list[tuple[float, float]],
-) -> None:
-    now, spent = 0.0, 0.0
-    bucket = TokenBucket(0.25, 1.0, now)
-    for passed, seconds in steps:
-        now += passed
-        wait = bucket.spend(seconds, now)
-        spent += seconds
-        assert wait >= 0
-        now += wait
-        assert spent <= 1.0 + 0.25 * now + 1e-6
 
 
 def test_a_file_that_goes_on_for_hours_is_no_longer_than_a_minute() -> None:

@@ -1,10 +1,10 @@
-"""Frames of all sessions, published on ZeroMQ for whoever subscribes.
+"""Publishes the frames of all sessions on ZeroMQ.
 
 A message is the topic ``SESSION/points``, ``SESSION/arkit52`` or ``SESSION/vrm``, a zero byte, and
-the binary message of kfusion/wire/frames.py. What nobody has subscribed to is not even computed.
+the binary message of kfusion/wire/frames.py. An output without a subscriber is not even computed.
 
-A thread has the socket. Within one call ZeroMQ works off all that its peers have sent meanwhile,
-which a flood of subscriptions can make long; so it is not the event loop that calls it.
+A thread owns the socket: within one call ZeroMQ handles all that its peers have sent meanwhile,
+which a flood of subscriptions can make long.
 """
 
 from __future__ import annotations
@@ -18,38 +18,37 @@ import zmq
 
 from kfusion import wire
 from kfusion.errors import BadOptions
+from server.config import Bounds
 from server.metrics import Metrics
 from server.session.rendering import FrameChunk
-from server.transports.zeromq_sockets import Doors
+from server.transports.zeromq_endpoint import ZeroMQEndpoint
 
 log = logging.getLogger("kfusion.zeromq")
 
-UNSENT: Final = 1000  # messages kept for one subscriber; the newest are lost beyond
-SEND_BUFFER: Final = 1 << 18  # and what the kernel may keep besides
-QUEUE: Final = 500  # messages on their way to the thread
+SEND_BUFFER: Final = 1 << 18  # of the kernel, for one subscriber
+QUEUE: Final = 500  # messages from the event loop to the thread
 TOPIC_BYTES: Final = 512  # of a subscription, and of the handshake's messages
-MOST_TOPICS: Final = 10_000  # subscribed to at once
-AT_ONCE: Final = 100  # subscriptions or frames, before the others have their turn
-REST_S: Final = 0.001  # after so many subscriptions
-AGAIN_S: Final = 0.02  # between tries to listen again
-INNER: Final = "inproc://frames"
+BATCH: Final = 100  # subscriptions, then frames, handled in turn
+PAUSE_S: Final = 0.001  # after a full batch of subscriptions
+RETRY_S: Final = 0.02  # between attempts to bind again
+INNER_ADDRESS: Final = "inproc://frames"
 
 
 class Publisher:
-    """The XPUB socket at the address of ``doors``; ``endpoint`` is that with the port that it has.
+    """The XPUB socket of ``endpoint``; ``address`` is where it listens, with the port that it got.
 
     Raises :class:`~kfusion.errors.BadOptions` for an address that cannot be listened on.
     """
 
-    def __init__(self, doors: Doors, metrics: Metrics) -> None:
-        self.doors, self.metrics = doors, metrics
+    def __init__(self, endpoint: ZeroMQEndpoint, metrics: Metrics, bounds: Bounds) -> None:
+        self.endpoint, self.metrics, self.bounds = endpoint, metrics, bounds
         self.subscribed: set[bytes] = set()
-        self.version = 0  # of what is subscribed to
+        self.version = 0  # of ``subscribed``
         self.stopping = False
-        context = doors.open()
+        context = endpoint.open()
         self.socket = self._socket()
         try:
-            self.endpoint = doors.bind(self.socket, doors.address)
+            self.address = endpoint.bind(self.socket, endpoint.address)
         except Exception:
             self.socket.close()
             raise
@@ -57,17 +56,17 @@ class Publisher:
         for inner in (self.queue, self.entry):
             inner.set_hwm(QUEUE)
             inner.linger = 0
-        self.queue.bind(INNER)
-        self.entry.connect(INNER)
+        self.queue.bind(INNER_ADDRESS)
+        self.entry.connect(INNER_ADDRESS)
         self.thread = threading.Thread(target=self._run, name="zeromq", daemon=True)
         self.thread.start()
 
     def _socket(self) -> zmq.Socket[bytes]:
-        socket = self.doors.open().socket(zmq.XPUB)
+        socket = self.endpoint.open().socket(zmq.XPUB)
         socket.linger = 0
-        socket.sndhwm = UNSENT
+        socket.sndhwm = self.bounds.zmq_queue
         socket.sndbuf = SEND_BUFFER
-        # So that subscriptions come one by one, however fast they are sent. With 1 and an
+        # With 2, subscriptions come one by one, however fast they are sent. With 1 and an
         # authenticator none come.
         socket.rcvhwm = 2
         socket.setsockopt(zmq.MAXMSGSIZE, TOPIC_BYTES)
@@ -75,23 +74,23 @@ class Publisher:
 
     # On the event loop
 
-    def tap(self, session: str) -> Tap:
-        """For the session of this name to give its frames to."""
-        return Tap(self, session)
+    def for_session(self, session: str) -> SessionPublisher:
+        """What publishes the frames of this session."""
+        return SessionPublisher(self, session)
 
-    def wants(self, topic: bytes) -> bool:
-        """Whether somebody has subscribed to this topic, or to what it begins with."""
+    def has_subscriber(self, topic: bytes) -> bool:
+        """Whether this topic, or a prefix of it, is subscribed to."""
         return any(topic[:k] in self.subscribed for k in range(len(topic) + 1))
 
     def send(self, message: bytes) -> None:
-        """Returns at once; what finds no room is lost, and counted."""
+        """Never waits: a message without room in the queue is dropped, and counted."""
         try:
             self.entry.send(message, zmq.NOBLOCK)
         except zmq.Again:
             self.metrics.unpublished.inc()
 
     def close(self) -> None:
-        """Waits for the thread, which is not long."""
+        """Waits for the thread, which ends soon."""
         self.stopping = True
         self.send(b"")  # wakes it
         self.thread.join()
@@ -107,7 +106,7 @@ class Publisher:
                 poller.register(self.socket, zmq.POLLIN)
                 self._serve(poller)
                 if not self.stopping:
-                    self._start_over()
+                    self._replace_socket()
         except Exception:
             log.exception("publishing on ZeroMQ has ended")
         finally:
@@ -115,24 +114,25 @@ class Publisher:
             self.queue.close()
 
     def _serve(self, poller: zmq.Poller) -> None:
-        """Until there are too many subscriptions, or the end."""
-        while not self.stopping and len(self.subscribed) <= MOST_TOPICS:
+        """Returns when there are too many subscriptions, or at the end."""
+        most = self.bounds.zmq_topics
+        while not self.stopping and len(self.subscribed) <= most:
             poller.poll()
             if self._read_subscriptions():
-                time.sleep(REST_S)
+                time.sleep(PAUSE_S)
             self._forward()
 
     def _read_subscriptions(self) -> bool:
-        """Whether there may be more."""
+        """Reads a batch; returns whether there may be more."""
         count, before = 0, len(self.subscribed)
-        while count < AT_ONCE:
+        while count < BATCH:
             try:
                 message = self.socket.recv(zmq.NOBLOCK)
             except zmq.Again:
                 break
             count += 1
-            # The first to subscribe to a topic is told, and the last to leave it; and whatever
-            # else a peer chose to send.
+            # XPUB passes on the first subscription to a topic and the last unsubscription, and
+            # whatever else a peer has sent.
             if message.startswith(b"\1"):
                 self.subscribed.add(message[1:])
             elif message.startswith(b"\0"):
@@ -141,10 +141,10 @@ class Publisher:
             self.version += 1
         if len(self.subscribed) != before:
             self.metrics.subscriptions.set(len(self.subscribed))
-        return count == AT_ONCE
+        return count == BATCH
 
     def _forward(self) -> None:
-        for _ in range(AT_ONCE):
+        for _ in range(BATCH):
             try:
                 message = self.queue.recv(zmq.NOBLOCK, copy=False)
             except zmq.Again:
@@ -153,9 +153,10 @@ class Publisher:
                 self.socket.send(message, zmq.NOBLOCK, copy=False)
                 self.metrics.published.inc()
 
-    def _start_over(self) -> None:
-        """Only a new socket forgets; those who come back subscribe anew."""
-        log.warning("more than %d topics subscribed to: all are disconnected", MOST_TOPICS)
+    def _replace_socket(self) -> None:
+        """Disconnects all, for only a new socket forgets subscriptions. Clients come back."""
+        most = self.bounds.zmq_topics
+        log.warning("more than %d topics subscribed to: all are disconnected", most)
         self.socket.close()
         self.subscribed.clear()
         self.version += 1
@@ -163,14 +164,14 @@ class Publisher:
         self.socket = self._socket()
         while not self.stopping:
             try:
-                self.doors.bind(self.socket, self.endpoint)
+                self.endpoint.bind(self.socket, self.address)
                 return
-            except BadOptions:  # the old one is not quite gone
-                time.sleep(AGAIN_S)
+            except BadOptions:  # the old socket is not quite closed
+                time.sleep(RETRY_S)
 
 
-class Tap:
-    """One session's frames, on their way to those who have subscribed to them."""
+class SessionPublisher:
+    """Publishes one session's frames, those outputs that have subscribers."""
 
     def __init__(self, publisher: Publisher, session: str) -> None:
         self.publisher = publisher
@@ -178,15 +179,15 @@ class Tap:
             kind: f"{session}/{kind}\0".encode() for kind in wire.KINDS
         }
         self.version = -1
-        self.wanted: tuple[wire.Output, ...] = ()
+        self.outputs: tuple[wire.Output, ...] = ()  # those with subscribers, at ``version``
 
     def __call__(self, frames: FrameChunk, clock_us: int) -> None:
         if self.version != self.publisher.version:
             self.version = self.publisher.version
-            wants = self.publisher.wants
-            self.wanted = tuple(kind for kind, topic in self.topics.items() if wants(topic))
-        if not self.wanted:
+            has_subscriber = self.publisher.has_subscriber
+            self.outputs = tuple(k for k, topic in self.topics.items() if has_subscriber(topic))
+        if not self.outputs:
             return
-        for kind, values in frames.render(self.wanted).items():
+        for kind, values in frames.render(self.outputs).items():
             block = wire.FrameBlock(kind, frames.first, clock_us, values)
             self.publisher.send(self.topics[kind] + wire.encode_frames(block))

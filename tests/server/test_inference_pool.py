@@ -14,8 +14,8 @@ from kfusion.config import WINDOW
 from kfusion.emotion import vector
 from kfusion.landmarks import NEUTRAL_IDENTITY
 from kfusion.stream import Window
-from server.engine.batcher import FILE, LATE_S
-from server.engine.lanes import Answer, Lanes, measured
+from server.engine.batcher import FILE, MAX_LATE_S
+from server.engine.inference_pool import InferencePool, Output, measure_capacity
 from server.metrics import Metrics
 from server.session.rendering import Rendering
 from server.session.windows import Job
@@ -57,25 +57,25 @@ def job(value: float, deadline: float = FILE) -> Job:
 
 
 class Running:
-    """Lanes on this loop, and what they answered by the windows' values."""
+    """A pool on this loop, and its outputs by the windows' values."""
 
     def __init__(self, engine: Slow) -> None:
         self.loop = asyncio.get_running_loop()
         self.metrics = Metrics()
-        self.lanes = Lanes(engine, 8, self.metrics)
-        self.answers: dict[float, Answer] = {}
+        self.pool = InferencePool(engine, 8, self.metrics)
+        self.outputs: dict[float, Output] = {}
         self.came = asyncio.Event()
 
     def submit(self, value: float, deadline: float = FILE) -> None:
-        self.lanes.submit(job(value, deadline), self._done)
+        self.pool.submit(job(value, deadline), self._done)
 
-    def _done(self, job: Job, answer: Answer) -> None:
-        self.answers[float(job.window.audio[0])] = answer
+    def _done(self, job: Job, output: Output) -> None:
+        self.outputs[float(job.window.audio[0])] = output
         self.came.set()
 
     async def run(self, value: float) -> None:
         """Submits a window and waits until a lane has taken it."""
-        engine = self.lanes.engine
+        engine = self.pool.engine
         assert isinstance(engine, Slow)
         engine.entered.clear()
         self.submit(value)
@@ -83,16 +83,16 @@ class Running:
 
     async def until(self, count: int) -> None:
         async with asyncio.timeout(10):
-            while len(self.answers) < count:
+            while len(self.outputs) < count:
                 self.came.clear()
                 await self.came.wait()
 
     async def __aenter__(self) -> Running:
-        await self.loop.run_in_executor(None, self.lanes.start, self.loop)
+        await self.loop.run_in_executor(None, self.pool.start, self.loop)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.loop.run_in_executor(None, self.lanes.stop)
+        await self.loop.run_in_executor(None, self.pool.stop)
 
 
 @pytest.mark.asyncio
@@ -105,10 +105,10 @@ async def test_a_row_that_cannot_be_run_fails_alone() -> None:
             running.submit(value)
         engine.go.set()
         await running.until(4)
-        assert isinstance(running.answers[7], ValueError)
+        assert isinstance(running.outputs[7], ValueError)
         for value in (1, 2, 3):
-            said = running.answers[value]
-            assert isinstance(said, np.ndarray) and float(said[0, 0, 0]) == value
+            output = running.outputs[value]
+            assert isinstance(output, np.ndarray) and float(output[0, 0, 0]) == value
     assert engine.batches[-4:] == [[2, 7, 3], [2], [7], [3]]
 
 
@@ -135,15 +135,15 @@ async def test_what_is_too_late_is_given_up_and_the_rest_is_run() -> None:
         engine.go.clear()
         await running.run(1)
         now = running.loop.time()
-        running.submit(2, now - LATE_S - 1)
+        running.submit(2, now - MAX_LATE_S - 1)
         running.submit(3, now + 60)
         engine.go.set()
         await running.until(3)
-        assert running.answers[2] is None and isinstance(running.answers[3], np.ndarray)
-        assert running.lanes.alive
-    assert not running.lanes.alive
+        assert running.outputs[2] is None and isinstance(running.outputs[3], np.ndarray)
+        assert running.pool.alive
+    assert not running.pool.alive
 
 
 def test_the_warm_up_times_batches_until_they_take_too_long() -> None:
-    capacity = measured(Slow(lanes=2), 4)
+    capacity = measure_capacity(Slow(lanes=2), 4)
     assert list(capacity.seconds) == [1, 2, 4] and capacity.max_batch == 4 and capacity.lanes == 2

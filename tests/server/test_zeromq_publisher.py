@@ -3,45 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import socket as sockets
-import struct
-import subprocess
-import sys
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import zmq
 import zmq.asyncio
-from zmq.auth import create_certificates, load_certificate
-from zmq.utils.monitor import recv_monitor_message
 
 from kfusion import wire
-from kfusion.errors import BadOptions
 from kfusion.landmarks import NEUTRAL_IDENTITY
 from server.app import App
-from server.config import ServerConfig
+from server.config import Bounds, ServerConfig
 from server.metrics import Metrics
 from server.session.rendering import FrameChunk, Rendering
-from server.transports.zeromq_publish import Publisher
-from server.transports.zeromq_sockets import Doors
-from tests.conftest import RunningServer, eventually, start_server, stop_server, voice
-from tests.system.raw_client import client as opened_at
-from tests.system.raw_client import get, pcm
+from server.transports.zeromq_endpoint import ZeroMQEndpoint
+from server.transports.zeromq_publisher import Publisher
+from tests.conftest import eventually, voice
+from tests.system.raw_client import pcm
 from tests.system.test_resume import Client, serving
 
-ROOT = Path(__file__).resolve().parents[2]
-BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "zeromq.md").read_text(), re.DOTALL)
 ANY_PORT = "tcp://127.0.0.1:*"
-
-
-def block_with(text: str) -> str:
-    (found,) = (b for b in BLOCKS if text in b)
-    return found
 
 
 @contextmanager
@@ -97,7 +81,7 @@ async def publishing(**config: Any) -> AsyncGenerator[tuple[App, Any, str, zmq.a
     """A server in this process, how to open streams on it, where it publishes, a context."""
     with context() as made:
         async with serving(zmq=ANY_PORT, **config) as (app, opened):
-            yield app, opened, publisher_of(app).endpoint, made
+            yield app, opened, publisher_of(app).address, made
 
 
 def publisher_of(app: App) -> Publisher:
@@ -142,8 +126,10 @@ async def test_every_frame_comes_in_order_with_the_bytes_of_the_websocket() -> N
         await listening
         assert bytes_of([b for _, b in listener.got]) == bytes_of(blocks_of(client))
         assert {topic for topic, _ in listener.got} == {f"{client.ready.session}/points"}
-        assert f"kfusion_zmq_published_total {len(listener.got)}.0".encode() in app.figures()
-        assert b"kfusion_zmq_subscriptions 1.0" in app.figures()
+        assert (
+            f"kfusion_zmq_published_total {len(listener.got)}.0".encode() in app.registry.figures()
+        )
+        assert b"kfusion_zmq_subscriptions 1.0" in app.registry.figures()
 
 
 @pytest.mark.asyncio
@@ -178,7 +164,7 @@ async def test_nothing_is_computed_or_sent_that_nobody_subscribed_to() -> None:
         await speak(client, 1.0)
         await listening
         assert {block.output for _, block in listener.got} == {"vrm"}
-        assert b"kfusion_zmq_published_total 10.0" in app.figures()
+        assert b"kfusion_zmq_published_total 10.0" in app.registry.figures()
         assert not await others.socket.poll(0)
 
 
@@ -203,7 +189,7 @@ async def test_sessions_are_told_apart_and_who_leaves_is_sent_no_more() -> None:
             listener.socket.close()
         await seen(app)
         await speak(await opened(mode="file"), 1.0)
-        assert b"kfusion_zmq_published_total 120.0" in app.figures()
+        assert b"kfusion_zmq_published_total 120.0" in app.registry.figures()
 
 
 @pytest.mark.asyncio
@@ -244,11 +230,8 @@ async def test_who_wakes_after_five_seconds_of_frames_has_the_newest_at_once() -
 
 
 @pytest.mark.asyncio
-async def test_a_consumer_that_never_reads_costs_no_one_else_a_frame(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("server.transports.zeromq_publish.UNSENT", 100)
-    async with publishing() as (app, opened, endpoint, made):
+async def test_a_consumer_that_never_reads_costs_no_one_else_a_frame() -> None:
+    async with publishing(bounds=Bounds(zmq_queue=100)) as (app, opened, endpoint, made):
         client = await opened(mode="file")
         topic = f"{client.ready.session}/points"
         deaf = Listener(made, endpoint, RCVHWM=1, RCVBUF=4096).to("")
@@ -316,11 +299,8 @@ async def test_garbage_from_subscribers_is_nothing() -> None:
 
 
 @pytest.mark.asyncio
-async def test_too_many_topics_are_forgotten_and_honest_subscribers_come_back(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("server.transports.zeromq_publish.MOST_TOPICS", 100)
-    async with publishing() as (app, opened, endpoint, made):
+async def test_too_many_topics_are_forgotten_and_honest_subscribers_come_back() -> None:
+    async with publishing(bounds=Bounds(zmq_topics=100)) as (app, opened, endpoint, made):
         client = await opened(mode="file")
         topic = f"{client.ready.session}/points"
         listener = Listener(made, endpoint).to(topic)
@@ -340,181 +320,26 @@ async def test_too_many_topics_are_forgotten_and_honest_subscribers_come_back(
         assert bytes_of([b for _, b in listener.got]) == bytes_of(blocks_of(client))
 
 
-# Keys and addresses
-
-
-@pytest.fixture
-def keys(tmp_path: Path) -> Path:
-    """server and two clients, the first of which is let in."""
-    (tmp_path / "clients").mkdir()
-    for name in ("server", "known", "unknown"):
-        create_certificates(tmp_path, name)
-    (tmp_path / "known.key").rename(tmp_path / "clients" / "known.key")
-    return tmp_path
-
-
-async def handshake(listener: Listener) -> int:
-    """How it ended, as its monitor tells."""
-    monitor = listener.socket.get_monitor_socket()
-    try:
-        listener.to("x")
-        async with asyncio.timeout(20):
-            while True:
-                event = (await recv_monitor_message(monitor))["event"]
-                if event & (
-                    zmq.EVENT_HANDSHAKE_SUCCEEDED
-                    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
-                    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
-                    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-                ):
-                    return int(event)
-    finally:
-        listener.socket.disable_monitor()
-        monitor.close()
-
-
-@pytest.mark.asyncio
-async def test_with_keys_only_those_who_have_them_are_let_in(keys: Path) -> None:
-    config = {"zmq_key": keys / "server.key_secret", "zmq_clients": keys / "clients"}
-    async with publishing(**config) as (app, _, endpoint, made):
-        server, _ = load_certificate(keys / "server.key")
-
-        def listener(serverkey: bytes | None, name: str) -> Listener:
-            made_one = Listener(made, endpoint)
-            if serverkey:
-                made_one.socket.curve_serverkey = serverkey
-                public, secret = load_certificate(keys / f"{name}.key_secret")
-                made_one.socket.curve_publickey, made_one.socket.curve_secretkey = public, secret
-            return made_one
-
-        wrong, _ = load_certificate(keys / "unknown.key")
-        for serverkey, name in ((server, "unknown"), (wrong, "known"), (None, "")):
-            stranger = listener(serverkey, name)
-            assert await handshake(stranger) != zmq.EVENT_HANDSHAKE_SUCCEEDED
-            stranger.socket.close()
-        assert not publisher_of(app).subscribed
-        friend = listener(server, "known")
-        assert await handshake(friend) == zmq.EVENT_HANDSHAKE_SUCCEEDED
-        await seen(app, "x")
-
-
-@pytest.mark.parametrize(
-    ("options", "problem"),
-    [
-        ({"zmq": "5560"}, "--zmq 5560 is no address; wanted an address like tcp://127.0.0.1:5560"),
-        ({"zmq": "udp://127.0.0.1:5560"}, "is no address"),
-        ({"zmq": "tcp://127.0.0.1"}, "is no address"),
-        ({"zmq": "tcp://127.0.0.1:65536"}, "is no address"),
-        ({"zmq": "tcp://[:5560"}, "is no address"),
-        ({"zmq": "ipc://"}, "--zmq ipc:// is no address"),
-        ({"zmq": "tcp://0.0.0.0:0"}, "wanted --zmq-key with it"),
-        ({"zmq": "tcp://*:5560"}, "--zmq .* wanted --zmq-key with it"),
-        ({"zmq": ANY_PORT, "token": "sesame"}, "asks nobody for the token"),
-        ({"zmq": ANY_PORT, "zmq_key": Path("none")}, "--zmq-key none: cannot be used"),
-        ({"zmq": ANY_PORT, "zmq_clients": Path("none")}, "without --zmq-key"),
-        ({"zmq_key": Path("none")}, "protects nothing"),
-    ],
-)
-def test_options_that_cannot_be_used_are_told(options: dict[str, Any], problem: str) -> None:
-    with pytest.raises(BadOptions, match=problem):
-        Doors(ServerConfig(**options))
-
-
-def test_key_files_that_cannot_be_used_are_told(keys: Path) -> None:
-    def doors(key: Path, clients: Path | None = None) -> Doors:
-        return Doors(ServerConfig(zmq="tcp://*:0", zmq_key=key, zmq_clients=clients))
-
-    secret = keys / "server.key_secret"
-    assert doors(secret).secret == load_certificate(secret)[1]
-    assert doors(secret, keys / "clients").clients
-    assert Doors(ServerConfig(zmq="tcp://*:0", insecure=True)).secret is None
-    with pytest.raises(BadOptions, match=r"server.key: holds no secret key"):
-        doors(keys / "server.key")
-    with pytest.raises(BadOptions, match=r"no \.key files"):
-        doors(secret, keys / "nowhere")
-    (keys / "clients" / "broken.key").write_text('public-key = "short"\n')
-    with pytest.raises(BadOptions, match=r"broken\.key: holds no public key"):
-        doors(secret, keys / "clients")
-
-
-def test_the_program_says_in_a_line_that_an_address_is_in_use() -> None:
-    with sockets.create_server(("127.0.0.1", 0)) as taken:
-        address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
-        done = subprocess.run(
-            [sys.executable, "-m", "server", "--port", "0", "--engine", "synthetic",
-             "--zmq", address],
-            capture_output=True, text=True, cwd=ROOT, timeout=60, check=False,
-        )  # fmt: skip
-    last = done.stderr.splitlines()[-1]
-    assert last == f"kfusion-server: --zmq {address} is in use; wanted a free port"
-    assert done.returncode == 2 and "ready" not in done.stdout
-
-
-# The documentation, in other processes
-
-
-async def metrics(server: RunningServer) -> bytes:
-    return (await asyncio.to_thread(get, f"{server.http}/metrics"))[1]
-
-
-@pytest.mark.asyncio
-async def test_the_documented_consumers_run_as_they_stand() -> None:
-    server = start_server("--engine", "synthetic", "--zmq", "tcp://127.0.0.1:0")
-    try:
-        (endpoint,) = re.findall(r"ZeroMQ: frames at (\S+)", "".join(server.lines))
-        async with opened_at(server) as raw:
-            name = raw.received[0].session
-            block = block_with("CONFLATE").replace("tcp://127.0.0.1:5560", endpoint)
-            consumer = subprocess.Popen(  # noqa: ASYNC220 - at once
-                [sys.executable, "-W", "error", "-c", block, name],
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            )  # fmt: skip
-            watchdog = asyncio.get_running_loop().call_later(30, consumer.kill)
-            assert consumer.stdout is not None
-            with consumer, context() as made:
-                listener = Listener(made, endpoint).to(f"{name}/points")
-                while b"kfusion_zmq_subscriptions 2.0" not in await metrics(server):
-                    pass
-                await raw.ws.send(pcm(voice(1.0)))
-                await raw.send(type="end")
-                await raw.rest()
-                last = ""
-                while not last.startswith(f"{name}/points 27 "):
-                    last = await asyncio.to_thread(consumer.stdout.readline)
-                    assert re.fullmatch(rf"{name}/points \d+ \(3, 136\)\n", last), last
-                consumer.kill()
-                names: dict[str, Any] = {"zmq": zmq}
-                exec(block_with("def newest"), names)
-                await asyncio.sleep(0)
-                await listener.until(3)
-                newest = names["newest"](zmq.Socket.shadow(listener.socket))
-                (message,) = newest.values()
-                assert struct.unpack_from("<HQ", message, 6) == (3, 27)
-            watchdog.cancel()
-    finally:
-        assert stop_server(server) == 0, "".join(server.lines)
-
-
 def test_without_subscribers_a_hop_costs_next_to_nothing() -> None:
     """A comparison and a look at an empty tuple."""
-    doors = Doors(ServerConfig(zmq=ANY_PORT))
-    publisher = Publisher(doors, Metrics())
+    endpoint = ZeroMQEndpoint(ServerConfig(zmq=ANY_PORT))
+    publisher = Publisher(endpoint, Metrics(), Bounds())
     try:
-        tap = publisher.tap("a")
-        asked: list[str] = []
+        publish = publisher.for_session("a")
+        computed: list[str] = []
 
-        class Asked(FrameChunk):
+        class RecordingFrames(FrameChunk):
             def render(self, outputs: tuple[wire.Output, ...] | None = None) -> dict[Any, Any]:
-                asked.extend(outputs or ())
+                computed.extend(outputs or ())
                 return {}
 
-        frames = Asked(0, np.zeros((3, 68, 2), np.float32), Rendering(NEUTRAL_IDENTITY))
-        tap(frames, 0)
-        assert not asked
+        frames = RecordingFrames(0, np.zeros((3, 68, 2), np.float32), Rendering(NEUTRAL_IDENTITY))
+        publish(frames, 0)
+        assert not computed
         publisher.subscribed.add(b"a/points")
         publisher.version += 1
-        tap(frames, 0)
-        assert asked == ["points"]
+        publish(frames, 0)
+        assert computed == ["points"]
     finally:
         publisher.close()
-        doors.close()
+        endpoint.close()

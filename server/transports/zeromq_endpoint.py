@@ -1,4 +1,4 @@
-"""Where ZeroMQ listens, and who may connect there: addresses, CURVE keys."""
+"""The address at which ZeroMQ listens, and the CURVE keys of those who may connect."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _WHY: Final[dict[int, str]] = {
 }
 
 
-class Doors:
-    """One server's ZeroMQ sockets: their context, their keys, the ``address`` for others.
+class ZeroMQEndpoint:
+    """The context and the keys of one server's socket, and the ``address`` that it binds.
 
-    Raises :class:`~kfusion.errors.BadOptions` for options that cannot be used, or that let in
-    whom nobody asked for a key.
+    Raises :class:`~kfusion.errors.BadOptions` for options that cannot be used, or that let other
+    machines in without a key.
     """
 
     def __init__(self, config: ServerConfig) -> None:
@@ -46,7 +46,7 @@ class Doors:
         self.authenticator: ThreadAuthenticator | None = None
 
     def open(self) -> zmq.Context[zmq.Socket[bytes]]:
-        """The context for all sockets, with those who may connect."""
+        """The context, with authentication where there are clients' keys."""
         if self.context is None:
             self.context = zmq.Context()
             if self.clients:
@@ -56,7 +56,7 @@ class Doors:
         return self.context
 
     def bind(self, socket: zmq.Socket[bytes], address: str) -> str:
-        """Opens a socket to others; gives its address with the port that it has."""
+        """Binds the socket; returns its address with the port that it got."""
         if self.secret is not None:
             socket.curve_server = True
             socket.curve_secretkey = self.secret
@@ -68,7 +68,7 @@ class Doors:
         return socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
     def close(self) -> None:
-        """Once all sockets are closed."""
+        """To be called once all sockets are closed."""
         if self.authenticator is not None:
             self.authenticator.stop()
         if self.context is not None:
