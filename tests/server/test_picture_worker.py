@@ -208,6 +208,7 @@ def own_hub(hub: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return hub
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_face_alignment_finds_the_face_of_a_photo(own_hub: Path) -> None:
     async with looking(FACE_ALIGNMENT, picture_s=100.0) as looked:
@@ -220,6 +221,7 @@ async def test_face_alignment_finds_the_face_of_a_photo(own_hub: Path) -> None:
         ]
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_weights_that_cannot_be_had_are_told_with_their_place(
     own_hub: Path,
@@ -236,6 +238,7 @@ async def test_weights_that_cannot_be_had_are_told_with_their_place(
     assert f"{tmp_path}/hub/checkpoints" in caplog.text
 
 
+@pytest.mark.slow
 def test_the_command_finds_it_without_a_server(own_hub: Path, tmp_path: Path) -> None:
     for name, picture in (("me.png", photo()), ("us.png", two())):
         (tmp_path / name).write_bytes(bytes_of(picture))
