@@ -1,4 +1,4 @@
-"""What every MP4 that is written here needs: its packages, and an encoder."""
+"""The packages and the encoder for writing MP4 files."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from importlib.util import find_spec
 from kfusion.errors import MissingExtra
 
 
-def check() -> None:
-    """Raises :class:`~kfusion.errors.MissingExtra` where a package for videos is missing."""
+def require_packages() -> None:
+    """Raises :class:`~kfusion.errors.MissingExtra` if a package for videos is missing."""
     for module, package in (("av", "av"), ("PIL", "pillow")):
         if find_spec(module) is None:
             raise MissingExtra(
@@ -17,7 +17,7 @@ def check() -> None:
 
 
 def video_codec() -> tuple[str, dict[str, str]]:
-    """The encoder at hand and its options: H.264, else MPEG-4 part 2."""
+    """The available encoder and its options: H.264, else MPEG-4 part 2."""
     import av
     from av.codec.codec import UnknownCodecError
 

@@ -218,7 +218,7 @@ def run(options: argparse.Namespace) -> None:
         except OSError as error:
             raise DataError(f"{out}: cannot be made ({error})") from None
     if options.video:
-        mp4.check()
+        mp4.require_packages()
         if options.video != "auto":
             evaluation.find(options.video)
     closures = read_closures(options.phones) if options.phones else None

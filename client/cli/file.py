@@ -52,7 +52,7 @@ def open_drawer(a: argparse.Namespace) -> Drawer:
     """
     from client.video import mp4
 
-    mp4.check()
+    mp4.require_packages()
     if a.photo is None and a.portrait is None:
         from client.video.drawn_face import DrawnFace
 

@@ -15,7 +15,7 @@ from client.errors import OutputError
 from kfusion.audio import Samples
 from kfusion.config import FPS
 from kfusion.landmarks import COUNT
-from kfusion.mp4 import check, video_codec
+from kfusion.mp4 import require_packages, video_codec
 from kfusion.stream import sample_of
 
 AAC_RATES: Final = (
@@ -51,7 +51,7 @@ def write_video(
     Raises :class:`~client.errors.OutputError` if the file cannot be written, and
     :class:`~kfusion.errors.MissingExtra`. Leaves no file then, nor when it is interrupted.
     """
-    check()
+    require_packages()
     if faces.ndim != 3 or faces.shape[1:] != (COUNT, 2) or not len(faces):
         raise ValueError(f"faces have shape {faces.shape}; wanted (T, 68, 2), T at least 1")
     if rate not in AAC_RATES:

@@ -55,13 +55,14 @@ def moves(seed: int, count: int = 1, size: float = 4.0) -> NDArray[np.float64]:
     return out
 
 
+def similarity(scale: float, angle: float, x: float) -> Similarity:
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    return Similarity(scale * turn, np.array([x, -x / 2]))
+
+
 def everything(rig: Rig, displacement: NDArray[np.float64]) -> Array:
-    parts: list[Array] = [
-        rig.arkit52(displacement),
-        rig.vrm(displacement),
-        rig.visemes(displacement),
-    ]
-    return np.concatenate(parts, axis=1)
+    makers = (rig.arkit52, rig.vrm, rig.visemes)
+    return np.concatenate([make(displacement) for make in makers], axis=1)
 
 
 def named(rig: Rig, displacement: NDArray[np.float64]) -> dict[str, float]:
@@ -97,8 +98,7 @@ def test_outputs_have_a_value_for_every_name() -> None:
 
 
 def test_live_link_faces_values_are_arkits_in_another_order_and_the_heads_roll() -> None:
-    turn = np.exp(0.2j)  # clockwise in the image
-    head = Similarity(np.array([[turn.real, -turn.imag], [turn.imag, turn.real]]), np.zeros(2))
+    head = similarity(1, 0.2, 0)  # clockwise in the image
     frames = head.apply(NEUTRAL + moves(2, 5, 2.0) * NOT_RIGID)
     shown = RIG.live_link_face(frames - NEUTRAL)
     plain = RIG.arkit52(frames - NEUTRAL)
@@ -143,8 +143,7 @@ def test_at_rest_everything_is_0_but_neutral_and_sil(seed: int) -> None:
 def test_a_similarity_of_the_identity_changes_nothing(
     seed: int, scale: float, angle: float, x: float
 ) -> None:
-    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    moved = Similarity(turn, np.array([x, -x / 2]))
+    moved = similarity(scale, angle, x)
     plain = Rig(face(seed))
     other = Rig(Identity.from_points(moved.apply(plain.identity.points)))
     points = plain.identity.points + moves(seed, 3)
@@ -159,8 +158,7 @@ def test_a_similarity_of_the_identity_changes_nothing(
 def test_the_heads_own_motion_changes_nothing(
     seed: int, scale: float, angle: float, x: float
 ) -> None:
-    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    head = Similarity(turn, np.array([x, -x / 3]))
+    head = similarity(scale, angle, x)
     rig = Rig(face(seed))
     frames = rig.identity.canonical + moves(seed, 3) * NOT_RIGID
     np.testing.assert_allclose(
@@ -211,8 +209,7 @@ def test_left_is_the_subjects_left_which_is_the_images_right() -> None:
 def test_what_is_unknown_is_0_and_all_else_can_be_more_than_a_half(
     name: str, names: tuple[str, ...]
 ) -> None:
-    rig = Rig(NEUTRAL_IDENTITY)
-    make = {"arkit52": rig.arkit52, "vrm": rig.vrm, "visemes": rig.visemes}[name]
+    make = {"arkit52": RIG.arkit52, "vrm": RIG.vrm, "visemes": RIG.visemes}[name]
     rng = np.random.default_rng(3)
     frames = np.concatenate([
         moves(1, 20_000, 5.0),

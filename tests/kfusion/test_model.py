@@ -35,26 +35,16 @@ TINY_WAV2VEC2 = Wav2Vec2Config(
     num_conv_pos_embeddings=16,
     num_conv_pos_embedding_groups=2,
 )
-SMALL = replace(
-    PRESETS["compact"],
-    width=32,
-    heads=2,
-    feedforward=48,
-    lstm_width=24,
-    bottleneck=16,
-    kan_hidden=12,
-)
+SIZES = {
+    "width": 32, "heads": 2, "feedforward": 48, "lstm_width": 24, "bottleneck": 16, "kan_hidden": 12
+}  # fmt: skip
+SMALL = replace(PRESETS["compact"], **SIZES)
 PAPER = replace(
     PRESETS["paper"],
     wav2vec2=json.dumps(TINY_WAV2VEC2.to_diff_dict()),
     freeze_wav2vec2=False,
-    width=32,
-    heads=2,
-    feedforward=48,
     global_layers=1,
-    lstm_width=24,
-    bottleneck=16,
-    kan_hidden=12,
+    **SIZES,
 )
 SWITCHES: dict[str, dict[str, Any]] = {
     "proposed": {},

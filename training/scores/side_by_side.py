@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from kfusion.config import FPS, SAMPLE_RATE
 from kfusion.errors import DataError
 from kfusion.landmarks import to_canonical
-from kfusion.mp4 import check, video_codec
+from kfusion.mp4 import require_packages, video_codec
 from training.corpus.clips import Clip
 from training.scores.overlay import PREDICTION, TRUTH, face_lines
 
@@ -55,7 +55,7 @@ def write_side_by_side(path: Path, clip: Clip, predicted: NDArray[Any], method: 
 
     Raises :class:`~kfusion.errors.MissingExtra` and, where it cannot be written, ``DataError``.
     """
-    check()
+    require_packages()
     import av
     from av.error import FFmpegError
 
