@@ -69,11 +69,6 @@ class Event(Enum):
     RESUME_TIMEOUT = auto()
 
 
-MESSAGES: Final[tuple[type[Any], ...]] = (
-    wire.Start, wire.ResumeFrom, bytes, wire.Silence, wire.SetEmotion, wire.SetIdentity, wire.Mark,
-    wire.Reset, wire.SdpOffer, wire.EndOfAudio, RepeatedEnd,
-)  # fmt: skip
-
 TRANSITIONS: Final[dict[State, dict[type[Any] | Event, State]]] = {
     State.NEW: {
         wire.Start: State.OPEN,

@@ -178,11 +178,11 @@ class Machine(MessageRules):
 
     @invariant()
     def always(self) -> None:
-        self.check_bounds_of_queues()
+        self.check_queues()
         self.check_that_a_file_is_read_exactly_while_there_is_room()
         self.check_that_frames_have_the_expected_face()
 
-    def check_bounds_of_queues(self) -> None:
+    def check_queues(self) -> None:
         session, outbox = self.session, self.session.outbox
         assert len(outbox.items) <= MAX_ITEMS
         assert len(outbox.history.items) <= MAX_HISTORY and outbox.history.frames <= HISTORY
@@ -191,6 +191,8 @@ class Machine(MessageRules):
         if not self.fields:
             return
         assert len(self.windows.marks) <= MAX_MARKS
+        counted = outbox.sent + outbox.total_dropped + outbox.waiting
+        assert counted == self.windows.next_frame, "each frame once"
         assert len(session.identity_search.identities.faces) <= self.limits.identities
         if self.live:
             held = AHEAD_S + SLACK_S + self.limits.held_s

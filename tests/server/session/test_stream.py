@@ -101,19 +101,6 @@ def test_a_mark_comes_between_the_frames_around_it() -> None:
     assert driven.of(wire.MarkReached)[0].n == 15
 
 
-def test_an_emotion_takes_effect_at_its_audio_position() -> None:
-    driven = DrivenSession(mode="file", hop=1, lookahead=0)
-    driven.give(bytes(2 * 16_000))
-    driven.send(type="emotion", weights={"surprised": 1}, ramp=0.5)
-    driven.give(bytes(2 * 16_000))
-    driven.send(type="end")
-    (reply,) = driven.of(wire.EmotionSet)
-    assert (reply.n, reply.ramp, reply.weights["surprised"]) == (30, 0.5, 1)
-    chin = driven.points[:, 8, 1] - NEUTRAL[8, 1]
-    assert not chin[:30].any() and 0 < chin[37] < chin[44] < chin[50]
-    np.testing.assert_allclose(chin[50:], chin[59], atol=1e-5)
-
-
 # Time
 
 
@@ -232,23 +219,6 @@ def test_a_resumed_session_says_how_it_stands() -> None:
 
 
 # After a reset
-
-
-def test_after_a_reset_the_face_eases_from_where_it_was() -> None:
-    driven = DrivenSession(mode="file", emotion={"surprised": 1})
-    driven.audio(voice(1.0))
-    last = driven.points[-1]
-    driven.send(type="emotion", weights={}, ramp=0)
-    driven.send(type="reset")
-    driven.give(bytes(2 * 8000))
-    driven.send(type="end")
-    n = driven.of(wire.ResetDone)[0].n
-    frames = dict(zip(driven.frames, driven.points, strict=True))
-    jaw = [float(frames[k][8, 1]) for k in range(n, n + 5)]
-    rest, was = float(NEUTRAL[8, 1]), float(last[8, 1])
-    np.testing.assert_allclose(
-        jaw, [rest + (was - rest) * w for w in (0.75, 0.5, 0.25, 0, 0)], atol=1e-3
-    )
 
 
 def test_after_a_resume_a_reset_eases_from_the_last_frame_that_came() -> None:
