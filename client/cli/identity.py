@@ -21,7 +21,7 @@ from client.errors import named_error
 from client.sdk import connect
 from kfusion import wire
 from kfusion.errors import BadMessage, ConnectionLost, KFusionError, WireError
-from kfusion.faces.decode import MOST_BYTES, MOST_PIXELS, exif_transposed, open_image, to_rgb
+from kfusion.faces.decode import MAX_BYTES, MAX_PIXELS, exif_transposed, open_image, to_rgb
 from kfusion.faces.resting_face import RestingFace, find_resting_face
 from kfusion.landmarks import Points
 
@@ -152,7 +152,7 @@ def prepare_upload(path: Path) -> Upload:
 def _upload(data: bytes, image: Image.Image) -> Upload:
     upright = exif_transposed(image)
     size, exif = upright.size, _has_exif(image)
-    small = len(data) <= MOST_BYTES and size[0] * size[1] <= MOST_PIXELS
+    small = len(data) <= MAX_BYTES and size[0] * size[1] <= MAX_PIXELS
     if small and not exif and image.format in ("JPEG", "PNG"):
         return Upload(data, size, size)
     encoded, sent = _jpeg_within_limits(to_rgb(upright))
@@ -178,14 +178,14 @@ def _jpeg_within_limits(picture: Image.Image) -> tuple[bytes, tuple[int, int]]:
     from PIL import Image
 
     width, height = picture.size
-    scale = min(1.0, (MOST_PIXELS / (width * height)) ** 0.5)
+    scale = min(1.0, (MAX_PIXELS / (width * height)) ** 0.5)
     for _ in range(RESIZES):
         size = (max(1, int(width * scale)), max(1, int(height * scale)))
         small: Any = picture if size == picture.size else picture.resize(size, Image.Resampling.BOX)
         out = io.BytesIO()
         small.save(out, "JPEG", quality=JPEG_QUALITY)
         data = out.getvalue()
-        if len(data) <= MOST_BYTES:
+        if len(data) <= MAX_BYTES:
             return data, size
-        scale *= min(0.9, (MOST_BYTES / len(data)) ** 0.5)
-    raise BadMessage(f"it stays over {MOST_BYTES // 1000} KB; wanted a photo")
+        scale *= min(0.9, (MAX_BYTES / len(data)) ** 0.5)
+    raise BadMessage(f"it stays over {MAX_BYTES // 1000} KB; wanted a photo")

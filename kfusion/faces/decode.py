@@ -19,9 +19,9 @@ from kfusion.faces import Pixels
 if TYPE_CHECKING:
     from PIL import Image
 
-MOST_BYTES: Final = 700_000  # of the file
-MOST_PIXELS: Final = 16_000_000
-MOST_SIDE: Final = 30_000  # of a picture one pixel high
+MAX_BYTES: Final = 700_000  # of the file
+MAX_PIXELS: Final = 16_000_000
+MAX_SIDE: Final = 30_000  # of a picture one pixel high
 ORIENTATION: Final = 0x0112  # the EXIF tag
 WANTED: Final = "wanted a whole JPEG or PNG file"
 
@@ -34,7 +34,7 @@ def decode_picture(data: bytes) -> Pixels:
     :class:`~kfusion.errors.BadMessage` for what is no picture or a broken one.
     """
     check_file_size(data)
-    with open_image(data, ("JPEG", "PNG"), most=MOST_PIXELS) as image:
+    with open_image(data, ("JPEG", "PNG"), most=MAX_PIXELS) as image:
         return np.array(to_rgb(exif_transposed(image)))
 
 
@@ -42,10 +42,10 @@ def check_file_size(data: bytes) -> None:
     """Raises :class:`~kfusion.errors.TooBig`, and ``BadMessage`` for nothing at all."""
     if not data:
         raise BadMessage(f"a picture of 0 bytes; {WANTED}")
-    if len(data) > MOST_BYTES:
+    if len(data) > MAX_BYTES:
         raise TooBig(
-            f"a picture of {len(data)} bytes; wanted at most {MOST_BYTES // 1000} KB "
-            f"({MOST_BYTES} bytes)"
+            f"a picture of {len(data)} bytes; wanted at most {MAX_BYTES // 1000} KB "
+            f"({MAX_BYTES} bytes)"
         )
 
 
@@ -75,7 +75,7 @@ def open_image(
         except UnidentifiedImageError:
             raise BadMessage(f"not a picture ({_looks_like(data)}); {wanted}") from None
         except Image.DecompressionBombError:
-            at_most = (MOST_PIXELS if most is None else most) // 1_000_000
+            at_most = (MAX_PIXELS if most is None else most) // 1_000_000
             raise TooBig(
                 f"a picture of far too many pixels; wanted at most {at_most} megapixels"
             ) from None
@@ -84,7 +84,7 @@ def open_image(
 
 
 def _check_size(width: int, height: int, most: int | None) -> None:
-    if most is not None and (width * height > most or max(width, height) > MOST_SIDE):
+    if most is not None and (width * height > most or max(width, height) > MAX_SIDE):
         raise TooBig(
             f"a picture of {width} x {height} pixels; wanted at most {most // 1_000_000} megapixels"
         )

@@ -19,14 +19,14 @@ from kfusion.landmarks import (
 )
 
 DETECT_SIDE: Final = 640  # the longer side of what the detector sees, as in corpus/track.py
-SECOND: Final = 0.5  # of the largest face's side from which another face counts
-LEAST_EYES: Final = 24.0  # pixels between the outer eye corners
-MOST_TURN: Final = 0.35
+SECOND_FACE: Final = 0.5  # of the largest face's side from which another face counts
+MIN_EYE_DISTANCE: Final = 24.0  # pixels between the outer eye corners
+MAX_TURN: Final = 0.35
 """Of half the distance between the outer eye corners, by which the tip of the nose may be off
 their middle. Speakers who look at the camera stay under 0.27 (tracks of GRID, MEAD and talks, 99.9
 of 100 frames); a head turned by 25 degrees has about 0.4.
 """
-MOST_OFF: Final = 40.0
+MAX_OFFSET: Final = 40.0
 """Root mean square distance of the points from the neutral face, canonical pixels; of the same
 tracks, mouths wide open among them, at most 18.
 """
@@ -78,7 +78,7 @@ def only_face(boxes: Boxes, picture: Pixels) -> Boxes:
             "looking into the camera"
         )
     sides = np.sqrt(np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(axis=1))
-    count = int((sides >= SECOND * sides.max()).sum())
+    count = int((sides >= SECOND_FACE * sides.max()).sum())
     if count > 1:
         raise NoFace(
             f"{count} faces in the picture, and it is not said whose is wanted; wanted it cropped "
@@ -93,13 +93,13 @@ def resting_face(points: Points) -> RestingFace:
     Raises :class:`~kfusion.errors.BadIdentity`, and ``NoFace`` for what cannot be a face.
     """
     eyes = float(inter_ocular(points))
-    if eyes < LEAST_EYES:
+    if eyes < MIN_EYE_DISTANCE:
         raise BadIdentity(
             f"the face is too small: {eyes:.0f} pixels between the outer eye corners; wanted "
-            f"{LEAST_EYES:.0f} or more, a closer or larger picture"
+            f"{MIN_EYE_DISTANCE:.0f} or more, a closer or larger picture"
         )
     turn = head_turn(points)
-    if abs(turn) > MOST_TURN:
+    if abs(turn) > MAX_TURN:
         side = "right" if turn > 0 else "left"
         raise BadIdentity(
             f"the head is turned to the {side} of the picture; wanted a face that looks into the "
@@ -107,7 +107,7 @@ def resting_face(points: Points) -> RestingFace:
         )
     own = Identity.from_points(points)
     off = float(np.sqrt(((own.canonical - NEUTRAL) ** 2).sum(axis=1).mean()))
-    if off > MOST_OFF:
+    if off > MAX_OFFSET:
         raise NoFace("what looks like a face is none; wanted one face, looking into the camera")
     if float(lip_gap(own.canonical)) <= SHUT:
         return RestingFace(own.points)

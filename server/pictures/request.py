@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from kfusion import wire
 from kfusion.errors import BadMessage, WireError
-from kfusion.faces.decode import MOST_BYTES, check_file_size
+from kfusion.faces.decode import MAX_BYTES, check_file_size
 from kfusion.landmarks import Identity
 
 
@@ -41,7 +41,7 @@ class Search:
         except ValueError as error:
             raise BadMessage(
                 f"identity.image: not base64 ({error}); wanted a JPEG or PNG file of at most "
-                f"{MOST_BYTES // 1000} KB in base64"
+                f"{MAX_BYTES // 1000} KB in base64"
             ) from None
         check_file_size(picture)
         return cls(name, picture)

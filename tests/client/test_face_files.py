@@ -66,7 +66,7 @@ def test_the_points_of_a_photo_are_those_that_lie_in_it_and_fit_its_size(tmp_pat
         read_photo(me, path)
 
 
-# Pictures; what Pillow can and cannot decode is tested in tests/kfusion/test_pictures.py
+# Pictures; what Pillow can and cannot decode is tested in tests/kfusion/test_faces.py
 
 
 def test_a_picture_is_turned_upright_and_put_on_white(tmp_path: Path) -> None:

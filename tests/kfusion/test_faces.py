@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from kfusion.errors import BadMessage, NoFace, TooBig, WireError
-from kfusion.faces.decode import MOST_BYTES, MOST_PIXELS, ORIENTATION, decode_picture
+from kfusion.faces.decode import MAX_BYTES, MAX_PIXELS, ORIENTATION, decode_picture
 from kfusion.faces.resting_face import (
     MOUTH_WAS_SHUT,
     find_resting_face,
@@ -48,15 +48,15 @@ def test_a_bomb_is_told_by_its_header_and_takes_no_memory() -> None:
 
 
 def test_as_many_pixels_as_are_allowed_are_decoded() -> None:
-    widest = Image.new("RGB", (4000, MOST_PIXELS // 4000), "white")
+    widest = Image.new("RGB", (4000, MAX_PIXELS // 4000), "white")
     assert decode_picture(bytes_of(widest)).shape == (4000, 4000, 3)
 
 
 def test_as_many_bytes_as_are_allowed_are_read() -> None:
     data = bytes_of(photo(64), "JPEG")
-    assert decode_picture(data.ljust(MOST_BYTES, b"\0")).shape == (64, 64, 3)
+    assert decode_picture(data.ljust(MAX_BYTES, b"\0")).shape == (64, 64, 3)
     with pytest.raises(TooBig, match="700001 bytes"):
-        decode_picture(data.ljust(MOST_BYTES + 1, b"\0"))
+        decode_picture(data.ljust(MAX_BYTES + 1, b"\0"))
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])

@@ -17,7 +17,7 @@ from client.face_files import read_identity, read_photo
 from client.sdk import connect
 from kfusion import wire
 from kfusion.errors import BadMessage, TooBig
-from kfusion.faces.decode import MOST_BYTES, MOST_PIXELS, ORIENTATION, decode_picture
+from kfusion.faces.decode import MAX_BYTES, MAX_PIXELS, ORIENTATION, decode_picture
 from kfusion.landmarks import lip_gap
 from tests.client.memory_server import memory_transport
 from tests.drawn_photo import SIDE, bytes_of, photo, points_in
@@ -140,7 +140,7 @@ def test_whatever_is_sent_is_within_the_limits(tmp_path: Path, side: int) -> Non
     pixels = np.random.default_rng(0).integers(0, 255, (side // 4, side // 4, 3), np.uint8)
     picture = Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC)
     sent = prepare_upload(saved(tmp_path / "me.webp", bytes_of(picture, "WEBP", quality=80)))
-    assert len(sent.data) <= MOST_BYTES and sent.sent[0] * sent.sent[1] <= MOST_PIXELS
+    assert len(sent.data) <= MAX_BYTES and sent.sent[0] * sent.sent[1] <= MAX_PIXELS
     assert decode_picture(sent.data).shape[:2] == sent.sent[::-1] and sent.size == (side, side)
     np.testing.assert_allclose(sent.in_photo([[sent.sent[0], 0]]), [[side, 0]])
     assert sent.changes
@@ -171,7 +171,7 @@ async def test_an_image_is_an_identity_of_the_sdk_too() -> None:
 async def test_an_image_that_no_server_takes_is_told_before_it_is_sent() -> None:
     async with connect("memory", transport=memory_transport()) as face:
         with pytest.raises(TooBig, match="700001 bytes"):
-            await face.set_identity("me", image=bytes(MOST_BYTES + 1))
+            await face.set_identity("me", image=bytes(MAX_BYTES + 1))
         with pytest.raises(BadMessage):
             await face.set_identity("me", image=b"")
         with pytest.raises(BadMessage, match="wanted one of them"):
