@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from client.errors import PictureError
 from client.video.mesh import FaceMesh
 from client.video.photo_mouth import Mouth, draw_lids
-from client.video.raster import Pixels, Texture, packed, paint
+from client.video.raster import Rgba, Texture, packed, paint
 from kfusion.landmarks import (
     COUNT,
     RIGID,
@@ -28,31 +28,26 @@ from kfusion.landmarks import (
 )
 
 EYES: Final = (tuple(range(36, 42)), tuple(range(42, 48)))
-OUTER: Final = tuple(range(48, 60))
-INNER: Final = tuple(range(60, 68))
 _PAIRS: Final = {61: 67, 62: 66, 63: 65, 37: 41, 38: 40, 43: 47, 44: 46}  # above: below
 _UPPER: Final = np.array(list(_PAIRS))
 _LOWER: Final = np.array(list(_PAIRS.values()))
 _CORNERS: Final = ((48, 60, 49, 59), (54, 64, 53, 55))  # outer, inner, and the lips beside
 EYE_WIDER: Final = 0.04
 EYE_HIGHER: Final = 0.13
-FOLDED: Final = 0.02  # of the squared distance between the eyes, at most
-WANTED: Final = "wanted the points of a face seen from the front"
-STILL: Final = 1 / 64  # pixels: what moves less does not move
+MAX_FOLDED: Final = 0.02  # of the squared distance between the eyes, at most
+MIN_MOVE: Final = 1 / 64  # pixels; triangles that move less are not painted
 
 
-def in_order(points: NDArray[Any], apart: float = 0.0) -> Points:
-    """Lips and lids at least ``apart`` from one another; those that had passed meet halfway.
+def uncrossed(points: NDArray[Any]) -> Points:
+    """The points with lips and lids that had passed one another moved halfway, where they meet.
 
-    The inner corners of the mouth come to lie between the outer lips, where they do not.
+    Inner corners of the mouth outside the outer lips are moved onto them.
     """
     p = np.array(points, np.float64)
     down = chin_direction(p)
-    short = apart - (p[_LOWER] - p[_UPPER]) @ down
-    crossed = short > 0
+    crossed = (p[_LOWER] - p[_UPPER]) @ down < 0
     upper, lower = _UPPER[crossed], _LOWER[crossed]
-    middle = (p[upper] + p[lower]) / 2
-    p[upper], p[lower] = middle - down * apart / 2, middle + down * apart / 2
+    p[upper] = p[lower] = (p[upper] + p[lower]) / 2
     for corner, inner, above, below in _CORNERS:
         for side, other in ((above, below), (below, above)):
             along = p[side] - p[corner]
@@ -64,8 +59,8 @@ def in_order(points: NDArray[Any], apart: float = 0.0) -> Points:
     return p
 
 
-def _eyes_whole(points: Points) -> Points:
-    """With lids and corners a little further out, where the eye ends: tracked ones lie inside."""
+def _with_wider_eyes(points: Points) -> Points:
+    """The points with eyes a little wider: tracked lids and corners lie inside the eye."""
     p = points.copy()
     for eye in EYES:
         a, b, c, d, e, f = eye
@@ -88,51 +83,53 @@ class PhotoFace:
     """
 
     def __init__(self, pixels: NDArray[np.uint8], points: NDArray[Any], *, side: int = 640) -> None:
-        given = Identity.from_points(points).points
-        high, wide = pixels.shape[:2]
-        if not ((given.mean(axis=0) > 0) & (given.mean(axis=0) < (wide, high))).all():
+        landmarks = Identity.from_points(points).points
+        (x, y), (high, wide) = landmarks.mean(axis=0), pixels.shape[:2]
+        if not (0 < x < wide and 0 < y < high):
             raise PictureError(
-                f"the points lie around ({given[:, 0].mean():.0f}, {given[:, 1].mean():.0f}), "
-                f"outside the picture of {wide} x {high} pixels; wanted those of the face in it"
+                f"the points lie around ({x:.0f}, {y:.0f}), outside the picture of "
+                f"{wide} x {high} pixels; wanted those of the face in it"
             )
-        self.identity = with_mouth_shut(in_order(given))
-        view, self.corner, self.scale = _framed(pixels, given, side)
+        self.identity = with_mouth_shut(uncrossed(landmarks))
+        view, self.corner, self.scale = _cropped(pixels, landmarks, side)
         self.size = (view.shape[1], view.shape[0])
         self.photo = packed(view)
         self.texture = Texture(self.photo)
-        self.mesh = FaceMesh(_eyes_whole(in_order(self.place(given))))
+        self.mesh = FaceMesh(_with_wider_eyes(uncrossed(self.to_picture(landmarks))))
         self.rest, self.triangles = self.mesh.rest, self.mesh.triangles
         apart = float(np.linalg.norm(self.rest[45] - self.rest[36]))
-        if self.mesh.folded_area > FOLDED * apart**2:
-            raise PictureError(f"the points fold over one another; {WANTED}")
+        if self.mesh.folded_area > MAX_FOLDED * apart**2:
+            raise PictureError(
+                "the points fold over one another; wanted the points of a face seen from the front"
+            )
         self.down = self.mesh.down
-        self.source = self.rest + self.mesh.spread(_lips_only(self.rest, self.down))
+        self.source = self.rest + self.mesh.spread(_lip_offsets(self.rest, self.down))
         rims = self.mesh.table.rims
         lids = [np.concatenate(rims[eye]) for eye in ("right", "left")]
         self.lids = np.any([np.isin(self.triangles, rim).all(axis=1) for rim in lids], axis=0)
-        self.mouth = Mouth(self.photo, self.rest, self.place(self.identity), self.down)
+        self.mouth = Mouth(self.photo, self.rest, self.to_picture(self.identity), self.down)
 
-    def place(self, points: NDArray[Any]) -> Points:
+    def to_picture(self, points: NDArray[Any]) -> Points:
         """Points in the photo's pixels -> in those of the picture."""
         return (np.asarray(points, np.float64) - self.corner) * self.scale
 
-    def draw(self, points: NDArray[Any]) -> Pixels:
+    def draw(self, points: NDArray[Any]) -> Rgba:
         """The picture of (68, 2) points in the photo's pixels: (H, W, 4), opaque RGB."""
-        face = _eyes_whole(in_order(self.place(points)))
+        face = _with_wider_eyes(uncrossed(self.to_picture(points)))
         head = fit_similarity(self.rest[list(RIGID)], face[list(RIGID)])
         target = self.mesh.target(face, head)
         picture = self.photo.copy()
-        moved = np.abs(target - self.rest).max(axis=1) > STILL
+        moved = np.abs(target - self.rest).max(axis=1) > MIN_MOVE
         moving = moved[self.triangles].any(axis=1)
         corners, sources = target[self.triangles], self.source[self.triangles]
-        sources[self.lids] = self._eyes(target, head)[self.triangles[self.lids]]
+        sources[self.lids] = self._eye_source(target, head)[self.triangles[self.lids]]
         if moving.any():
             paint(picture, self.texture, corners[moving], sources[moving])
         draw_lids(picture, self.rest, target, head)
         self.mouth.draw(picture, target[:COUNT], head)
         return picture
 
-    def _eyes(self, target: Points, head: Similarity) -> Points:
+    def _eye_source(self, target: Points, head: Similarity) -> Points:
         """Where in the photo lies what the lids show: what they cover is not squeezed."""
         shown = self.source.copy()
         for k, sign in ((0, 1), (1, -1)):
@@ -143,7 +140,7 @@ class PhotoFace:
         return shown
 
 
-def _framed(
+def _cropped(
     pixels: NDArray[np.uint8], points: Points, side: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.float64]]:
     """The head and what is around it, its corner in the photo and its scale."""
@@ -168,8 +165,8 @@ def _framed(
     return np.asarray(view, np.uint8), np.array([left, top], np.float64), sizes
 
 
-def _lips_only(rest: Points, down: NDArray[np.float64]) -> Points:
-    """How far within (68, 2) the lips of a mouth that the photo shows open begin, past teeth."""
+def _lip_offsets(rest: Points, down: NDArray[np.float64]) -> Points:
+    """Offsets (68, 2) of the inner lips of an open mouth into the lips, so that no teeth are used."""
     inwards = np.zeros((COUNT, 2))
     apart = float(np.linalg.norm(rest[45] - rest[36]))
     for upper, lower, above, below in ((61, 67, 50, 58), (62, 66, 51, 57), (63, 65, 52, 56)):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.video.curves import spline
-from client.video.raster import Pixels
+from client.video.raster import Rgba
 from kfusion.landmarks import Points, Similarity
 
 THROAT: Final = np.array([52.0, 17.0, 18.0])
@@ -30,7 +30,7 @@ class _Patch:
     the part's pixels, in pixels from the middle of the points.
     """
 
-    def __init__(self, picture: Pixels, points: Points, right: NDArray[Any], edge: int = 2) -> None:
+    def __init__(self, picture: Rgba, points: Points, right: NDArray[Any], edge: int = 2) -> None:
         height, width = picture.shape[:2]
         low = np.maximum(np.floor(points.min(axis=0)).astype(int) - edge, 0)
         high = np.minimum(np.ceil(points.max(axis=0)).astype(int) + edge, (width, height))
@@ -54,7 +54,7 @@ class _Patch:
         self.part[:] = (np.clip(mixed, 0, 255) + 0.5).astype(np.uint8)
 
 
-def draw_lids(picture: Pixels, rest: Points, face: Points, head: Similarity) -> None:
+def draw_lids(picture: Rgba, rest: Points, face: Points, head: Similarity) -> None:
     """Draws the line of the lashes where lids are lowered, darker the further they are."""
     right = head.apply_vectors(rest[45] - rest[36])
     for upper, lower in (([36, 37, 38, 39], [41, 40]), ([42, 43, 44, 45], [47, 46])):
@@ -79,9 +79,7 @@ class Mouth:
     where the upper teeth are fixed to the head.
     """
 
-    def __init__(
-        self, photo: Pixels, rest: Points, shut: Points, down: NDArray[np.float64]
-    ) -> None:
+    def __init__(self, photo: Rgba, rest: Points, shut: Points, down: NDArray[np.float64]) -> None:
         self.apart = float(np.linalg.norm(rest[45] - rest[36]))
         self.seam = shut[62]
         gap = float(((rest[[67, 66, 65]] - rest[[61, 62, 63]]) @ down).mean())
@@ -93,7 +91,7 @@ class Mouth:
         bright = float((photo[y, x, :3] @ (0.299, 0.587, 0.114)).mean())
         self.light = 0.6 + 0.4 * min(1.2, bright / 180)
 
-    def draw(self, picture: Pixels, face: Points, head: Similarity) -> None:
+    def draw(self, picture: Rgba, face: Points, head: Similarity) -> None:
         """Fills the opening of ``face`` (68, 2) in ``picture``; ``head``: how it has moved."""
         patch = _Patch(picture, face[60:68], head.apply_vectors(self.across))
         if not patch.part.size:

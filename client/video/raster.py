@@ -16,8 +16,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-Pixels = NDArray[np.uint8]
-"""(H, W, 4) in a row: red, green, blue, 255."""
+Rgba = NDArray[np.uint8]
+"""(H, W, 4), contiguous: red, green, blue, 255."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ _HALF: Final = np.uint64(0x0080_0080_0080)
 BLOCK: Final = 24_000  # pixels painted at a time, so that their numbers stay in the cache
 
 
-def packed(pixels: NDArray[np.uint8]) -> Pixels:
+def packed(pixels: NDArray[np.uint8]) -> Rgba:
     """(H, W, 3) RGB -> the four bytes a pixel that are painted on."""
     return np.ascontiguousarray(np.pad(pixels, ((0, 0), (0, 0), (0, 1)), constant_values=255))
 
@@ -95,7 +95,7 @@ class Texture:
     four around a place, which sum to 256, are given to all three at once.
     """
 
-    def __init__(self, pixels: Pixels) -> None:
+    def __init__(self, pixels: Rgba) -> None:
         self.height, self.width = pixels.shape[:2]
         edged = np.pad(pixels, ((0, 1), (0, 1), (0, 0)), mode="edge").astype(np.uint64)
         self._texels = (edged << _LANES).sum(axis=-1, dtype=np.uint64).ravel()
@@ -120,7 +120,7 @@ class Texture:
         return (mixed.astype("<u8", copy=False).view("<u2") >> 8).astype(np.uint8).view(np.uint32)
 
 
-def paint(picture: Pixels, texture: Texture, corners: NDArray[Any], sources: NDArray[Any]) -> None:
+def paint(picture: Rgba, texture: Texture, corners: NDArray[Any], sources: NDArray[Any]) -> None:
     """Puts what ``texture`` has in (T, 3, 2) ``sources`` on the triangles ``corners``."""
     height, width = picture.shape[:2]
     flat = picture.reshape(-1).view(np.uint32)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from client.errors import PictureError
 from client.face_files import PORTRAITS, read_portrait
 from client.video.mesh import doubled_areas
-from client.video.photo_face import PhotoFace, in_order
+from client.video.photo_face import PhotoFace, uncrossed
 from client.video.raster import runs_of
 from kfusion.emotion import EMOTIONS
 from kfusion.errors import BadIdentity
@@ -99,10 +99,10 @@ def test_lips_that_passed_one_another_meet_and_corners_stay_within() -> None:
     face = photo()[1]
     face[66, 1] -= 3
     face[60, 1] += 20
-    ordered = in_order(face)
+    ordered = uncrossed(face)
     np.testing.assert_allclose(ordered[66], ordered[62])
     assert ordered[60, 1] < face[60, 1]
-    np.testing.assert_allclose(in_order(ordered), ordered, atol=1e-9)
+    np.testing.assert_allclose(uncrossed(ordered), ordered, atol=1e-9)
 
 
 # Moving
@@ -119,7 +119,7 @@ def test_no_triangle_turns_over_in_what_the_model_says(
 ) -> None:
     for face in (still, agape):
         for frame in faces(model, face, feeling):
-            points = in_order(face.place(frame))
+            points = uncrossed(face.to_picture(frame))
             head = fit_similarity(face.rest[list(RIGID)], points[list(RIGID)])
             target = face.mesh.target(points, head)
             assert doubled_areas(target, face.mesh.skin).min() >= 0
@@ -130,7 +130,7 @@ def test_nor_in_real_speech(model: Animator, still: PhotoFace) -> None:
     sound = sorted(folder_of("grid_others").glob("*.flac"))[0]
     for frame in model.animate(sound, identity=still.identity):
         still.draw(frame)
-        points = in_order(still.place(frame))
+        points = uncrossed(still.to_picture(frame))
         head = fit_similarity(still.rest[list(RIGID)], points[list(RIGID)])
         np.testing.assert_allclose(still.mesh.target(points, head)[:COUNT], points, atol=1e-6)
 
@@ -141,7 +141,7 @@ def test_every_pixel_is_covered_once_whatever_comes(
 ) -> None:
     wild = still.rest[:COUNT] + np.random.default_rng(seed).normal(size=(COUNT, 2)) * scale
     head = fit_similarity(still.rest[list(RIGID)], wild[list(RIGID)])
-    target = still.mesh.target(in_order(wild), head)
+    target = still.mesh.target(uncrossed(wild), head)
     assert doubled_areas(target, still.mesh.skin).min() >= 0
     wide, high = still.size
     # Between lips or lids that are awry a triangle may turn over: it takes away what others share.
@@ -200,7 +200,7 @@ def test_a_head_that_rolls_takes_the_face_along(still: PhotoFace) -> None:
     middle = still.identity[30]
     turn = np.array([[np.cos(0.03), np.sin(0.03)], [-np.sin(0.03), np.cos(0.03)]])
     drawn = still.draw((still.identity - middle) @ turn + middle)
-    x, y = np.round(still.place(still.identity[36])).astype(int)
+    x, y = np.round(still.to_picture(still.identity[36])).astype(int)
     assert changed(drawn, still.photo)[y - 5 : y + 5, x - 8 : x + 8].any()
     assert (
         not changed(drawn, still.photo)[:4].any() and not changed(drawn, still.photo)[:, :4].any()
@@ -217,7 +217,7 @@ def test_a_large_photo_is_cut_to_the_head_and_scaled() -> None:
     moved = np.array([700, 300])
     face = PhotoFace(wide, points + moved, side=320)
     assert max(face.size) == 320 and not any(n % 2 for n in face.size)
-    inside = face.place(face.identity)
+    inside = face.to_picture(face.identity)
     assert (inside > 0).all() and (inside < face.size).all()
     drawn = face.draw(photo(mouth(10))[1] + moved)
     assert changed(drawn, face.photo).any()
