@@ -166,7 +166,7 @@ def _cropped(
 
 
 def _lip_offsets(rest: Points, down: NDArray[np.float64]) -> Points:
-    """Offsets (68, 2) of the inner lips of an open mouth into the lips, so that no teeth are used."""
+    """Offsets (68, 2) that move the inner lips of an open mouth into the lips, off the teeth."""
     inwards = np.zeros((COUNT, 2))
     apart = float(np.linalg.norm(rest[45] - rest[36]))
     for upper, lower, above, below in ((61, 67, 50, 58), (62, 66, 51, 57), (63, 65, 52, 56)):
