@@ -28,7 +28,7 @@ def help_of(module: str, command: str = "") -> str:
     try:
         with contextlib.redirect_stdout(said), warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # of a module that is imported already
-            runpy.run_module(module, run_name="__main__", alter_sys=False)
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as ended:
         assert not ended.code, f"python -m {module} {command} --help"
     finally:
