@@ -27,7 +27,7 @@ GREEN, BLUE = (0, 255, 0), (0, 0, 255)
 RED: Final = (255, 0, 0)
 
 
-def points_in(size: int = SIDE, points: Points = NEUTRAL) -> Points:
+def points_in_photo(size: int = SIDE, points: Points = NEUTRAL) -> Points:
     """Where the points of a photo's face are, in its pixels."""
     return (points - VIEW[:2]) * size / VIEW[2]
 
@@ -37,12 +37,12 @@ def photo(size: int = SIDE, points: Points = NEUTRAL) -> Image.Image:
     picture = draw_face(points, size)
     pen, dot = ImageDraw.Draw(picture), DOT * size / SIDE
     for k, colour in ((36, GREEN), (45, BLUE)):
-        x, y = points_in(size, points)[k]
+        x, y = points_in_photo(size, points)[k]
         pen.ellipse((x - dot, y - dot, x + dot, y + dot), fill=colour)
     return picture
 
 
-def two() -> Image.Image:
+def two_faces() -> Image.Image:
     """A picture with two faces side by side."""
     both = Image.new("RGB", (2 * SIDE, SIDE))
     both.paste(photo(), (0, 0))
@@ -89,8 +89,8 @@ def _between(right: NDArray[np.float64], left: NDArray[np.float64]) -> Points:
     return fit_similarity(NEUTRAL[[36, 45]], np.stack([right, left])).apply(NEUTRAL)
 
 
-class Moody(DotFinder):
-    """Ends over a picture whose first pixel is red, and never ends with one that is blue."""
+class UnreliableFinder(DotFinder):
+    """Crashes over a picture whose first pixel is red, and hangs over one that is blue."""
 
     def faces(self, picture: Pixels) -> Boxes:
         first = tuple(int(v) for v in picture[0, 0])
@@ -101,8 +101,8 @@ class Moody(DotFinder):
         return super().faces(picture)
 
 
-class Yawning(DotFinder):
-    """Sees every mouth open."""
+class OpenMouthFinder(DotFinder):
+    """Finds every mouth open."""
 
     def points(self, frames: Pixels, boxes: Boxes) -> Points:
         found = super().points(frames, boxes)
@@ -111,8 +111,8 @@ class Yawning(DotFinder):
         return found
 
 
-class Gated(DotFinder):
-    """Looks once there is a file where the environment's KFUSION_TEST_GATE says."""
+class WaitingFinder(DotFinder):
+    """Looks once there is a file at the path in KFUSION_TEST_GATE."""
 
     def faces(self, picture: Pixels) -> Boxes:
         while not Path(os.environ["KFUSION_TEST_GATE"]).exists():
@@ -120,23 +120,23 @@ class Gated(DotFinder):
         return super().faces(picture)
 
 
-def gated() -> FaceFinder:
-    return Gated()
+def waiting() -> FaceFinder:
+    return WaitingFinder()
 
 
 def dots() -> FaceFinder:
     return DotFinder()
 
 
-def moody() -> FaceFinder:
-    return Moody()
+def unreliable() -> FaceFinder:
+    return UnreliableFinder()
 
 
-def yawning() -> FaceFinder:
-    return Yawning()
+def open_mouthed() -> FaceFinder:
+    return OpenMouthFinder()
 
 
-def absent() -> FaceFinder:
+def missing() -> FaceFinder:
     raise MissingExtra("the face-alignment package is not installed; pip install 'kfusion[face]'")
 
 
@@ -145,7 +145,7 @@ def absent() -> FaceFinder:
 FAN_FILE, DETECTOR_FILE = "2DFAN4-11f355bf06.pth.tar", "s3fd-619a316812.pth"
 
 
-def made_hub(folder: Path) -> Path:
+def torch_hub(folder: Path) -> Path:
     """A torch hub folder with weights under the names that face_alignment looks for: a detector
     that finds green dots, and a network that finds the points of the drawn face.
     """
@@ -160,7 +160,7 @@ def made_hub(folder: Path) -> Path:
 
 def face_box() -> NDArray[np.float64]:
     """Around all points of the one face of a photo, (4,)."""
-    points = points_in()
+    points = points_in_photo()
     return np.concatenate([points.min(axis=0), points.max(axis=0)])
 
 
@@ -184,7 +184,7 @@ def _detector() -> dict[str, Any]:
     weights["conv3_3_norm.weight"].fill_(10.0)
     head = "conv3_3_norm_mbox"
     weights[f"{head}_conf.weight"][3, 0, 1, 1] = 10.0
-    box, dot = face_box(), points_in()[36]
+    box, dot = face_box(), points_in_photo()[36]
     middle, size = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
     loc = [*((middle - dot) / (0.1 * 16)), *(np.log(size / 16) / 0.2)]
     weights[f"{head}_loc.bias"][:] = first.new_tensor(loc)
@@ -200,10 +200,10 @@ def _network() -> dict[str, Any]:
     torch.manual_seed(0)
     network = FAN(4).eval()
     last: Any = network.get_submodule("l3")
-    seen: list[Any] = []
+    inputs: list[Any] = []
 
     def keep(_: Any, given: tuple[Any, ...]) -> None:
-        seen.append(given[0])
+        inputs.append(given[0])
 
     last.register_forward_pre_hook(keep)
     box = face_box()
@@ -211,7 +211,7 @@ def _network() -> dict[str, Any]:
     corner = (box[:2] + box[2:]) / 2 - [0, 0.12 * (box[3] - box[1])] - side / 2
     picture = photo()
     rows: list[NDArray[np.float64]] = []
-    wanted: list[NDArray[np.float64]] = []
+    heatmaps: list[NDArray[np.float64]] = []
     y, x = np.mgrid[:64, :64] + 0.5
     for shift in (-3.0, 0.0, 3.0):
         left, top = corner + shift
@@ -220,20 +220,20 @@ def _network() -> dict[str, Any]:
             Image.Resampling.BILINEAR,
         )  # fmt: skip
         pixels = np.asarray(cut, np.float32) / 255
-        cells = (points_in() - (left, top)) / side * 64
+        cells = (points_in_photo() - (left, top)) / side * 64
         mirrored = cells[list(MIRROR)] * (-1, 1) + (64, 0)
         for image, at in ((pixels, cells), (pixels[:, ::-1].copy(), mirrored)):
-            seen.clear()
+            inputs.clear()
             with torch.inference_mode():
                 network(torch.from_numpy(image).permute(2, 0, 1)[None])
-            rows.append(seen[0][0].reshape(256, -1).T.double().numpy())
+            rows.append(inputs[0][0].reshape(256, -1).T.double().numpy())
             far = (x - at[:, 0, None, None]) ** 2 + (y - at[:, 1, None, None]) ** 2
-            wanted.append(np.exp(-far / 4.5).reshape(68, -1).T)
+            heatmaps.append(np.exp(-far / 4.5).reshape(68, -1).T)
     features = np.concatenate(rows)
     features = np.concatenate([features, np.ones((len(features), 1))], axis=1)
     square = features.T @ features
     square += 1e-8 * np.trace(square) / len(square) * np.eye(len(square))
-    fitted = torch.from_numpy(np.linalg.solve(square, features.T @ np.concatenate(wanted)))
+    fitted = torch.from_numpy(np.linalg.solve(square, features.T @ np.concatenate(heatmaps)))
     weights: dict[str, Any] = network.state_dict()
     weights["l3.weight"] = fitted[:-1].T[:, :, None, None].float().clone()
     weights["l3.bias"] = fitted[-1].float().clone()

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-from tests.drawn_photo import bytes_of, photo, two
+from tests.drawn_photo import bytes_of, photo, two_faces
 
 
 def png_chunk(kind: bytes, data: bytes) -> bytes:
@@ -58,6 +58,6 @@ BAD: Final[dict[str, tuple[bytes, str, str]]] = {
     ),
     "too many bytes": (noise(800), "too_big", "at most 700 KB"),
     "no face": (bytes_of(Image.new("RGB", (300, 300), "gray")), "no_face", "no face in a picture"),
-    "two faces": (bytes_of(two()), "no_face", "2 faces"),
+    "two faces": (bytes_of(two_faces()), "no_face", "2 faces"),
     "a face too small": (bytes_of(photo(84)), "bad_identity", "too small"),
 }  # fmt: skip

@@ -23,7 +23,7 @@ from kfusion.faces.resting_face import (
     resting_face,
 )
 from kfusion.landmarks import NEUTRAL, lip_gap, with_mouth_shut
-from tests.drawn_photo import SIDE, DotFinder, bytes_of, photo, points_in
+from tests.drawn_photo import SIDE, DotFinder, bytes_of, photo, points_in_photo
 from tests.kfusion.bad_pictures import BAD
 
 
@@ -133,7 +133,7 @@ def test_a_face_is_found_in_pixels_of_the_picture() -> None:
         size = times * SIDE
         picture = photo().resize((size, size), Image.Resampling.BICUBIC)
         face = find_resting_face(decode_picture(bytes_of(picture)), DotFinder())
-        assert np.abs(face.points - points_in(size)).max() < times and not face.note
+        assert np.abs(face.points - points_in_photo(size)).max() < times and not face.note
 
 
 def turned(share: float) -> np.ndarray[Any, Any]:

@@ -1,7 +1,4 @@
-"""Firefox and WebKit (the engine of Safari, as GTK has it), on a screen that nobody sees.
-
-Each is driven by what it speaks itself: Firefox by WebDriver BiDi, WebKit by its own WebDriver.
-"""
+"""Firefox, over WebDriver BiDi, and WebKitGTK, over its WebDriver, on a virtual screen."""
 
 from __future__ import annotations
 
@@ -20,10 +17,10 @@ from typing import Any, Final, Protocol
 import pytest
 from websockets.sync.client import connect
 
+from tests.conftest import program
+
 WAIT_S: Final = 30.0
 SIZE: Final = (1280, 860)
-FIREFOX: Final = shutil.which("firefox-esr") or shutil.which("firefox")
-WEBKIT: Final = shutil.which("WebKitWebDriver")
 MINI_BROWSER: Final = next(Path("/usr/lib").glob("*/webkit2gtk-4*/MiniBrowser"), None)
 PREFERENCES: Final[dict[str, bool | int | str]] = {
     "media.navigator.streams.fake": True,  # the microphone: a steady tone
@@ -42,7 +39,7 @@ PREFERENCES: Final[dict[str, bool | int | str]] = {
 
 
 class Browser(Protocol):
-    films: bool  # whether it records videos
+    records_video: bool  # whether it records videos
 
     def open(self, url: str) -> None: ...
 
@@ -50,11 +47,11 @@ class Browser(Protocol):
         """What the body of an async function returns, which is JSON."""
         ...
 
-    def press(self, css: str) -> None:
-        """As a hand does."""
+    def click(self, css: str) -> None:
+        """With the pointer, as a user does."""
         ...
 
-    def choose(self, css: str, file: Path) -> None:
+    def upload(self, css: str, file: Path) -> None:
         """Gives a field a file."""
         ...
 
@@ -67,17 +64,15 @@ def until(browser: Browser, expression: str) -> None:
     """Waits, with an end, until this is true in the page."""
     deadline = time.monotonic() + WAIT_S
     while not browser.script(f"return {expression}"):
-        told = browser.script("return document.querySelector('#status').textContent")
-        assert time.monotonic() < deadline, f"{expression}; the page says: {told}"
+        status = browser.script("return document.querySelector('#status').textContent")
+        assert time.monotonic() < deadline, f"{expression}; the page says: {status}"
         time.sleep(0.1)
 
 
 @contextmanager
 def screen() -> Generator[str]:
     """The name of a display; a skip where Xvfb is not installed."""
-    xvfb = shutil.which("Xvfb")
-    if xvfb is None:
-        pytest.skip("needs Xvfb: apt install xvfb")
+    xvfb = program("Xvfb", "xvfb")
     size = f"{SIZE[0]}x{SIZE[1]}x24"
     command = [xvfb, "-displayfd", "1", "-screen", "0", size, "-nolisten", "tcp"]
     with subprocess.Popen(
@@ -93,15 +88,15 @@ def screen() -> Generator[str]:
 class Firefox:
     """One page of a Firefox, over the BiDi of a process that was started for it."""
 
-    films = True
+    records_video = True
 
     def __init__(self, send: Callable[[str], None], receive: Callable[[], str]) -> None:
         self.send, self.receive = send, receive
         self.numbers = itertools.count()
-        self.ask("session.new", capabilities={})
-        self.context = self.ask("browsingContext.getTree")["contexts"][0]["context"]
+        self.command("session.new", capabilities={})
+        self.context = self.command("browsingContext.getTree")["contexts"][0]["context"]
 
-    def ask(self, method: str, **params: Any) -> Any:
+    def command(self, method: str, **params: Any) -> Any:
         n = next(self.numbers)
         self.send(json.dumps({"id": n, "method": method, "params": params}))
         while (answer := json.loads(self.receive())).get("id") != n:
@@ -110,10 +105,10 @@ class Firefox:
         return answer["result"]
 
     def open(self, url: str) -> None:
-        self.ask("browsingContext.navigate", context=self.context, url=url, wait="complete")
+        self.command("browsingContext.navigate", context=self.context, url=url, wait="complete")
 
     def evaluate(self, expression: str) -> Any:
-        done = self.ask(
+        done = self.command(
             "script.evaluate",
             expression=expression,
             target={"context": self.context},
@@ -123,27 +118,27 @@ class Firefox:
         return done["result"]
 
     def script(self, body: str) -> Any:
-        said = self.evaluate(f"(async () => JSON.stringify(await (async () => {{{body}}})()))()")
-        return json.loads(said["value"]) if said["type"] == "string" else None
+        result = self.evaluate(f"(async () => JSON.stringify(await (async () => {{{body}}})()))()")
+        return json.loads(result["value"]) if result["type"] == "string" else None
 
-    def press(self, css: str) -> None:
+    def click(self, css: str) -> None:
         x, y = self.script(
             f"""const e = document.querySelector({json.dumps(css)});
                 e.scrollIntoView({{ block: "center" }});
                 const {"{ x, y, width, height }"} = e.getBoundingClientRect();
                 return [Math.round(x + width / 2), Math.round(y + height / 2)];"""
         )
-        deeds = [
+        actions = [
             {"type": "pointerMove", "x": x, "y": y},
             {"type": "pointerDown", "button": 0},
             {"type": "pointerUp", "button": 0},
         ]
-        hand = {"type": "pointer", "id": "hand", "actions": deeds}
-        self.ask("input.performActions", context=self.context, actions=[hand])
+        pointer = {"type": "pointer", "id": "pointer", "actions": actions}
+        self.command("input.performActions", context=self.context, actions=[pointer])
 
-    def choose(self, css: str, file: Path) -> None:
+    def upload(self, css: str, file: Path) -> None:
         field = self.evaluate(f"document.querySelector({json.dumps(css)})")
-        self.ask(
+        self.command(
             "input.setFiles",
             context=self.context,
             element={"sharedId": field["sharedId"]},
@@ -151,32 +146,31 @@ class Firefox:
         )
 
     def picture(self) -> bytes:
-        shot = self.ask("browsingContext.captureScreenshot", context=self.context)
+        shot = self.command("browsingContext.captureScreenshot", context=self.context)
         return base64.b64decode(shot["data"])
 
 
 @contextmanager
 def firefox(environment: dict[str, str], folder: Path) -> Generator[Browser]:
     """A skip where it is not installed."""
-    if FIREFOX is None:
-        pytest.skip("needs Firefox: apt install firefox-esr")
+    binary = shutil.which("firefox") or program("firefox-esr", "firefox-esr")
     settings = "".join(
         f"user_pref({json.dumps(name)}, {json.dumps(value)});\n"
         for name, value in PREFERENCES.items()
     )
     (folder / "user.js").write_text(settings)
     process = subprocess.Popen(
-        [FIREFOX, "--remote-debugging-port", "0", "--profile", folder,
+        [binary, "--remote-debugging-port", "0", "--profile", folder,
          "--width", str(SIZE[0]), "--height", str(SIZE[1])],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment,
     )  # fmt: skip
     try:
-        found = folder / "WebDriverBiDiServer.json"  # once it listens
+        address = folder / "WebDriverBiDiServer.json"  # once it listens
         deadline = time.monotonic() + WAIT_S
-        while not (found.is_file() and found.stat().st_size):
+        while not (address.is_file() and address.stat().st_size):
             assert process.poll() is None and time.monotonic() < deadline, "Firefox did not start"
             time.sleep(0.1)
-        place = json.loads(found.read_text())
+        place = json.loads(address.read_text())
         url = f"ws://{place['ws_host']}:{place['ws_port']}/session"
         with connect(url, max_size=None, proxy=None) as ws:
             yield Firefox(ws.send, lambda: str(ws.recv(WAIT_S)))
@@ -188,7 +182,7 @@ def firefox(environment: dict[str, str], folder: Path) -> Generator[Browser]:
 class WebKit:
     """One page of a MiniBrowser, through selenium."""
 
-    films = False  # of a canvas: what Debian builds says that it can, and gives nothing
+    records_video = False  # of a canvas: what Debian builds says that it can, and gives nothing
 
     def __init__(self, driver: Any) -> None:
         self.driver = driver
@@ -206,10 +200,10 @@ class WebKit:
         assert "error" not in answer, answer["error"]
         return json.loads(answer["value"]) if answer.get("value") else None
 
-    def press(self, css: str) -> None:
+    def click(self, css: str) -> None:
         self.driver.find_element("css selector", css).click()
 
-    def choose(self, css: str, file: Path) -> None:
+    def upload(self, css: str, file: Path) -> None:
         self.driver.find_element("css selector", css).send_keys(str(file))
 
     def picture(self) -> bytes:
@@ -219,9 +213,10 @@ class WebKit:
 @contextmanager
 def webkit(environment: dict[str, str], folder: Path) -> Generator[Browser]:
     """A skip where it is not installed."""
-    if WEBKIT is None or MINI_BROWSER is None:
-        pytest.skip("needs WebKitGTK: apt install webkit2gtk-driver gstreamer1.0-plugins-good")
-    pytest.importorskip("selenium", reason="selenium is not installed")
+    webdriver_path = program("WebKitWebDriver", "webkit2gtk-driver")
+    if MINI_BROWSER is None:
+        pytest.skip("needs WebKit's MiniBrowser: install the package webkit2gtk-driver")
+    pytest.importorskip("selenium", reason="needs selenium: pip install selenium")
     from selenium import webdriver
     from selenium.webdriver.webkitgtk.options import Options
     from selenium.webdriver.webkitgtk.service import Service
@@ -240,7 +235,7 @@ def webkit(environment: dict[str, str], folder: Path) -> Generator[Browser]:
         "WEBKIT_DISABLE_DMABUF_RENDERER": "1",
     }
     with (folder / "log").open("w") as log:
-        service = Service(WEBKIT, log_output=log, env=environment)
+        service = Service(webdriver_path, log_output=log, env=environment)
         with warnings.catch_warnings():  # selenium's WebKitGTK makes use of what it deprecates
             warnings.simplefilter("ignore", DeprecationWarning)
             driver = webdriver.WebKitGTK(options=options, service=service)

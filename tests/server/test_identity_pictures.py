@@ -17,7 +17,7 @@ from kfusion import wire
 from kfusion.faces.resting_face import MOUTH_WAS_SHUT
 from kfusion.landmarks import lip_gap
 from tests.conftest import eventually, voice
-from tests.drawn_photo import BLUE, RED, bytes_of, photo, points_in
+from tests.drawn_photo import BLUE, RED, bytes_of, photo, points_in_photo
 from tests.kfusion.bad_pictures import BAD
 from tests.system.raw_client import pcm
 from tests.system.test_resume import Client, offline, serving
@@ -63,17 +63,17 @@ async def test_a_picture_becomes_the_face_that_is_shown(media: str) -> None:
         said = await told(client)
         assert isinstance(said, wire.IdentitySet), said
         assert (said.id, said.n, said.note) == ("me", 0, wire.UNSET)
-        assert np.abs(np.array(said.points) - points_in(SIZE)).max() < 1
+        assert np.abs(np.array(said.points) - points_in_photo(SIZE)).max() < 1
         if media == "socket":
             await client.ws.send(pcm(voice(1.0)))
             await client.frames_until(3)
-            assert np.abs(client.points[0] - points_in(SIZE)).max() < 12
+            assert np.abs(client.points[0] - points_in_photo(SIZE)).max() < 12
         await client.abort()
 
 
 @pytest.mark.asyncio
 async def test_an_open_mouth_is_shut_and_told_with_what_was_seen() -> None:
-    async with finding("yawning") as (_, opened):
+    async with finding("open_mouthed") as (_, opened):
         client = await opened()
         await show(client, face())
         said = await told(client)
@@ -90,7 +90,7 @@ async def test_bad_pictures_are_told_plainly_and_nobody_else_notices() -> None:
         **BAD,
         "one that ends the process": (plain(RED), "no_face", "ended over it"),
     }
-    async with finding("moody") as (app, opened):
+    async with finding("unreliable") as (app, opened):
         other, client = await opened(mode="file"), await opened()
 
         async def others() -> None:
@@ -116,7 +116,7 @@ async def test_bad_pictures_are_told_plainly_and_nobody_else_notices() -> None:
 @pytest.mark.asyncio
 async def test_live_frames_go_on_while_a_picture_never_ends() -> None:
     sound = voice(3.0)
-    async with finding("moody") as (app, opened):
+    async with finding("unreliable") as (app, opened):
         client = await opened()
         await show(client, face())
         await told(client)
@@ -133,7 +133,7 @@ async def test_live_frames_go_on_while_a_picture_never_ends() -> None:
 
 
 class Gate:
-    """A file that lets the gated finder look, once it is there."""
+    """A file that lets the waiting finder look, once it is there."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -151,7 +151,7 @@ def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gate:
 
 @asynccontextmanager
 async def behind(gate: Gate, **config: Any) -> AsyncGenerator[Any]:
-    async with finding("gated", **config) as served:
+    async with finding("waiting", **config) as served:
         try:
             yield served
         finally:
@@ -215,7 +215,7 @@ async def test_a_client_that_leaves_is_not_waited_for(gate: Gate) -> None:
 
 @pytest.mark.asyncio
 async def test_a_server_that_stops_does_not_wait_for_a_picture(gate: Gate) -> None:
-    async with finding("gated") as (_, opened):
+    async with finding("waiting") as (_, opened):
         client = await opened(mode="file")
         await show(client, face())
         await client.ws.send(pcm(voice(1.0)))

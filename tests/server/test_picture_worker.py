@@ -23,7 +23,7 @@ from server.config import FACE_ALIGNMENT
 from server.metrics import Metrics
 from server.pictures.queue import MAX_CACHED, MAX_WAITING, FaceFinderQueue
 from server.pictures.request import FoundFace, SearchResult
-from tests.drawn_photo import BLUE, RED, bytes_of, made_hub, photo, points_in, two
+from tests.drawn_photo import BLUE, RED, bytes_of, photo, points_in_photo, torch_hub, two_faces
 from tests.kfusion.bad_pictures import BAD
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,13 +84,13 @@ async def test_bad_pictures_are_refused_in_words_and_a_good_one_after_them_is_fo
             told = await looked.refused(data)
             assert told.code == code and words in str(told)
         found = await looked.found(face())
-        assert np.abs(found.identity.points - points_in(200)).max() < 1
+        assert np.abs(found.identity.points - points_in_photo(200)).max() < 1
         assert looked.pictures.processes_started == 1
 
 
 @pytest.mark.asyncio
 async def test_a_picture_that_ends_the_process_is_refused_and_the_next_one_has_another() -> None:
-    async with looking("moody") as looked:
+    async with looking("unreliable") as looked:
         await looked.found(face(1))
         told = await looked.refused(bytes_of(Image.new("RGB", (99, 99), RED)))
         assert told.code == "no_face" and "ended over it" in str(told)
@@ -100,7 +100,7 @@ async def test_a_picture_that_ends_the_process_is_refused_and_the_next_one_has_a
 
 @pytest.mark.asyncio
 async def test_a_picture_that_takes_too_long_is_refused_and_the_next_one_has_another() -> None:
-    async with looking("moody", load_s=60.0) as looked:
+    async with looking("unreliable", load_s=60.0) as looked:
         await looked.found(face(1))  # it is loaded now
         looked.pictures.picture_s = 1.0
         told = await looked.refused(bytes_of(Image.new("RGB", (99, 99), BLUE)))
@@ -176,13 +176,13 @@ async def test_what_nobody_waits_for_is_not_looked_at() -> None:
 
 @pytest.mark.asyncio
 async def test_an_open_mouth_is_told() -> None:
-    async with looking("yawning") as looked:
+    async with looking("open_mouthed") as looked:
         assert (await looked.found(face())).note == MOUTH_WAS_SHUT
 
 
 @pytest.mark.asyncio
 async def test_where_nothing_can_look_it_is_said_what_to_install_and_tried_again_later() -> None:
-    async with looking("absent") as looked:
+    async with looking("missing") as looked:
         for _ in range(2):
             told = await looked.refused(face())
             assert told.code == "bad_message" and "pip install 'kfusion[face]'" in str(told)
@@ -197,7 +197,7 @@ async def test_where_nothing_can_look_it_is_said_what_to_install_and_tried_again
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return made_hub(tmp_path_factory.mktemp("made") / "hub")
+    return torch_hub(tmp_path_factory.mktemp("made") / "hub")
 
 
 @pytest.fixture
@@ -212,7 +212,7 @@ def own_hub(hub: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.asyncio
 async def test_face_alignment_finds_the_face_of_a_photo(own_hub: Path) -> None:
     async with looking(FACE_ALIGNMENT, picture_s=100.0) as looked:
-        off = (await looked.found(bytes_of(photo(), "JPEG"))).identity.points - points_in()
+        off = (await looked.found(bytes_of(photo(), "JPEG"))).identity.points - points_in_photo()
         assert np.linalg.norm(off, axis=1).mean() < 8  # its weights were made in a moment
         told = [await looked.refused(BAD[name][0]) for name in ("no face", "two faces")]
         assert [(e.code, str(e)[:40]) for e in told] == [
@@ -240,7 +240,7 @@ async def test_weights_that_cannot_be_had_are_told_with_their_place(
 
 @pytest.mark.slow
 def test_the_command_finds_it_without_a_server(own_hub: Path, tmp_path: Path) -> None:
-    for name, picture in (("me.png", photo()), ("us.png", two())):
+    for name, picture in (("me.png", photo()), ("us.png", two_faces())):
         (tmp_path / name).write_bytes(bytes_of(picture))
         done = subprocess.run(
             [sys.executable, "-m", "client", "identity", "--local", str(tmp_path / name)],
@@ -248,6 +248,6 @@ def test_the_command_finds_it_without_a_server(own_hub: Path, tmp_path: Path) ->
         )  # fmt: skip
         if name == "me.png":
             assert done.returncode == 0, done.stderr
-            off = np.array(json.loads(done.stdout)["points"]) - points_in()
+            off = np.array(json.loads(done.stdout)["points"]) - points_in_photo()
             assert np.linalg.norm(off, axis=1).mean() < 8
     assert done.returncode == 2 and "us.png: 2 faces in the picture" in done.stderr

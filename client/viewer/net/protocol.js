@@ -3,9 +3,9 @@
 
 export const SUBPROTOCOL = "kfusion.v1";
 export const FPS = 30;
-export const POINTS = 68;
+const POINTS = 68;
 export const WIDTH = 2 * POINTS;
-export const HOPS = [1, 2, 3, 5, 6, 10, 15, 30];
+const HOPS = [1, 2, 3, 5, 6, 10, 15, 30];
 export const RATES = { least: 8000, most: 96000 };
 export const KIND = { points: 1, arkit52: 2, vrm: 3 };
 export const EMOTIONS = [

@@ -3,7 +3,7 @@
 // mixtures that the pad cannot reach, as the sum of their directions.
 
 /** Clockwise from the top; neighbours blend into each other. */
-export const RING = ["surprised", "happy", "contempt", "sad", "disgusted", "angry", "fear"];
+const RING = ["surprised", "happy", "contempt", "sad", "disgusted", "angry", "fear"];
 const TURN = 2 * Math.PI;
 const STEP = 0.05;
 const LEAP = 0.2;

@@ -20,7 +20,7 @@ from kfusion.errors import BadMessage, TooBig
 from kfusion.faces.decode import MAX_BYTES, MAX_PIXELS, ORIENTATION, decode_picture
 from kfusion.landmarks import lip_gap
 from tests.client.memory_server import memory_transport
-from tests.drawn_photo import SIDE, bytes_of, photo, points_in
+from tests.drawn_photo import SIDE, bytes_of, photo, points_in_photo
 from tests.kfusion.bad_pictures import BAD
 from tests.server.test_identity_pictures import finding
 from tests.system.test_resume import serving
@@ -52,14 +52,14 @@ async def test_a_photos_face_is_written_for_identity(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source, out = saved(tmp_path / "me.png", bytes_of(photo())), tmp_path / "face.json"
-    async with finding("yawning") as (_, opened):
+    async with finding("open_mouthed") as (_, opened):
         port = await port_of(opened)
         assert await command(port, source, "--out", out) == 0
         output = capsys.readouterr().err
         assert "the mouth was open" in output and f"for --identity {out}" in output
         assert await command(port, source) == 0
     assert json.loads(capsys.readouterr().out) == json.loads(out.read_text())
-    assert np.abs(read_identity(out)[:48] - points_in()[:48]).mean() < 2
+    assert np.abs(read_identity(out)[:48] - points_in_photo()[:48]).mean() < 2
     _, in_photo = read_photo(source, out)  # whose mouth is open
     assert lip_gap(in_photo) > 10 > 0.1 > abs(lip_gap(read_identity(out)))
     assert arguments(["file", "a.wav", "--out", "-", "--identity", str(out)]).face.shape == (68, 2)
@@ -82,7 +82,7 @@ async def test_a_large_turned_photo_is_made_smaller_and_its_points_are_its_own(
     output = capsys.readouterr().err
     assert "instead of 4100 x 4100, upright, without its EXIF data" in output
     assert "frames of identity 'me' are in its" in output
-    assert np.abs(read_identity(tmp_path / "f.json") - points_in(4100)).max() < 15
+    assert np.abs(read_identity(tmp_path / "f.json") - points_in_photo(4100)).max() < 15
     assert json.loads((tmp_path / "f.json").read_text())["width"] == 4100
 
 
@@ -175,7 +175,7 @@ async def test_an_image_that_no_server_takes_is_told_before_it_is_sent() -> None
         with pytest.raises(BadMessage):
             await face.set_identity("me", image=b"")
         with pytest.raises(BadMessage, match="wanted one of them"):
-            await face.set_identity("me", points_in(), image=bytes_of(photo()))
+            await face.set_identity("me", points_in_photo(), image=bytes_of(photo()))
         await face.set_identity("me", image=bytes_of(photo()))
         event = await anext(face.events())
         assert isinstance(event, wire.Error) and event.code == "bad_message"

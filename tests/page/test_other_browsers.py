@@ -1,4 +1,4 @@
-"""The page in Firefox and in WebKit: what one who comes with another browser meets."""
+"""The page in Firefox and in WebKit."""
 
 from __future__ import annotations
 
@@ -17,12 +17,9 @@ from client import parts
 from tests.client.audio.pulse import sound_server
 from tests.conftest import RunningServer
 from tests.page.other_browsers import Browser, firefox, screen, until, webkit
-from tests.page.page import write_speech
 
 BROWSERS: Final = {"firefox": firefox, "webkit": webkit}
 PORTRAIT: Final = Path(__file__).parents[2] / "client" / "viewer" / "portraits" / "mira.webp"
-
-pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module", params=BROWSERS)
@@ -44,29 +41,31 @@ def page(browser: Browser, server: RunningServer) -> Browser:
 
 
 def test_a_microphone_moves_the_face_and_is_recorded(page: Browser) -> None:
-    page.press("#microphone")
+    page.click("#microphone")
     until(page, "kfusion.state === 'live' && kfusion.frame.n > 30")
     before = page.script("return [kfusion.stats.drawn, performance.now()]")
     until(page, "kfusion.frame.n > 75")
     after = page.script("return [kfusion.stats.drawn, performance.now()]")
     assert (after[0] - before[0]) / (after[1] - before[1]) > 0.02  # pictures a millisecond
     assert 0 < page.script("return kfusion.stats.latencyMs") < 1000
-    page.press("#record")
+    page.click("#record")
     until(page, "kfusion.recording.seconds > 1")
-    page.press("#record")
+    page.click("#record")
     until(page, "!document.querySelector('#takes').hidden")
     links = page.script(
         "return [...document.querySelectorAll('#takes-links a')].map((a) => a.title)"
     )
-    assert [Path(name).suffix for name in links] == ([".webm"] if page.films else []) + [".jsonl"]
-    page.press("#microphone")
+    assert [Path(name).suffix for name in links] == ([".webm"] if page.records_video else []) + [
+        ".jsonl"
+    ]
+    page.click("#microphone")
     until(page, "kfusion.state === 'quiet'")
 
 
-def test_a_sound_file_is_heard_and_said(page: Browser, tmp_path: Path) -> None:
-    page.choose("#file", write_speech(tmp_path / "speech.wav"))
+def test_a_sound_file_is_heard_and_said(page: Browser, speech: Path) -> None:
+    page.upload("#file", speech)
     until(page, "['playing', 'blocked'].includes(kfusion.state)")
-    page.press("#status")  # a page that nobody has touched may make no sound
+    page.click("#status")  # a page that nobody has touched may make no sound
     until(page, "kfusion.state === 'playing' && kfusion.seconds > 1")
     gaps = page.script(
         """const { lipGap } = await import("/face/landmarks.js"), gaps = [];
@@ -82,7 +81,7 @@ def test_a_sound_file_is_heard_and_said(page: Browser, tmp_path: Path) -> None:
     assert drawn == pytest.approx(heard, abs=0.15)
 
 
-def seen(page: Browser) -> NDArray[np.float64]:
+def middle_of(page: Browser) -> NDArray[np.float64]:
     """The middle of the face as it is on the screen, (H, W, 3)."""
     shot = Image.open(io.BytesIO(page.picture())).convert("RGB")
     x, y, width, height = page.script(
@@ -95,25 +94,25 @@ def seen(page: Browser) -> NDArray[np.float64]:
 
 
 def test_a_portrait_is_drawn(page: Browser) -> None:
-    before = seen(page)
-    page.press("[data-look=mira]")
+    before = middle_of(page)
+    page.click("[data-look=mira]")
     until(page, "kfusion.look.name === 'mira'")
     drawn = page.script("return kfusion.stats.drawn")
-    page.press("[data-emotion=happy]")
+    page.click("[data-emotion=happy]")
     # The face turns happy in 14 frames; how many of them a browser without a graphics card draws
     # beside other work is not asked here.
     until(page, f"kfusion.stats.drawn > {drawn + 5} && kfusion.frame.n > 10")
-    after = seen(page)
+    after = middle_of(page)
     assert np.abs(after - before).mean() > 5
     assert after.std(axis=(0, 1)).min() > 15, "nothing is seen in its place"
 
 
 def test_a_face_is_found_in_a_photo_within_seconds(page: Browser) -> None:
     if not parts.present():
-        pytest.skip("the face finder is not fetched")
+        pytest.skip("needs the face finder: python -m client.parts")
     began = time.monotonic()
-    page.choose("#photo", PORTRAIT)
+    page.upload("#photo", PORTRAIT)
     until(page, "document.querySelectorAll('dialog[open] .points button').length === 68")
     print(f"\na face was found within {time.monotonic() - began:.1f} s")
-    page.press("dialog .use")
+    page.click("dialog .use")
     until(page, "kfusion.look.name === 'photo'")
