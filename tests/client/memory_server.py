@@ -44,31 +44,31 @@ class MemoryServer:
             if job is None:
                 break
             identity, emotion = job.rendering.identity.canonical, job.emotion
-            said = ENGINE.step(job.window.audio[None], identity[None], emotion[None])
-            session.complete(job, said[0], self.now())
+            output = ENGINE.step(job.window.audio[None], identity[None], emotion[None])
+            session.complete(job, output[0], self.now())
         if session.closing is not None:
             yield Closed(session.closing.code, session.closing.reason)
 
     def _receive(self, message: str | bytes) -> Session:
-        """Gives the message to the session that is to answer it, and that session."""
+        """Passes the message to the session that answers it, and returns that session."""
         if isinstance(message, str) and '"resume"' in message:
-            asking = Session(MODEL, self.limits, self.now())  # of a new connection
-            asking.receive(message, self.now())
-            if asking.resume_request is not None:
-                return self._resumed(asking, asking.resume_request)
+            new = Session(MODEL, self.limits, self.now())  # of a new connection
+            new.receive(message, self.now())
+            if new.resume_request is not None:
+                return self._resumed(new, new.resume_request)
         self.session.receive(message, self.now())
         return self.session
 
-    def _resumed(self, asking: Session, wanted: wire.ResumeFrom) -> Session:
+    def _resumed(self, new: Session, request: wire.ResumeFrom) -> Session:
         try:
-            if wanted.token == self.session.token:
+            if request.token == self.session.token:
                 self.session.disconnected(1006, self.now())
-            if wanted.token != self.session.token or self.session.state is State.CLOSED:
+            if request.token != self.session.token or self.session.state is State.CLOSED:
                 raise UnknownSession("resume.token is of no session that is kept")
-            self.session.resumed(wanted, self.now())
+            self.session.resumed(request, self.now())
         except WireError as error:
-            asking.fail(error, self.now())
-            return asking
+            new.fail(error, self.now())
+            return new
         return self.session
 
     def _window(self, session: Session) -> Job | None:

@@ -1,5 +1,6 @@
-"""Real PortAudio on a private PulseAudio: its null sink is the loudspeaker, which a microphone,
-the sink's monitor, hears."""
+"""Real PortAudio on a private PulseAudio, whose null sink is the loudspeaker and whose monitor of
+that sink is the microphone.
+"""
 
 from __future__ import annotations
 
@@ -40,11 +41,11 @@ def finished(process: subprocess.Popen[str]) -> str:
     """What it has printed, once it has ended well."""
     with process:
         try:
-            out, told = process.communicate(timeout=60)
+            out, errors = process.communicate(timeout=60)
         finally:
             process.kill()
-    assert process.returncode == 0, told
-    return out + told
+    assert process.returncode == 0, errors
+    return out + errors
 
 
 @pytest.fixture(scope="module")
@@ -61,40 +62,40 @@ def gaps(path: Path) -> NDArray[np.float64]:
     return lip_gap(np.array([json.loads(line)["points"] for line in path.read_text().splitlines()]))
 
 
-def test_what_the_loudspeaker_says_the_microphone_hears_and_the_lips_follow(
+def test_the_microphone_hears_the_loudspeaker_and_the_lips_follow(
     pulse: dict[str, str], server: RunningServer, model: Animator, tmp_path: Path
 ) -> None:
     clip = sorted(folder_of("grid_s1").glob("*.flac"))[0]
-    said, heard = tmp_path / "said.jsonl", tmp_path / "heard.jsonl"
+    played, captured = tmp_path / "played.jsonl", tmp_path / "captured.jsonl"
     url = ["--url", f"ws://127.0.0.1:{server.port}"]
-    with python("-m", "client", "mic", *url, "--out", heard, environment=pulse) as mic:
+    with python("-m", "client", "mic", *url, "--out", captured, environment=pulse) as mic:
         assert mic.stderr is not None
         try:
             assert "listening to" in mic.stderr.readline()
-            told = ""
+            output = ""
             for _ in range(3):  # a machine that stalls leaves the device without sound, and says so
-                told = finished(python("-m", "client", "say", clip, *url, "--out", said,
+                output = finished(python("-m", "client", "say", clip, *url, "--out", played,
                                        environment=pulse))  # fmt: skip
-                if "underruns" not in told:
+                if "underruns" not in output:
                     break
             else:
                 pytest.skip("this machine lets the sound device run dry, three times out of three")
-            assert "90 frames with their sound" in told
+            assert "90 frames with their sound" in output
             mic.send_signal(signal.SIGINT)
-            _, told = mic.communicate(timeout=30)
-            assert mic.returncode == 0, told
+            _, output = mic.communicate(timeout=30)
+            assert mic.returncode == 0, output
         finally:
             mic.kill()
     offline = lip_gap(model.animate(*read_audio(clip)))
-    np.testing.assert_allclose(gaps(said), offline, atol=1e-3)
-    hears = gaps(heard)
-    likeness = [
-        np.corrcoef(offline, hears[k : k + len(offline)])[0, 1]
-        for k in range(len(hears) - len(offline) + 1)
+    np.testing.assert_allclose(gaps(played), offline, atol=1e-3)
+    lips = gaps(captured)
+    correlations = [
+        np.corrcoef(offline, lips[k : k + len(offline)])[0, 1]
+        for k in range(len(lips) - len(offline) + 1)
     ]
-    print(f"\nthe microphone's lip gap against the clip's: r = {max(likeness):.3f}")
-    assert max(likeness) >= 0.9
-    assert hears.max() > hears.min() + 3
+    print(f"\nthe microphone's lip gap against the clip's: r = {max(correlations):.3f}")
+    assert max(correlations) >= 0.9
+    assert lips.max() > lips.min() + 3
 
 
 CLICKS = """
@@ -108,14 +109,14 @@ RATE, SECONDS = 16_000, 5
 sound = np.zeros(RATE * SECONDS, np.float32)
 for k in range(1, SECONDS):
     sound[k * RATE : k * RATE + 160] = 0.9
-heard = []  # when, what
+blocks = []  # (time, samples)
 
-def hear(data, samples, times, status):
+def capture(data, samples, times, status):
     at = time.monotonic() + times.inputBufferAdcTime - stream.time
-    heard.append((at, np.frombuffer(bytes(data), np.int16).copy()))
+    blocks.append((at, np.frombuffer(bytes(data), np.int16).copy()))
 
 stream = sounddevice.RawInputStream(
-    samplerate=RATE, blocksize=320, channels=1, dtype="int16", callback=hear
+    samplerate=RATE, blocksize=320, channels=1, dtype="int16", callback=capture
 )
 
 async def main():
@@ -128,7 +129,7 @@ async def main():
             shown[frame.n] = time.monotonic()
     stream.stop()
     clicks = []
-    for at, samples in heard:
+    for at, samples in blocks:
         for k in np.flatnonzero(np.abs(samples) > 8000):
             if not clicks or at + k / RATE > clicks[-1] + 0.5:
                 clicks.append(at + k / RATE)

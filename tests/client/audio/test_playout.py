@@ -1,4 +1,4 @@
-"""When sent sound is heard and its frames are shown: samples and times only, no device."""
+"""When audio is heard and its frames are shown: samples and times only, no device."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ def face(n: int) -> Frame:
     st.lists(st.tuples(st.integers(0, 30), st.integers(1, 40)), max_size=12),
     st.lists(st.integers(1, 50), max_size=12),
 )
-def test_every_sound_is_played_in_its_place_whatever_the_device_takes(
+def test_audio_is_played_in_its_place_whatever_the_device_takes(
     sounds: list[tuple[int, int]], takes: list[int]
 ) -> None:
-    buffer, place, wanted = PlayoutBuffer(2), 0, np.zeros(2000, "<i2")
+    buffer, place, expected = PlayoutBuffer(2), 0, np.zeros(2000, "<i2")
     for pause, samples in sounds:
         place += pause
-        wanted[place : place + samples] = np.arange(1, samples + 1)
-        buffer.put(place, wanted[place : place + samples].tobytes())
+        expected[place : place + samples] = np.arange(1, samples + 1)
+        buffer.put(place, expected[place : place + samples].tobytes())
         place += samples
     played = b"".join(buffer.take(samples) for samples in [*takes, 2000 - sum(takes)])
-    assert played == wanted.tobytes()
+    assert played == expected.tobytes()
     assert (buffer.taken, buffer.missed) == (2000, 0)
 
 
-def test_what_comes_too_late_is_counted_and_the_rest_keeps_its_place() -> None:
+def test_late_audio_is_counted_and_the_rest_keeps_its_place() -> None:
     buffer = PlayoutBuffer(2)
     buffer.take(10)
     buffer.put(4, np.arange(20, dtype="<i2").tobytes())
@@ -52,7 +52,7 @@ def test_what_comes_too_late_is_counted_and_the_rest_keeps_its_place() -> None:
     assert buffer.missed == 6
 
 
-def test_what_is_cleared_is_not_played() -> None:
+def test_cleared_audio_is_not_played() -> None:
     buffer = PlayoutBuffer(4)
     buffer.put(0, b"\x01" * 400)
     assert buffer.take(10) == b"\x01" * 40
@@ -65,7 +65,7 @@ def test_what_is_cleared_is_not_played() -> None:
 # The device's clock
 
 
-def test_times_that_jitter_and_a_few_that_are_wild_leave_the_clock_true() -> None:
+def test_jitter_and_outliers_do_not_move_the_clock() -> None:
     rng = np.random.default_rng(1)
     clock = DeviceClock(48_000)
     for k in range(500):
@@ -77,7 +77,7 @@ def test_times_that_jitter_and_a_few_that_are_wild_leave_the_clock_true() -> Non
 
 
 @pytest.mark.parametrize("step", [1.9, -0.05])
-def test_a_device_that_stood_still_or_skipped_is_followed_at_once(step: float) -> None:
+def test_a_device_that_paused_or_skipped_is_followed_at_once(step: float) -> None:
     clock = DeviceClock(16_000)
     for k in range(300):
         clock.report((320 * k, 0.02 * k))
@@ -107,7 +107,7 @@ def test_a_pause_moves_what_follows_and_only_the_frames_not_shown_yet() -> None:
     assert line.gaps == 0
 
 
-def test_a_source_that_runs_dry_leaves_a_gap_that_is_counted() -> None:
+def test_audio_that_comes_too_late_leaves_a_gap_that_is_counted() -> None:
     line = Timeline()
     line.place(0, 1000, preferred=500, earliest=400, unshown=0)
     assert line.place(1000, 1000, preferred=1800, earliest=1700, unshown=0) == 1800
@@ -122,7 +122,7 @@ def test_a_source_that_runs_dry_leaves_a_gap_that_is_counted() -> None:
         max_size=20,
     )
 )
-def test_sound_never_overlaps_and_never_comes_before_it_may(
+def test_audio_never_overlaps_and_is_never_too_early(
     pushes: list[tuple[int, int, int]],
 ) -> None:
     line, first, now, free = Timeline(), 0, 0, 0
@@ -162,7 +162,7 @@ def test_a_frame_is_given_when_its_sample_is_heard_and_not_before() -> None:
 def test_of_late_frames_only_the_last_is_given_and_all_are_counted() -> None:
     frames = schedule()
     for n in range(4):
-        frames.put(face(n), 10.08)  # 0, 1 and 2 should have been seen
+        frames.put(face(n), 10.08)  # 0, 1 and 2 should have been shown
     given_ = frames.due(10.08)
     assert isinstance(given_, Frame) and given_.n == 2
     assert frames.due(10.08) is None
@@ -185,7 +185,7 @@ def test_a_mark_waits_for_its_sound_and_an_error_does_not() -> None:
     assert isinstance(frames.due(20.0), wire.End)
 
 
-def test_frames_that_are_forgotten_do_not_come_and_their_marks_do() -> None:
+def test_dropped_frames_do_not_come_and_their_marks_do() -> None:
     frames = schedule()
     for n in range(5):
         frames.put(face(n), 9.0)
@@ -231,13 +231,13 @@ class SkewedDevice:
         self.taken += BLOCK
 
 
-def spoken(first: int, samples: int) -> bytes:
-    """Sound that tells which sample of the stream it is: in ms, from 1, modulo 30 s."""
+def numbered(first: int, samples: int) -> bytes:
+    """Audio whose values are its times in the stream: in ms, from 1, modulo 30 s."""
     return (1 + np.arange(first, first + samples) // 24 % 30_000).astype("<i2").tobytes()
 
 
 @pytest.mark.parametrize(("ppm", "pauses"), [(-200, False), (200, False), (-200, True)])
-def test_sound_and_face_meet_through_ten_minutes_of_a_skewed_device(ppm: int, pauses: bool) -> None:
+def test_ten_minutes_of_a_skewed_device_stay_in_time(ppm: int, pauses: bool) -> None:
     rng = np.random.default_rng(abs(ppm) + pauses)
     device, buffer, clock = SkewedDevice(ppm, rng), PlayoutBuffer(2), DeviceClock(RATE)
     line = Timeline()
@@ -245,7 +245,7 @@ def test_sound_and_face_meet_through_ten_minutes_of_a_skewed_device(ppm: int, pa
     coming: deque[tuple[float, int]] = deque()  # frames: when, which
     shown: list[tuple[float, int]] = []
     voiced: set[int] = set()  # tenths of a second of the stream
-    said, sent, push_at, call_at, pausing = 0, 0, 1001.0, 0.0, 0
+    placed, next_frame, push_at, call_at, pausing = 0, 0, 1001.0, 0.0, 0
     while len(device.played) < 2 * RATE * 600:
         now = min(push_at, call_at, coming[0][0] if coming else np.inf)
         while (wake := frames.wake_at()) <= now:
@@ -263,24 +263,24 @@ def test_sound_and_face_meet_through_ten_minutes_of_a_skewed_device(ppm: int, pa
             push_at = now + 0.1
             if pausing:
                 pausing -= 1  # six steps of silence are counted by the stream, as the SDK does
-                said += RATE // 10 * (pausing >= 20)
+                placed += RATE // 10 * (pausing >= 20)
                 push_at += 0 if pausing else rng.uniform(0.0, 0.1)
             else:
                 place = line.place(
-                    said, RATE // 10, preferred=heard + round(MARGIN_S * RATE), earliest=heard,
+                    placed, RATE // 10, preferred=heard + round(MARGIN_S * RATE), earliest=heard,
                     unshown=frames.unshown,
                 )  # fmt: skip
-                buffer.put(place, spoken(said, RATE // 10))
-                voiced.add(said // (RATE // 10))
-                said += RATE // 10
+                buffer.put(place, numbered(placed, RATE // 10))
+                voiced.add(placed // (RATE // 10))
+                placed += RATE // 10
                 if not pauses:
                     push_at = now + max(0.001, (place - clock.sample_at(now)) / RATE - 2.0)
                 elif rng.random() < 0.03:
                     pausing, push_at = 26, now + 0.2
-            while sample_of(sent, RATE) + RATE // 10 <= said:
+            while sample_of(next_frame, RATE) + RATE // 10 <= placed:
                 arrives = now + LATENCY_S / 2 + rng.uniform(0.005, 0.03)
-                coming.append((max(arrives, coming[-1][0] if coming else 0.0), sent))
-                sent += 1
+                coming.append((max(arrives, coming[-1][0] if coming else 0.0), next_frame))
+                next_frame += 1
     assert frames.skipped == frames.late == 0
     assert [n for _, n in shown] == list(range(len(shown)))
     assert len(shown) > (10_000 if pauses else 17_900)
@@ -301,4 +301,4 @@ def test_sound_and_face_meet_through_ten_minutes_of_a_skewed_device(ppm: int, pa
           f"apart p50 {np.median(apart):.1f} ms, most {max(apart):.1f} ms")  # fmt: skip
     assert max(apart) <= 20
     assert buffer.missed == 0
-    assert len(shown) <= frame_count(said, RATE)
+    assert len(shown) <= frame_count(placed, RATE)

@@ -79,7 +79,7 @@ def test_what_was_lost_is_sent_again_in_its_place_and_what_is_past_as_silence(
         server.truncate(max(before, server.position - cut))
         # Frames come up to what was received, and not always so far.
         queue.acknowledge(max(0, server.position * 30 // RATE - behind))
-        silent_until = min(server.position + past, queue.end)
+        silent_until = max(0, min(server.position + past, queue.end))
         expected[server.position : silent_until] = 0
         queue.rewind(server.position, silent_until)
     assert server.audio == expected[: queue.end].tobytes()

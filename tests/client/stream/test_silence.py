@@ -45,7 +45,7 @@ def test_silence_keeps_up_with_time_and_ends_at_its_limit(
 
 
 @given(RATES, st.integers(1, 30))
-def test_silence_is_due_when_it_says_so(rate: int, frames: int) -> None:
+def test_silence_is_due_at_wake_at(rate: int, frames: int) -> None:
     filler = SilenceFiller(rate, frames)
     filler.audio_sent(1, 0.0)
     total = 0
@@ -58,7 +58,7 @@ def test_silence_is_due_when_it_says_so(rate: int, frames: int) -> None:
     assert total == round((frames / 30 + 0.4) * rate)
 
 
-def test_silence_for_a_gap_gives_back_the_time_of_the_gap() -> None:
+def test_audio_after_a_gap_is_preceded_by_the_rest_of_its_silence() -> None:
     filler = SilenceFiller(16_000, 6)
     filler.audio_sent(16_000, 0.0)
     assert filler.due(1.1) == 1_600
@@ -67,7 +67,7 @@ def test_silence_for_a_gap_gives_back_the_time_of_the_gap() -> None:
     assert filler.backlog_s(1.15) == pytest.approx(1.0)
 
 
-def test_sound_that_is_sent_again_is_spoken_from_now_on_or_later() -> None:
+def test_audio_that_is_sent_again_is_played_from_now_on_or_later() -> None:
     filler = SilenceFiller(16_000, 6)
     filler.audio_sent(32_000, 0.0)
     filler.audio_resent(16_000, 0.5)  # its time is still to come
@@ -77,7 +77,7 @@ def test_sound_that_is_sent_again_is_spoken_from_now_on_or_later() -> None:
     assert filler.wake_at() == pytest.approx(5.1)
 
 
-def test_our_own_stall_is_no_gap_in_speech() -> None:
+def test_a_late_poll_is_no_gap_in_speech() -> None:
     filler = SilenceFiller(16_000, 6)
     filler.audio_sent(1_600, 0.0)
     assert filler.due(3.0) == 0  # the loop stood still: sound may be waiting
@@ -103,7 +103,7 @@ async def test_a_push_source_that_stops_gets_all_its_frames_and_marks() -> None:
     clock, transport = ManualClock(), memory_transport()
     async with connect("memory", transport=transport, clock=clock) as face:
         await face.send(voice(1.0))  # all at once, spoken until 101.0
-        await face.mark("said")
+        await face.mark("spoken")
         await clock.advance(1.09)
         assert sent_silences(transport) == []
         await clock.advance(0.02)
@@ -145,7 +145,7 @@ async def test_after_a_reset_time_runs_on_at_once() -> None:
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("options", [{"mode": "file"}, {"fill_silence": False}])
-async def test_files_and_who_asks_for_none_get_no_silence(options: dict[str, Any]) -> None:
+async def test_files_and_streams_without_fill_silence_get_none(options: dict[str, Any]) -> None:
     clock, transport = ManualClock(), memory_transport()
     async with connect("memory", transport=transport, clock=clock, **options) as face:
         await face.send(voice(0.5))
@@ -168,7 +168,7 @@ async def test_nothing_is_sent_before_the_first_sound_or_after_the_end() -> None
 
 
 @pytest.mark.asyncio
-async def test_more_sound_than_a_server_holds_waits_for_its_time() -> None:
+async def test_more_audio_than_a_server_holds_waits() -> None:
     clock = ManualClock()
     server = MemoryServer(clock=clock.now)
     transport = memory_transport(server)
@@ -187,7 +187,7 @@ async def test_more_sound_than_a_server_holds_waits_for_its_time() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_reset_waits_for_no_sound_that_is_still_to_be_sent() -> None:
+async def test_a_reset_does_not_wait_for_unsent_audio() -> None:
     clock, transport = ManualClock(), memory_transport()
     async with connect("memory", transport=transport, clock=clock) as face:
         first = asyncio.create_task(face.send(bytes(2 * 180 * 16_000)))
@@ -201,5 +201,5 @@ async def test_a_reset_waits_for_no_sound_that_is_still_to_be_sent() -> None:
         assert all(task.done() for task in (resetting, first, *behind))
         assert sent_samples(transport) == 60 * 16_000 and sent_silences(transport) == []
         assert transport.sent[-1] == wire.encode(wire.Reset())
-        await face.send(voice(1.0))  # what is said afterwards is whole, at once
+        await face.send(voice(1.0))  # later audio is sent whole, at once
         assert sent_samples(transport) == 61 * 16_000

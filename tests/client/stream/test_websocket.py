@@ -108,10 +108,10 @@ async def test_a_proxy_where_nobody_listens_is_named(
 
 @pytest.mark.asyncio
 async def test_a_proxy_that_refuses_is_named(environment: pytest.MonkeyPatch) -> None:
-    asked: list[bytes] = []
+    requests: list[bytes] = []
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked.append(await reader.readline())
+        requests.append(await reader.readline())
         writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
         await writer.drain()
         writer.close()
@@ -121,7 +121,7 @@ async def test_a_proxy_that_refuses_is_named(environment: pytest.MonkeyPatch) ->
         port = server.sockets[0].getsockname()[1]
         environment.setenv("ws_proxy", f"http://127.0.0.1:{port}")
         message = await refused("ws://face.example")
-    assert asked == [b"CONNECT face.example:80 HTTP/1.1\r\n"]
+    assert requests == [b"CONNECT face.example:80 HTTP/1.1\r\n"]
     assert f"through the proxy http://127.0.0.1:{port} (" in message and "403" in message
 
 
@@ -196,7 +196,7 @@ async def test_a_live_utterance_at_a_real_server_is_whole_without_an_end(
         loop = asyncio.get_running_loop()
         began = loop.time()
         await face.send(voice(1.0))
-        await face.mark("said")
+        await face.mark("spoken")
         frames: list[Frame] = []
         async for event in face.events():
             if isinstance(event, Frame):
