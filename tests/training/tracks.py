@@ -1,4 +1,4 @@
-"""A folder of ready-made sets, small and made, as the trial reads them."""
+"""Small ready-made tracks: for training.prepare, and the sets that a trial reads."""
 
 from __future__ import annotations
 
@@ -14,6 +14,37 @@ from tests.training.corpora import talking
 from training.corpus.clips import Clip
 from training.corpus.splits import split_of_clip
 
+FILES = (
+    "begun.json", "corpus.json", "clips.jsonl", "skipped.jsonl",
+    "audio.i16", "points.i16", "phones.u8",
+)  # fmt: skip
+
+
+def corpus_files(folder: Path) -> dict[str, bytes]:
+    """The contents of a prepared corpus's files, which are all that is there."""
+    assert sorted(p.name for p in folder.iterdir()) == sorted(FILES)
+    return {name: (folder / name).read_bytes() for name in FILES}
+
+
+def write_tracks(folder: Path, count: int, seconds: float = 1.0) -> Path:
+    """Tracks at 25 fps of four speakers, p0 to p3; the one numbered 5 has no sound."""
+    rng = np.random.default_rng(3)
+    speech = voice(seconds)
+    for n in range(count):
+        path = folder / f"p{n % 4}" / f"{n:03}_{'happy' if n % 3 else 'neutral'}.npz"
+        move = np.cumsum(rng.normal(size=(round(25 * seconds), 68, 2)), axis=0)
+        write_points(path, NEUTRAL + move, 25.0, tracked=0.9)
+        if n != 5:
+            soundfile.write(path.with_suffix(".flac"), np.roll(speech, 97 * n), 16_000)
+    return folder
+
+
+def prepare_options(source: Path, out: Path, *more: str) -> list[str]:
+    """Options of training.prepare for :func:`write_tracks`; p2 is held out."""
+    pattern = r"(?P<speaker>p\d)/\d+_(?P<emotion>[a-z]+)"
+    names = ["--source", str(source), "--out", str(out), "--name", pattern]
+    return [*names, "--held-out", "p2", *more]
+
 
 def write_track(folder: Path, clip: Clip, fps: float = 30.0) -> Path:
     """NAME.flac and NAME.npz; gives the latter."""
@@ -23,9 +54,9 @@ def write_track(folder: Path, clip: Clip, fps: float = 30.0) -> Path:
 
 
 def write_points(path: Path, points: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
-                 fps: float = 30.0) -> Path:  # fmt: skip
+                 fps: float = 30.0, tracked: float = 1.0) -> Path:  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, points_q64=np.round(points * 64).astype(np.int16), fps=fps)
+    np.savez(path, points_q64=np.round(points * 64).astype(np.int16), fps=fps, tracked=tracked)
     return path
 
 

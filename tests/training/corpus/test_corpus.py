@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -116,38 +113,6 @@ def test_writing_goes_on_after_the_last_whole_clip(tmp_path: Path) -> None:
             corpus.finish()
     for file in sorted(p.name for p in (tmp_path / "whole").iterdir()):
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "torn" / file).read_bytes()
-
-
-FULL_DISK = """
-import resource, signal, sys
-from pathlib import Path
-from tests.training.corpora import talking
-from training.corpus.format import CorpusWriter
-from tests.training.corpus.test_corpus import HEADER
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write fails instead
-with CorpusWriter(Path(sys.argv[1]), HEADER) as corpus:
-    corpus.add(talking("fits", 0), "train")
-    most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, most))
-    try:
-        corpus.add(talking("does not", 1), "train")
-    except Exception as error:
-        print(type(error).__name__, error)
-"""
-
-
-def test_a_full_disk_takes_back_the_clip_that_does_not_fit(tmp_path: Path) -> None:
-    folder = tmp_path / "c"
-    done = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, str(folder)], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.startswith("DataError") and "cannot be written" in done.stdout
-    with CorpusWriter(folder, HEADER) as corpus:
-        assert corpus.done == {"fits"}
-        corpus.finish()
-    assert (folder / "audio.i16").stat().st_size == 2 * 32_000
-    assert [c.name for c in Corpus(folder).clips()] == ["fits"]
-    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 100_000
 
 
 def test_a_folder_of_other_settings_is_not_gone_on_with(tmp_path: Path) -> None:

@@ -56,24 +56,6 @@ def test_it_is_the_norm_of_the_whole_batch_laid_out_as_theirs(seed: int, batch: 
     assert legacy_lvd(x, y) == pytest.approx(float(torch.linalg.vector_norm(first - rest)))
 
 
-def test_no_time_is_in_the_velocity() -> None:
-    rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(2, 2, 30, 68, 2))
-    order = rng.permutation(30)
-    assert legacy_lvd(x[:, order], y[:, order]) == pytest.approx(legacy_lvd(x, y))
-
-
-def test_four_times_the_batch_is_twice_the_figure() -> None:
-    rows: list[dict[str, float]] = []
-    for batch in (1, 4):
-        legacy = Legacy(batch)
-        for _ in range(2):
-            legacy.add(*moved(49))
-        rows.append(legacy.row)
-    for name, value in rows[0].items():
-        assert rows[1][name] == pytest.approx(2 * value)
-
-
 def test_windows_go_on_over_clips_and_what_fills_no_batch_is_left_out() -> None:
     legacy = Legacy(batch=2)
     predicted, truth = moved(5, frames=45)  # one whole second each

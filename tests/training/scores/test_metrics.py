@@ -30,22 +30,6 @@ def test_ld_and_lvd_by_hand() -> None:
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_ld_and_lvd_are_the_papers_sums(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    x, y = rng.normal(size=(2, 5, 4, 2))
-    total = velocity = 0.0
-    for t in range(5):
-        for i in range(4):
-            total += np.hypot(x[t, i, 0] - y[t, i, 0], x[t, i, 1] - y[t, i, 1]) / 20
-            if t:
-                vx = x[t, i] - x[t - 1, i]
-                vy = y[t, i] - y[t - 1, i]
-                velocity += np.hypot(*(vx - vy)) / 16
-    assert landmark_distance(x, y) == pytest.approx(total)
-    assert landmark_velocity_distance(x, y) == pytest.approx(velocity)
-
-
-@given(st.integers(0, 2**32 - 1))
 def test_all_figures_are_what_complex_numbers_give(seed: int) -> None:
     """The whole path again, a landmark as x + iy: alignment frame by frame, then eq. 13-15."""
     rng = np.random.default_rng(seed)
@@ -72,11 +56,6 @@ def test_all_figures_are_what_complex_numbers_give(seed: int) -> None:
             eyes = float(np.hypot(*(identity[36] - identity[45])))
             assert found[prefix + name] == pytest.approx(value)
             assert found[f"{prefix}iod_{name}"] == pytest.approx(100 * value / eyes)
-
-
-def test_a_constant_offset_has_no_velocity_error() -> None:
-    truth = np.cumsum(np.ones((9, 68, 2)), axis=0)
-    assert landmark_velocity_distance(truth + 7, truth) == 0
 
 
 def test_alignment_forgives_the_head_and_not_the_mouth() -> None:

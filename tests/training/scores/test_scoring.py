@@ -153,14 +153,3 @@ def test_of_a_table_of_phones_p_b_and_m_are_read(tmp_path: Path) -> None:
     lines = ["a\t0.5\t0.6\tB", "a\t0.6\t0.7\tAH", "b\t1\t1.1\tM", "a\t2\t2.1\tP"]
     table.write_text("clip\tstart_s\tend_s\tphone\n" + "\n".join(lines) + "\n")
     assert read_closures(table) == {"a": [(0.5, 0.6), (2.0, 2.1)], "b": [(1.0, 1.1)]}
-
-
-@pytest.mark.parametrize(
-    "text", ["", "clip\tphone\na\tB\n", "clip\tstart_s\tend_s\tphone\na\tx\t1\tB\n"]
-)
-def test_another_file_is_no_table_of_phones(tmp_path: Path, text: str) -> None:
-    table = tmp_path / "phones.tsv"
-    if text:
-        table.write_text(text)
-    with pytest.raises(DataError, match=r"phones\.tsv.*wanted"):
-        read_closures(table)
