@@ -30,7 +30,7 @@ from kfusion.errors import DataError, run_command
 from kfusion.runtime import WEIGHTS, Animator
 from kfusion.stream import HOPS
 from training.corpus.clips import Clip
-from training.corpus.format import Corpus, open_corpora, select_entries
+from training.corpus.format import Corpus, Entry, open_corpora, select_entries
 from training.models.networks import engine_of
 from training.scores.latency import draw_latency, latency_sweep, latency_table
 from training.scores.legacy import AUTHORS_BATCH
@@ -42,7 +42,6 @@ from training.scores.scoring import (
     Row,
     mean_displacement,
     predict_offline,
-    predict_streamed,
     read_closures,
     references,
     score_predictor,
@@ -84,7 +83,6 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--label", nargs="+", metavar="NAME", help="the checkpoints' names in tables")
     p.add_argument("--hop", type=int, default=3, help="frames")
     p.add_argument("--lookahead", type=int, default=3, help="frames")
-    p.add_argument("--stream", action="store_true", help="feed 20 ms at a time, as a live session")
     p.add_argument("--latency", action="store_true", help="sweep hop and look-ahead")
     p.add_argument("--phones", type=Path, help="table of clip, start_s, end_s, phone")
     p.add_argument("--constant-from", type=Path, nargs="+", metavar="CORPUS",
@@ -117,47 +115,40 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
 
 @dataclass
 class Evaluation:
-    """The opened corpora, the models by label, and notes on rows that are left out."""
+    """The opened corpora with the clips to score, the models by label, and notes on rows that are
+    left out.
+    """
 
     options: argparse.Namespace
     corpora: list[Corpus]
+    entries: list[tuple[Corpus, Entry]]
     animators: dict[str, Animator]
     notes: list[str] = field(default_factory=list[str])
 
     @classmethod
-    def open(cls, a: argparse.Namespace) -> Evaluation:
-        corpora = open_corpora(a.data)
-        names = a.label or labels_of(a.checkpoint)
-        return cls(a, corpora, {
-            name: Animator(engine_of(path, a.device))
-            for name, path in zip(names, a.checkpoint, strict=True)
-        })  # fmt: skip
+    def open(cls, options: argparse.Namespace) -> Evaluation:
+        corpora = open_corpora(options.data)
+        names = options.label or labels_of(options.checkpoint)
+        animators = {
+            name: Animator(engine_of(path, options.device))
+            for name, path in zip(names, options.checkpoint, strict=True)
+        }
+        return cls(options, corpora, select_entries(corpora, options.split), animators)
 
     def clips(self) -> Iterator[Clip]:
-        for corpus, entry in select_entries(self.corpora, self.options.split):
-            yield corpus.clip(entry)
-
-    @property
-    def count(self) -> int:
-        return len(select_entries(self.corpora, self.options.split))
-
-    def predictor(
-        self, animator: Animator, hop: int, lookahead: int, *, emotion: bool = False
-    ) -> Predict:
-        predict = predict_streamed if self.options.stream else predict_offline
-        return lambda clip: predict(animator, clip, hop, lookahead, emotion=emotion)
+        return (corpus.clip(entry) for corpus, entry in self.entries)
 
     @property
     def models(self) -> dict[str, Predict]:
         """The rows of the models; where clips are labelled also with the label given."""
-        entries = select_entries(self.corpora, self.options.split)
-        labelled = any(e.emotion not in (None, "neutral") for _, e in entries)
+        labelled = any(e.emotion not in (None, "neutral") for _, e in self.entries)
+        hop, lookahead = self.options.hop, self.options.lookahead
         rows: dict[str, Predict] = {}
         for name, animator in self.animators.items():
-            make = partial(self.predictor, animator, self.options.hop, self.options.lookahead)
-            rows[name] = make()
+            predict = partial(predict_offline, animator, hop=hop, lookahead=lookahead)
+            rows[name] = predict
             if labelled:
-                rows[f"{name}, label given"] = make(emotion=True)
+                rows[f"{name}, label given"] = partial(predict, emotion=True)
         return rows
 
     def constant(self) -> NDArray[np.float64] | None:
@@ -176,7 +167,7 @@ class Evaluation:
         return mean_displacement(tqdm(clips, desc="constant", unit="clip", disable=None))
 
     def find(self, name: str) -> Clip:
-        for corpus, entry in select_entries(self.corpora, self.options.split):
+        for corpus, entry in self.entries:
             if entry.name == name:
                 return corpus.clip(entry)
         raise DataError(
@@ -184,16 +175,14 @@ class Evaluation:
         )
 
     def about(self) -> dict[str, Any]:
-        path = "streamed in chunks of 20 ms" if self.options.stream else "windows in batches"
         return {
             "command": self.options.command,
             "data": [c.header.source for c in self.corpora],
             "split": self.options.split,
-            "clips": self.count,
+            "clips": len(self.entries),
             "checkpoints": {name: x.engine.sha256 for name, x in self.animators.items()},
             "hop": self.options.hop,
             "lookahead": self.options.lookahead,
-            "path": path,
             "legacy_batch": self.options.legacy_batch,
             "notes": self.notes,
         }
@@ -223,19 +212,19 @@ def run(options: argparse.Namespace) -> None:
             evaluation.find(options.video)
     closures = read_closures(options.phones) if options.phones else None
     rows = {**evaluation.models, **references(evaluation.constant())}
-    clips = tqdm(evaluation.clips(), total=evaluation.count, unit="clip", disable=None)
+    clips = tqdm(evaluation.clips(), total=len(evaluation.entries), unit="clip", disable=None)
     results = score_predictors(clips, rows, closures, options.legacy_batch)
 
     about = evaluation.about()
     print(f"{', '.join(about['data'])} ({options.split}, {about['clips']} clips), "
-          f"hop {options.hop}, look-ahead {options.lookahead}, {about['path']}; "
+          f"hop {options.hop}, look-ahead {options.lookahead}; "
           "aligned, px of the 256 crop")  # fmt: skip
     print(metrics_table(summary_rows(results), ALIGNED))
     for note in evaluation.notes:
         print(note)
     latency: list[dict[str, Any]] = []
     if options.latency:
-        latency = latency_sweep(evaluation.animators, evaluation.clips, evaluation.predictor)
+        latency = latency_sweep(evaluation.animators, evaluation.clips)
         print(f"\n{latency_table(latency)}")
     if options.table:
         print(f"\n{paper_table(evaluation, results)}")

@@ -78,19 +78,15 @@ def test_the_label_is_a_row_of_its_own_where_clips_have_one(scored: Path) -> Non
     assert lines["Bob-1", "bundled"] != lines["Bob-1", "bundled, label given"]
 
 
-def test_streamed_scores_are_the_offline_ones(
+def test_the_best_constant_is_of_a_training_side_or_left_out_with_a_note(
     plain: Path, labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    constant = ["--constant-from", str(labelled)]
-    for name, more in (("offline", constant), ("streamed", ["--stream"])):
-        assert main(["--data", str(plain), "--out", str(tmp_path / name), *more]) == 0
-    assert list(rows_of(tmp_path / "offline")) == ["bundled", *REFERENCES]
-    offline, streamed = (rows_of(tmp_path / k)["bundled"] for k in ("offline", "streamed"))
-    for name in ("m_ld", "m_lvd", "f_ld", "f_lvd", "correlation", "gain"):
-        assert streamed[name]["mean"] == pytest.approx(offline[name]["mean"], abs=1e-4)
-    assert "chunks of 20 ms" in (tmp_path / "streamed" / "summary.md").read_text()
-    # The second has no training side and no --constant-from.
-    _, printed = capsys.readouterr().out.split("plain (validation", 2)[1:]
+    command = ["--data", str(plain), "--out", str(tmp_path)]
+    assert main([*command, "--constant-from", str(labelled)]) == 0
+    assert list(rows_of(tmp_path)) == ["bundled", *REFERENCES]
+    capsys.readouterr()
+    assert main(command) == 0
+    printed = capsys.readouterr().out
     assert "No row for the best constant" in printed and "| best constant" not in printed
 
 

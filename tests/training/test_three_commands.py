@@ -35,7 +35,7 @@ def test_from_tracks_to_the_papers_tables(
 
     scores = tmp_path / "scores"
     command = ["--data", str(corpus), "--checkpoint", str(checkpoint), "--out", str(scores),
-               "--table", "1", "--stream", "--video", "auto"]  # fmt: skip
+               "--table", "1", "--video", "auto"]  # fmt: skip
     assert evaluate.main(command) == 0
     said = capsys.readouterr().out
     assert "| KFusion (the paper) | MEAD | published |  | 1.33 | 0.81 | 1.22 | 0.59 |" in said

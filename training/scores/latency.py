@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from kfusion.config import SAMPLE_RATE
 from kfusion.runtime import Animator
 from kfusion.stream import latency_ms
 from training.corpus.clips import Clip
-from training.scores.scoring import Predict, score_predictors
+from training.scores.scoring import Predict, predict_offline, score_predictors
 from training.scores.summary import Estimate, bootstrap_estimates
 from training.scores.tables import markdown_table
 
@@ -33,15 +34,15 @@ COLUMNS: Final = ("m_ld", "m_lvd", "f_ld", "f_lvd", "correlation", "gain")
 
 
 def latency_sweep(
-    animators: Mapping[str, Animator],
-    clips: Callable[[], Iterable[Clip]],
-    predictor: Callable[[Animator, int, int], Predict],
-    settings: Sequence[tuple[int, int]] = SETTINGS,
+    animators: Mapping[str, Animator], clips: Callable[[], Iterable[Clip]]
 ) -> list[dict[str, Any]]:
-    """A line a model and setting: aligned figures with their intervals."""
+    """A line a model and setting: aligned metrics with their intervals."""
     lines: list[dict[str, Any]] = []
-    for hop, lookahead in tqdm(settings, desc="latency", disable=None):
-        rows = {name: predictor(a, hop, lookahead) for name, a in animators.items()}
+    for hop, lookahead in tqdm(SETTINGS, desc="latency", disable=None):
+        rows: dict[str, Predict] = {
+            name: partial(predict_offline, animator, hop=hop, lookahead=lookahead)
+            for name, animator in animators.items()
+        }
         for name, result in score_predictors(clips(), rows).items():
             means = bootstrap_estimates(result.clips)
             line: dict[str, Any] = {"row": name, "hop": hop, "lookahead": lookahead}
@@ -68,11 +69,9 @@ def latency_table(lines: Sequence[Mapping[str, Any]]) -> str:
 
 def draw_latency(lines: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
     """Two panels over latency: aligned M-LD and lip correlation; a line a model and hop; PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4.6), layout="constrained")
-    FigureCanvasAgg(figure)
     panels = figure.subplots(1, 2, squeeze=False)[0]
     rows = list(dict.fromkeys(line["row"] for line in lines))
     hops = sorted({line["hop"] for line in lines})

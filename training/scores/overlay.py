@@ -71,12 +71,10 @@ def face_lines(points: NDArray[Any]) -> list[NDArray[Any]]:
 
 def draw_overlay(rows: Sequence[OverlayRow], path: Path) -> None:
     """Blue truth under red prediction, both aligned to the clip's identity; PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
     figure = Figure(figsize=(1.55 * COLUMNS + 1.2, 1.95 * len(rows) + 0.7), layout="constrained")
-    FigureCanvasAgg(figure)
     panels = figure.subplots(len(rows), COLUMNS, squeeze=False)
     for row, axes in zip(rows, panels, strict=True):
         count = min(len(row.predicted), len(row.clip.points))

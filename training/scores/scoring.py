@@ -5,7 +5,7 @@ Clips are read one at a time and only their metrics are kept, so a corpus need n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,13 +14,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from kfusion import emotion as emotions
 from kfusion.config import SAMPLE_RATE
 from kfusion.errors import DataError
-from kfusion.landmarks import Identity, align, to_canonical
+from kfusion.landmarks import align, to_canonical
 from kfusion.runtime import Animator
-from kfusion.stream import Slider, Stitcher, Window
-from training.corpus.clips import Clip, Samples
+from training.corpus.clips import Clip
 from training.phones import STEP_S, read_phones, spans
 from training.scores.legacy import AUTHORS_BATCH, Legacy
 from training.scores.metrics import ClipMetrics, clip_metrics
@@ -34,8 +32,6 @@ Closures = Mapping[str, list[tuple[float, float]]]
 """Spans (s) of p, b and m by clip."""
 
 CLOSED_LIPS: Final = ("P", "B", "M")
-CHUNK: Final = SAMPLE_RATE // 50
-"""Samples of 20 ms, what a microphone sends at once."""
 
 
 @dataclass(frozen=True)
@@ -106,9 +102,6 @@ def means(clips: Iterable[ClipScore]) -> Row:
     return row
 
 
-# The model
-
-
 def predict_offline(
     animator: Animator, clip: Clip, hop: int, lookahead: int, *, emotion: bool = False
 ) -> NDArray[np.float32]:
@@ -117,50 +110,15 @@ def predict_offline(
     ``emotion``: the model gets the clip's label at weight 1, and the speaker's neutral face where
     it is known, as in training. Without it the emotion is neutral.
     """
+    label = clip.emotion if emotion and clip.emotion != "neutral" else None
     return animator.animate(
         clip.audio,
         SAMPLE_RATE,
-        emotion=label_of(clip) if emotion else None,
-        identity=identity_of(clip, emotion=emotion),
+        emotion={label: 1.0} if label else None,
+        identity=clip.neutral if emotion and clip.neutral is not None else clip.identity,
         hop=hop,
         lookahead=lookahead,
     )
-
-
-def predict_streamed(
-    animator: Animator, clip: Clip, hop: int, lookahead: int, *, emotion: bool = False
-) -> NDArray[np.float32]:
-    """:func:`predict_offline` the way a live session runs: 20 ms at a time, each window alone."""
-    face = Identity.from_points(identity_of(clip, emotion=emotion))
-    weights = emotions.vector(label_of(clip) if emotion else {})
-    stitcher = Stitcher(hop, lookahead)
-    frames = [np.zeros((0, 68, 2), np.float32)]
-    for window in live_windows(clip.audio, hop, lookahead):
-        output = animator.engine.step(window.audio[None], face.canonical[None], weights[None])
-        frames.append(face.place(stitcher.push(window, output[0])))
-    return np.concatenate(frames)
-
-
-def live_windows(audio: Samples, hop: int, lookahead: int) -> Iterator[Window]:
-    """The windows of samples at 16 kHz that come in chunks, each as soon as its sound is in."""
-    slider = Slider(SAMPLE_RATE, hop, lookahead)
-    for start in range(0, len(audio), CHUNK):
-        slider.push(audio[start : start + CHUNK])
-        while (window := slider.take()) is not None:
-            yield window
-    slider.finish()
-    while (window := slider.take()) is not None:
-        yield window
-
-
-def identity_of(clip: Clip, *, emotion: bool) -> NDArray[np.float64]:
-    """The identity that a model gets for a clip, with its label or without."""
-    return clip.neutral if emotion and clip.neutral is not None else clip.identity
-
-
-def label_of(clip: Clip) -> dict[str, float]:
-    """The clip's emotion as weights; none where it is neutral or not known."""
-    return {} if clip.emotion in (None, "neutral") else {clip.emotion: 1.0}
 
 
 # Faces that need no model

@@ -153,7 +153,7 @@ def markdown(
     parts = [
         f"# {', '.join(about['data'])}: {about['split']}, {about['clips']} clips",
         f"`{about['command']}`",
-        f"Hop {about['hop']}, look-ahead {about['lookahead']} (frames), {about['path']}. The "
+        f"Hop {about['hop']}, look-ahead {about['lookahead']} (frames). The "
         "emotion is neutral but where a row says that the clip's label is given. Means over "
         f"clips, in brackets 95 % percentile bootstrap intervals over clips ({RESAMPLES} "
         "resamples); clips of one speaker are alike, so between speakers the spread is wider.",

@@ -29,7 +29,6 @@ from kfusion.life import HISTORY, Life
 from kfusion.runtime import Animator
 from training.bench.timing import interleaved
 from training.export import inputs
-from training.scores.side_by_side import write_side_by_side
 from training.trial import accuracy, coefficients, emotion, robustness, silence, unseen_voices
 from training.trial.model import HOP, TrialModel, open_engine
 from training.trial.report import Section, Table
@@ -89,7 +88,6 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     p.add_argument("--out", type=Path, metavar="FOLDER")
     p.add_argument("--only", nargs="+", choices=list(SECTIONS), metavar="SECTION",
                    help=f"of {', '.join(SECTIONS)}")  # fmt: skip
-    p.add_argument("--videos", type=Path, metavar="FOLDER", help="truth beside prediction, MP4")
     p.add_argument("--threads", type=int, default=1)
     a = p.parse_args(argv)
     if a.threads < 1:
@@ -118,21 +116,9 @@ def run(a: argparse.Namespace) -> None:
         print(f"\n{section.markdown}", flush=True)
     total = f"\n{summary(sections)}"
     print(total)
-    if a.videos:
-        write_videos(model, a.videos)
     if a.out:
         text = "\n\n".join([head, *(s.markdown for s in sections)])
         write(a.out, f"{text}\n{total}\n", {**about, "sections": [s.json for s in sections]})
-
-
-def write_videos(model: TrialModel, folder: Path) -> None:
-    """Five validation clips of grid_s1, every one of grid_others and three of speakers, with
-    sound, at hop 3, look-ahead 3.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    name = model.animator.engine.name
-    for clip in (*model.subset(5), *model.clips("grid_others"), *model.clips("speakers")[:3]):
-        write_side_by_side(folder / f"{clip.name}.mp4", clip, model.predict(clip), name)
 
 
 def summary(sections: Sequence[Section]) -> str:

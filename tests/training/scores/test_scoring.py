@@ -20,7 +20,6 @@ from training.scores.scoring import (
     constant_face,
     mean_displacement,
     predict_offline,
-    predict_streamed,
     read_closures,
     references,
     rounded_truth,
@@ -43,17 +42,6 @@ def animator() -> Animator:
     return Animator(SyntheticEngine())
 
 
-@pytest.mark.parametrize(("hop", "lookahead"), [(3, 3), (6, 0), (2, 5), (30, 0)])
-def test_a_live_session_gives_what_the_offline_call_gives(
-    animator: Animator, hop: int, lookahead: int
-) -> None:
-    for emotion in (False, True):
-        clip = clip_of(1, "happy")
-        offline = predict_offline(animator, clip, hop, lookahead, emotion=emotion)
-        streamed = predict_streamed(animator, clip, hop, lookahead, emotion=emotion)
-        np.testing.assert_allclose(streamed, offline, atol=1e-4)
-
-
 def test_the_label_is_given_only_where_asked_for(animator: Animator) -> None:
     clip = clip_of(2, "happy")
     plain = predict_offline(animator, clip, 3, 3)
@@ -65,8 +53,6 @@ def test_the_label_is_given_only_where_asked_for(animator: Animator) -> None:
     known = replace(clip, neutral=own)
     with_label = animator.animate(clip.audio, 16_000, emotion={"happy": 1.0}, identity=own)
     np.testing.assert_array_equal(predict_offline(animator, known, 3, 3, emotion=True), with_label)
-    streamed = predict_streamed(animator, known, 3, 3, emotion=True)
-    np.testing.assert_allclose(streamed, with_label, atol=1e-4)
     assert np.array_equal(predict_offline(animator, known, 3, 3), plain)
     for emotion in (None, "neutral"):
         clip = clip_of(2, emotion)

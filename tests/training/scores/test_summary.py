@@ -27,7 +27,6 @@ ABOUT = {
     "clips": 3,
     "hop": 3,
     "lookahead": 3,
-    "path": "windows in batches",
     "legacy_batch": 4,
     "notes": ["A note."],
 }

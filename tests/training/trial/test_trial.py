@@ -246,12 +246,3 @@ def test_what_is_missing_is_named(
     assert "kfusion-trial:" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         trial.main([str(WEIGHTS), "--data", str(data), "--only", "taste"])
-
-
-def test_videos_are_of_the_same_clips_every_time(model: TrialModel, tmp_path: Path) -> None:
-    trial.write_videos(model, tmp_path / "v")
-    wanted = [c.name for c in (*model.subset(5), *model.clips("grid_others"),
-                               *model.clips("speakers")[:3])]  # fmt: skip
-    assert {f.name for f in (tmp_path / "v").iterdir()} == {f"{name}.mp4" for name in wanted}
-    for file in (tmp_path / "v").iterdir():
-        assert b"ftyp" in file.read_bytes()[:16]
