@@ -225,10 +225,10 @@ async def test_the_command_for_files_goes_on_and_says_so(tmp_path: Path) -> None
             "--url", url, "--out", tmp_path / "frames.jsonl",
             stderr=asyncio.subprocess.PIPE, cwd=ROOT,
         )  # fmt: skip
-        _, told = await client.communicate()
-    said = [line.split(" after ")[0].split(" in ")[0] for line in told.decode().splitlines()]
+        _, stderr = await client.communicate()
+    lines = [line.split(" after ")[0].split(" in ")[0] for line in stderr.decode().splitlines()]
     lost, back = "connection lost, trying again", "connected again"
-    assert said == [f"kfusion-client: {what}" for what in (lost, back, lost, back)]
+    assert lines == [f"kfusion-client: {what}" for what in (lost, back, lost, back)]
     assert client.returncode == 0
     rows = [json.loads(row) for row in (tmp_path / "frames.jsonl").read_text().splitlines()]
     assert [row["n"] for row in rows] == list(range(1200))

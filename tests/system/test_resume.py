@@ -55,14 +55,14 @@ class Client(RawClient):
         self.ws.transport.abort()
         await self.ws.wait_closed()
 
-    async def ask(self, token: str, wanted: int) -> Any:
+    async def request_resume(self, token: str, next_frame: int) -> Any:
         """Another connection, and the server's answer to its resume."""
         self.ws = await connect(f"ws://127.0.0.1:{self.port}{wire.PATH}", max_size=None)
-        await self.send(type="start", resume={"token": token, "next": wanted})
+        await self.send(type="start", resume={"token": token, "next": next_frame})
         return await self.next()
 
     async def resume(self) -> wire.Ready:
-        answer = await self.ask(self.ready.resume, self.next_frame)
+        answer = await self.request_resume(self.ready.resume, self.next_frame)
         assert isinstance(answer, wire.Ready), answer
         return answer
 
@@ -125,20 +125,20 @@ async def test_a_connection_that_takes_nothing_any_more_is_replaced_too() -> Non
             await old.send(bytes(2 * 16_000))
         token = client.ready.resume
         await asyncio.sleep(0.5)  # until the server's buffers are full, or nearly
-        ready = await client.ask(token, 0)
+        ready = await client.request_resume(token, 0)
         assert isinstance(ready, wire.Ready) and ready.n == 0
         assert b"kfusion_streams 1.0" in app.registry.figures()
         await client.send(type="silence", samples=40 * 16_000 - ready.audio_position)
         await client.send(type="end")
         await client.rest()
-        told: list[int] = []
+        numbers: list[int] = []
         for m in client.received:
             if isinstance(m, wire.Frame):
-                told.append(m.n)
+                numbers.append(m.n)
             elif isinstance(m, wire.Dropped):
                 assert m.reason == "resume"
-                told += range(m.first, m.first + m.count)
-        assert told == list(range(1200))
+                numbers += range(m.first, m.first + m.count)
+        assert numbers == list(range(1200))
         old.transport.abort()
 
 
@@ -148,10 +148,10 @@ async def test_a_token_serves_once() -> None:
         client = await opened()
         token = client.ready.resume
         await client.abort()
-        assert isinstance(await client.ask(token, 0), wire.Ready)
+        assert isinstance(await client.request_resume(token, 0), wire.Ready)
         stranger = Client(client.ws, client.port)
         for wrong in (token, "", "no such token", "\u00e9" * 300):
-            error = await stranger.ask(wrong, 0)
+            error = await stranger.request_resume(wrong, 0)
             assert (error.code, error.fatal) == ("unknown_session", True)
             await stranger.rest()
             assert stranger.ws.close_code == 4400
@@ -168,11 +168,11 @@ async def test_frames_that_were_never_sent_are_refused_and_the_session_is_kept()
         await client.frames_until(27)
         await client.abort()
         token = client.ready.resume
-        error = await client.ask(token, 28)
+        error = await client.request_resume(token, 28)
         assert (error.code, error.fatal) == ("bad_message", True)
         await client.rest()
         assert client.ws.close_code == 4400
-        assert isinstance(await client.ask(token, 27), wire.Ready)
+        assert isinstance(await client.request_resume(token, 27), wire.Ready)
         await client.ws.close()
 
 
@@ -211,7 +211,7 @@ async def test_a_lost_session_keeps_its_place_until_it_is_given_up() -> None:
         await first.abort()
         await asyncio.sleep(1.2)
         second = await opened()
-        error = await first.ask(first.ready.resume, 0)
+        error = await first.request_resume(first.ready.resume, 0)
         assert error.code == "unknown_session"
         await second.ws.close()
 

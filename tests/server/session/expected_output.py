@@ -84,12 +84,16 @@ class Client:
         self.replies, self.marks = Replies(), Replies()
         self.ready: tuple[int, int] | None = None  # expected: n and audio_position
         self.tokens: list[str] = []
+        self.last_block: tuple[int, int] | None = None  # of points: first frame, frames
         self.end: wire.End | None = None
         self.fatal = False
 
     def take(self, message: Any) -> None:
         assert self.end is None and not self.fatal, f"after the last: {message}"
-        if isinstance(message, wire.FrameBlock):
+        if isinstance(message, wire.FrameBlock) and message.output != "points":
+            assert self.last_block == (message.first, len(message.values)), "of other frames"
+        elif isinstance(message, wire.FrameBlock):
+            self.last_block = (message.first, len(message.values))
             for k, points in enumerate(message.values):
                 self._frame(message.first + k, points)
         elif isinstance(message, wire.Frame):
@@ -130,7 +134,7 @@ class Client:
         self.dropped = {k: reason for k, reason in self.dropped.items() if k < n}
         self.replies.rewind(n)
         self.marks.rewind(n)
-        self.end = None
+        self.end = self.last_block = None
 
 
 class Sound:

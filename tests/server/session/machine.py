@@ -193,6 +193,7 @@ class Machine(MessageRules):
         assert len(self.windows.marks) <= MAX_MARKS
         counted = outbox.sent + outbox.total_dropped + outbox.waiting
         assert counted == self.windows.next_frame, "each frame once"
+        assert outbox.resent <= outbox.waiting
         assert len(session.identity_search.identities.faces) <= self.limits.identities
         if self.live:
             held = AHEAD_S + SLACK_S + self.limits.held_s

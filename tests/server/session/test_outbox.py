@@ -84,13 +84,13 @@ def test_replies_are_remembered_within_a_bound() -> None:
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20)), max_size=30))
 def test_ranges_of_dropped_frames_are_a_set(ranges: list[tuple[int, int]]) -> None:
     dropped = DroppedFrames()
-    seen: set[int] = set()
+    expected: set[int] = set()
     for first, count in ranges:
-        new = set(range(first, first + count)) - seen
+        new = set(range(first, first + count)) - expected
         assert dropped.add(first, first + count, "overload") == len(new)
-        seen |= new
-        assert sum(dropped.by_reason.values()) == len(seen)
-        assert dropped.within(10, 30) == len(seen & set(range(10, 30)))
+        expected |= new
+        assert sum(dropped.by_reason.values()) == len(expected)
+        assert dropped.within(10, 30) == len(expected & set(range(10, 30)))
 
 
 def test_ranges_of_dropped_frames_stay_few() -> None:

@@ -6,26 +6,26 @@ from server.session.resume_tokens import ResumeTokens
 
 
 def test_a_token_serves_until_the_next_one() -> None:
-    kept: ResumeTokens[str] = ResumeTokens()
-    kept.register("a", "first")
-    kept.register("b", "other")
-    kept.register("a", "first")
-    assert (kept.find("first"), kept.find("other"), kept.find("")) == ("a", "b", None)
-    kept.register("a", "second")
-    assert (kept.find("first"), kept.find("second")) == (None, "a")
+    tokens: ResumeTokens[str] = ResumeTokens()
+    tokens.register("a", "first")
+    tokens.register("b", "other")
+    tokens.register("a", "first")
+    assert (tokens.find("first"), tokens.find("other"), tokens.find("")) == ("a", "b", None)
+    tokens.register("a", "second")
+    assert (tokens.find("first"), tokens.find("second")) == (None, "a")
 
 
 def test_lost_ones_are_those_without_a_connection() -> None:
-    kept: ResumeTokens[str] = ResumeTokens()
+    tokens: ResumeTokens[str] = ResumeTokens()
     for name in "abc":
-        kept.register(name, name)
-        kept.disconnected(name)
-    kept.connected("a")
-    kept.remove("b")
-    assert kept.lost == {"c"} and kept.find("a") == "a" and kept.find("b") is None
+        tokens.register(name, name)
+        tokens.disconnected(name)
+    tokens.connected("a")
+    tokens.remove("b")
+    assert tokens.lost == {"c"} and tokens.find("a") == "a" and tokens.find("b") is None
 
 
 def test_what_was_never_known_can_be_forgotten() -> None:
-    kept: ResumeTokens[str] = ResumeTokens()
-    kept.remove("a")
-    assert kept.find("a") is None
+    tokens: ResumeTokens[str] = ResumeTokens()
+    tokens.remove("a")
+    assert tokens.find("a") is None

@@ -229,13 +229,13 @@ def test_after_a_resume_a_reset_eases_from_the_last_frame_that_came() -> None:
     driven.lose()
     driven.reading = False
     driven.request_resume(20)
-    came = driven.points[19]  # with its mouth open; later ones are shut
+    last = driven.points[19]  # with its mouth open; later ones are shut
     driven.send(type="reset")
     driven.give(bytes(2 * 8000))
     driven.reading = True
     driven.send(type="end")
     first = driven.points[driven.frames.index(60)]
-    np.testing.assert_allclose(first[8], NEUTRAL[8] + (came - NEUTRAL)[8] * 0.75, atol=1e-3)
+    np.testing.assert_allclose(first[8], NEUTRAL[8] + (last - NEUTRAL)[8] * 0.75, atol=1e-3)
 
 
 def test_a_reset_eases_from_the_face_without_its_life() -> None:
