@@ -64,19 +64,18 @@ class Page:
 
     def open(self) -> None:
         self.driver.get(self.url)
-        self.until("return globalThis.kfusion?.frame != null")
+        self.until("globalThis.kfusion?.frame != null")
 
-    def until(self, script: str) -> None:
-        """Waits, with an end, until the script says true."""
-        deadline = time.monotonic() + WAIT_S
-        while not self.driver.execute_script(script):
-            if time.monotonic() > deadline:
-                text = self.driver.execute_script("return document.body.innerText")
-                raise AssertionError(f"not within {WAIT_S:.0f} s: {script}\nthe page says: {text}")
+    def until(self, expression: str, seconds: float = WAIT_S) -> None:
+        """Waits, with an end, until this is true in the page."""
+        deadline = time.monotonic() + seconds
+        while not self.script(f"return {expression}"):
+            text = self.script("return document.querySelector('#status').textContent")
+            assert time.monotonic() < deadline, f"{expression}; the page says: {text}"
             self.driver.execute_async_script("requestAnimationFrame(arguments[0])")
 
     def until_state(self, state: str) -> None:
-        self.until(f"return kfusion.state === {json.dumps(state)}")
+        self.until(f"kfusion.state === {json.dumps(state)}")
 
     def find(self, css: str) -> Any:
         return self.driver.find_element("css selector", css)

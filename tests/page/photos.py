@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,18 +39,9 @@ const placed = (points) => points.map((v, i) => 2 * (v + (i % 2 ? 58 : 32)));
 """
 
 
-def until(page: Page, script: str) -> None:
-    """As ``page.until``, with the patience that the finder needs."""
-    deadline = time.monotonic() + FOUND_S
-    while not page.driver.execute_script(f"return {script}"):
-        told = page.find("#status").text
-        assert time.monotonic() < deadline, f"{script}; the page says: {told}"
-        page.driver.execute_async_script("setTimeout(arguments[0], 100)")
-
-
-def until_told(page: Page) -> str:
-    """What the page says once it has looked at a photo that it cannot take."""
-    until(page, "document.querySelector('#status').dataset.mood === 'bad'")
+def refusal(page: Page) -> str:
+    """What the page says of a photo that it cannot take."""
+    page.until("document.querySelector('#status').dataset.mood === 'bad'", FOUND_S)
     return str(page.find("#status").text)
 
 
@@ -59,19 +49,20 @@ def take_photo(page: Page, picture: Any, path: Path) -> None:
     """Gives the page a photo and takes the points as they are found."""
     picture.save(path)
     page.find("#photo").send_keys(str(path))
-    until(page, "document.querySelector('dialog.adjust[open]') !== null")
+    page.until("document.querySelector('dialog.adjust[open]') !== null", FOUND_S)
     page.find("dialog.adjust .use").click()
-    until(page, "kfusion.look.name === 'photo'")
+    page.until("kfusion.look.name === 'photo'", FOUND_S)
 
 
 def rest_of(page: Page) -> NDArray[np.float64]:
-    rest = page.driver.execute_script("return Array.from(kfusion.look.rest)")
+    rest = page.script("return Array.from(kfusion.look.rest)")
     return np.array(rest).reshape(68, 2)
 
 
-def still_alive(page: Page) -> None:
-    assert page.driver.execute_script("return document.querySelector('dialog') === null")
-    assert page.driver.execute_script("return kfusion.look.name") == "drawn"
-    drawn = page.driver.execute_script("return kfusion.stats.drawn")
-    page.driver.execute_script("document.querySelector('#dots').click()")
-    page.until(f"return kfusion.stats.drawn > {drawn}")
+def check_alive(page: Page) -> None:
+    """The drawn face is drawn again, and no dialog is open."""
+    assert page.script("return document.querySelector('dialog') === null")
+    assert page.script("return kfusion.look.name") == "drawn"
+    drawn = page.script("return kfusion.stats.drawn")
+    page.script("document.querySelector('#dots').click()")
+    page.until(f"kfusion.stats.drawn > {drawn}")

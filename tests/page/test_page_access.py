@@ -44,10 +44,10 @@ def test_nobody_is_kept_out(page: Page, axe: str, size: dict[str, Any] | None, s
             document.getElementById("loss-words").dataset.mood = "warn";
             """
         )
-        page.until("return kfusion.recording.seconds > 0.2 && kfusion.session?.open === true")
+        page.until("kfusion.recording.seconds > 0.2 && kfusion.session?.open === true")
         assert faults(page, axe) == []
         page.script("document.getElementById('record').click()")
-        page.until("return !document.querySelector('#takes').hidden")
+        page.until("!document.querySelector('#takes').hidden")
         assert faults(page, axe) == []
 
 
@@ -67,7 +67,7 @@ def test_nobody_is_kept_from_setting_points_right(
             });
             """
         )
-        page.until("return document.querySelectorAll('dialog[open] .points button').length === 68")
+        page.until("document.querySelectorAll('dialog[open] .points button').length === 68")
         assert faults(page, axe) == []
 
 

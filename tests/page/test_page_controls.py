@@ -77,7 +77,7 @@ def test_a_mixture_pressed_while_the_microphone_is_asked_for_waits_for_it(page: 
     page.watch(0.3)
     assert page.script("return [kfusion.session, kfusion.state]") == [None, "asking"]
     page.script("allow()")
-    page.until("return kfusion.state === 'live'")
+    page.until("kfusion.state === 'live'")
     assert page.script("return kfusion.session.start.emotion") == {"sad": 0.45, "happy": 0.4}
 
 
@@ -94,7 +94,7 @@ def test_the_pad_follows_a_finger(page: Page) -> None:
         ):
             touch = {"type": kind, "touchPoints": points}
             page.driver.execute_cdp_cmd("Input.dispatchTouchEvent", touch)
-        page.until("return document.querySelector('#feeling').value === 'surprised 50 %'")
+        page.until("document.querySelector('#feeling').value === 'surprised 50 %'")
 
 
 # ---- plots
@@ -112,7 +112,7 @@ def track(page: Page, name: str) -> Any:
 def test_the_mouth_and_the_voice_lie_below_each_other_in_the_plot(page: Page) -> None:
     page.find("#microphone").click()
     page.until_state("live")
-    page.until("return kfusion.frame.n > 200")
+    page.until("kfusion.frame.n > 200")
     voice, mouth = track(page, "voice"), track(page, "mouth")
     times = np.arange(mouth[-1, 0] - 4.5, mouth[-1, 0] - 0.5, 1 / 60)
     opening = np.interp(times, *mouth.T)
@@ -141,7 +141,7 @@ def test_opening_a_copied_link_brings_the_settings_back(page: Page) -> None:
     page.find('[data-preset="smug"]').click()
     page.script("document.querySelector('#dots').click()")
     page.find("#share").click()
-    page.until("return document.querySelector('#share-words').textContent === 'Copied'")
+    page.until("document.querySelector('#share-words').textContent === 'Copied'")
     wanted = "?emotion=happy:0.35,contempt:0.55&lookahead=6&life=0.4&dots=1"
     link = page.driver.execute_async_script(
         """const done = arguments[0], field = document.body.appendChild(
@@ -155,13 +155,13 @@ def test_opening_a_copied_link_brings_the_settings_back(page: Page) -> None:
     assert link == page.url + wanted
 
     page.driver.get(link)
-    page.until("return globalThis.kfusion?.frame != null")
+    page.until("globalThis.kfusion?.frame != null")
     assert page.find("#feeling").text == "contempt 55 %, happy 35 %"
     assert page.find('[data-preset="smug"]').get_attribute("aria-pressed") == "true"
     for setting, value in (("timing", "3-6"), ("life", "40"), ("media", "socket")):
         assert page.find(f"#{setting}").get_property("value") == value
     assert page.find("#dots").is_selected()
-    page.until("return kfusion.session?.open === true")
+    page.until("kfusion.session?.open === true")
     started = page.script("return kfusion.session.start")
     assert (started["lookahead"], started["life"]) == (6, 0.4)
     assert started["emotion"] == {"contempt": 0.55, "happy": 0.35}
@@ -170,10 +170,10 @@ def test_opening_a_copied_link_brings_the_settings_back(page: Page) -> None:
 def test_where_nothing_can_be_copied_the_link_is_there_to_be_taken(page: Page) -> None:
     allow(page, "denied")
     page.driver.get(f"{page.url}?token=secret&media=webrtc&hop=5&lookahead=2")
-    page.until("return globalThis.kfusion?.frame != null")
+    page.until("globalThis.kfusion?.frame != null")
     assert page.find("#timing").get_property("value") == "5-2"
     page.find("#share").click()
-    page.until("return !document.querySelector('#link-field').hidden")
+    page.until("!document.querySelector('#link-field').hidden")
     link = page.find("#link")
     assert link.get_property("value") == f"{page.url}?hop=5&lookahead=2&media=webrtc"
     assert page.driver.switch_to.active_element == link
@@ -186,11 +186,11 @@ def test_settings_change_while_one_speaks(page: Page) -> None:
     page.until_state("live")
     page.find("#settings summary").click()
     page.find('#timing option[value="3-0"]').click()
-    page.until("return kfusion.session?.ready?.lookahead === 0 && kfusion.state === 'live'")
-    page.until("return kfusion.frame.n > 5")
+    page.until("kfusion.session?.ready?.lookahead === 0 && kfusion.state === 'live'")
+    page.until("kfusion.frame.n > 5")
     assert page.script("return kfusion.session.start.life") == 1
     page.find("#life").send_keys(Keys.HOME)
-    page.until("return kfusion.session?.start.life === 0 && kfusion.session.open")
+    page.until("kfusion.session?.start.life === 0 && kfusion.session.open")
 
 
 # ---- looks
@@ -212,7 +212,7 @@ def test_another_look_takes_the_place_of_the_first_and_keeps_its_dots(page: Page
         setLook({ name: "another", drawer, rest, identity: null });
         """,
     )
-    page.until("return other.drawn !== null")
+    page.until("other.drawn !== null")
     assert page.script("return [other.dots, other.resized > 0, other.canvas.hidden]") == [
         True,
         True,
@@ -309,7 +309,7 @@ def test_what_moves_of_itself_keeps_still_for_those_who_ask_for_it(page: Page) -
         page.find("#record").click()
         assert page.script("return document.getAnimations().length") == 0
         page.find("#record").click()
-        page.until("return !document.querySelector('#takes').hidden")
+        page.until("!document.querySelector('#takes').hidden")
     finally:
         page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
@@ -344,7 +344,7 @@ def test_the_keyboard_reaches_every_control_and_shows_where_it_is(page: Page) ->
 def test_a_picture_takes_little_script_while_one_speaks(page: Page) -> None:
     page.find("#microphone").click()
     page.until_state("live")
-    page.until("return kfusion.frame.n > 15")
+    page.until("kfusion.frame.n > 15")
     first = page.script("return kfusion.stats.frames")
     drawn, began = page.script("return [kfusion.stats.drawn, performance.now()]")
     page.watch(5.0)

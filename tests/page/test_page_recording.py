@@ -125,9 +125,9 @@ def record(page: Page, seconds: float) -> None:
     page.find("#record").click()
     assert page.find("#record-words").text == "Stop"
     page.watch(seconds)
-    page.until(f"return kfusion.recording.seconds >= {seconds}")
+    page.until(f"kfusion.recording.seconds >= {seconds}")
     page.find("#record").click()
-    page.until("return !document.querySelector('#takes').hidden")
+    page.until("!document.querySelector('#takes').hidden")
 
 
 def check_in_step(page: Page) -> tuple[Frames, int]:
@@ -163,10 +163,10 @@ def check_in_step(page: Page) -> tuple[Frames, int]:
 
 def test_a_recording_of_the_microphone_has_lips_and_voice_in_step(page: Page) -> None:
     page.driver.get(f"{page.url}?life=0&emotion=happy:0.7,surprised:0.2")
-    page.until("return kfusion.session?.open === true")
+    page.until("kfusion.session?.open === true")
     page.find("#microphone").click()
     page.until_state("live")
-    page.until("return kfusion.frame.n > 60")
+    page.until("kfusion.frame.n > 60")
     apart: list[int] = []
     for _ in range(TRIES):
         record(page, 6.0)
@@ -183,7 +183,7 @@ def test_a_recording_of_the_microphone_has_lips_and_voice_in_step(page: Page) ->
 
 def test_a_recording_of_a_sound_file_has_lips_and_voice_in_step(page: Page, speech: Path) -> None:
     page.driver.get(f"{page.url}?life=0")
-    page.until("return globalThis.kfusion?.frame != null")
+    page.until("globalThis.kfusion?.frame != null")
     apart: list[int] = []
     for _ in range(TRIES):
         page.find("#record").click()  # before it plays: the sound joins in
@@ -191,7 +191,7 @@ def test_a_recording_of_a_sound_file_has_lips_and_voice_in_step(page: Page, spee
         page.until_state("playing")
         page.watch(4.0)
         page.find("#record").click()
-        page.until("return !document.querySelector('#takes').hidden")
+        page.until("!document.querySelector('#takes').hidden")
         apart.append(check_in_step(page)[1])
         if abs(apart[-1]) <= IN_STEP:
             break
@@ -202,7 +202,7 @@ def test_a_recording_of_a_sound_file_has_lips_and_voice_in_step(page: Page, spee
 def test_a_recording_of_a_portrait_shows_all_of_it(page: Page, size: tuple[int, int]) -> None:
     image: Any = pytest.importorskip("PIL.Image", reason="pillow is not installed")
     page.driver.get(f"{page.url}?life=0&look=mira")
-    page.until("return globalThis.kfusion?.look.name === 'mira'")
+    page.until("globalThis.kfusion?.look.name === 'mira'")
     screen = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": False}
     with page.screen(screen):
         record(page, 1.0)
@@ -228,8 +228,8 @@ def test_a_recording_ends_by_itself_and_says_so(page: Page) -> None:
     assert page.script("return kfusion.recording.mostSeconds") == 600
     page.script("kfusion.recording.mostSeconds = 1.2")
     page.find("#record").click()
-    page.until("return document.querySelector('#record-time').textContent === '0:01'")
-    page.until("return !document.querySelector('#takes').hidden")
+    page.until("document.querySelector('#record-time').textContent === '0:01'")
+    page.until("!document.querySelector('#takes').hidden")
     told = page.find("#takes-words").text
     assert told.startswith("Stopped at 0:01: a page can keep no more.")
     assert told.endswith("Nothing spoke, so there are no frames.")

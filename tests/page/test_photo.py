@@ -13,7 +13,7 @@ import pytest
 from client.face_files import read_identity
 from kfusion.landmarks import inter_ocular, lip_gap
 from tests.page.page import Page
-from tests.page.photos import DRAWN, FOUND_S, PLACED, rest_of, take_photo, until
+from tests.page.photos import DRAWN, FOUND_S, PLACED, rest_of, take_photo
 
 pytestmark = pytest.mark.usefixtures("finder")
 
@@ -25,8 +25,8 @@ def test_a_photo_is_found_and_speaks(page: Page, picture: Any, tmp_path: Path) -
     assert np.linalg.norm(rest - PLACED, axis=1).mean() < 0.1 * size
     page.find("#microphone").click()
     page.until_state("live")
-    page.until("return kfusion.frame.n > 5")
-    sent = page.driver.execute_script("return kfusion.session.start.identity.points")
+    page.until("kfusion.frame.n > 5")
+    sent = page.script("return kfusion.session.start.identity.points")
     np.testing.assert_allclose(sent, rest, atol=1e-3)
     seen = page.watch(3.0)
     assert np.ptp(seen.lip_gap()) > 0.03 * size
@@ -41,7 +41,7 @@ def test_only_the_points_of_a_photo_are_sent(page: Page, picture: Any, tmp_path:
     page.driver.get_log("performance")
     take_photo(page, picture, tmp_path / "face.png")
     page.find('[data-emotion="happy"]').click()
-    page.until("return kfusion.frame.n > 5")
+    page.until("kfusion.frame.n > 5")
     events = [json.loads(e["message"])["message"] for e in page.driver.get_log("performance")]
     asked = [e["params"]["request"] for e in events if e["method"] == "Network.requestWillBeSent"]
     assert {r["method"] for r in asked} == {"GET"}
@@ -62,11 +62,11 @@ def test_points_are_moved_with_keys_and_fingers_and_cancel_leaves_the_face(
 
     picture.save(tmp_path / "face.png")
     page.find("#photo").send_keys(str(tmp_path / "face.png"))
-    until(page, "document.querySelector('dialog.adjust[open]') !== null")
-    assert page.driver.execute_script("return document.querySelectorAll('.point').length") == 68
-    page.driver.execute_script("document.querySelectorAll('.adjust .views button')[1].click()")
+    page.until("document.querySelector('dialog.adjust[open]') !== null", FOUND_S)
+    assert page.script("return document.querySelectorAll('.point').length") == 68
+    page.script("document.querySelectorAll('.adjust .views button')[1].click()")
     shown = "return [...document.querySelectorAll('.point:not([hidden])')].length"
-    assert page.driver.execute_script(shown) == 20
+    assert page.script(shown) == 20
     point = page.find('[data-point="57"]')
     before = point.rect
     point.send_keys(Keys.ARROW_DOWN, Keys.ARROW_DOWN)
@@ -83,8 +83,8 @@ def test_points_are_moved_with_keys_and_fingers_and_cancel_leaves_the_face(
     page.find(".adjust .again").click()
     assert point.rect["x"] == pytest.approx(before["x"], abs=1)
     page.find(".adjust").send_keys(Keys.ESCAPE)
-    until(page, "document.querySelector('dialog.adjust') === null")
-    assert page.driver.execute_script("return kfusion.look.name") == "drawn"
+    page.until("document.querySelector('dialog.adjust') === null", FOUND_S)
+    assert page.script("return kfusion.look.name") == "drawn"
 
 
 def test_the_newest_of_several_photos_is_told_of(page: Page) -> None:
@@ -133,7 +133,7 @@ def test_another_face_in_the_middle_of_speech_is_never_drawn_with_the_old_ones_p
     page.find('[data-look="drawn"]').click()
     page.find("#microphone").click()
     page.until_state("live")
-    page.until("return kfusion.frame.n > 15")
+    page.until("kfusion.frame.n > 15")
     seen = page.run(
         """
         const seen = [];

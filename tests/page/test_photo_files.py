@@ -16,7 +16,7 @@ import pytest
 
 from tests.page.browser import files_served
 from tests.page.page import ROOT, Page
-from tests.page.photos import still_alive, until_told
+from tests.page.photos import check_alive, refusal
 
 Image: Any = pytest.importorskip("PIL.Image", reason="needs Pillow: pip install pillow")
 
@@ -64,9 +64,9 @@ def test_a_photo_without_one_face_from_the_front_is_said_to_be_none(
 ) -> None:
     change(picture).save(tmp_path / "other.png")
     page.find("#photo").send_keys(str(tmp_path / "other.png"))
-    told = until_told(page)
+    told = refusal(page)
     assert any(w in told for w in words.split("|")), told
-    still_alive(page)
+    check_alive(page)
 
 
 def png_bomb(path: Path) -> None:
@@ -118,9 +118,9 @@ def test_a_file_that_is_no_photo_is_said_to_be_none(
     path = tmp_path / name
     write(path)
     page.find("#photo").send_keys(str(path))
-    told = until_told(page)
+    told = refusal(page)
     assert words in told and name in told
-    still_alive(page)
+    check_alive(page)
 
 
 def test_without_the_finder_the_page_says_how_to_get_it(
@@ -134,7 +134,7 @@ def test_without_the_finder_the_page_says_how_to_get_it(
         page.open()
         picture.save(tmp_path / "face.png")
         page.find("#photo").send_keys(str(tmp_path / "face.png"))
-        assert "python -m client.parts" in until_told(page)
+        assert "python -m client.parts" in refusal(page)
         driver.get("about:blank")
         page.complaints()  # of what is not there
 
