@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from kfusion import __version__
-from kfusion.errors import KFusionError, MissingExtra
+from kfusion.errors import KFusionError, MissingExtra, run_command
 from kfusion.options import add_options, parsed
 from server.config import ServerConfig
 
@@ -55,26 +55,26 @@ async def serve(app: App) -> None:
         await stop.wait()
 
 
+def run(a: argparse.Namespace) -> None:
+    try:
+        from server.app import App
+        from server.logs import configure
+    except ImportError as error:
+        raise MissingExtra(
+            f"{error.name} is not installed; pip install 'kfusion[server]'"
+        ) from None
+    configure(a.log_level.upper(), a.log_format)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    app = App(parsed(ServerConfig, a))
+    try:
+        asyncio.run(serve(app))
+    except OSError as error:
+        raise KFusionError(f"cannot listen on {a.host}:{a.port}: {error}") from None
+
+
 def main() -> int:
     a = parser().parse_args()
-    try:
-        try:
-            from server.app import App
-            from server.logs import configure
-        except ImportError as error:
-            raise MissingExtra(
-                f"{error.name} is not installed; pip install 'kfusion[server]'"
-            ) from None
-        configure(a.log_level.upper(), a.log_format)
-        sys.setswitchinterval(SWITCH_INTERVAL_S)
-        asyncio.run(serve(App(parsed(ServerConfig, a))))
-    except KFusionError as error:
-        print(f"kfusion-server: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"kfusion-server: cannot listen on {a.host}:{a.port}: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_command("kfusion-server", lambda: run(a))
 
 
 if __name__ == "__main__":

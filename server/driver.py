@@ -15,7 +15,7 @@ from kfusion import wire
 from kfusion.errors import WireError
 from server.engine.inference_pool import InferencePool, Output
 from server.metrics import Metrics
-from server.pictures.queue import FaceFinderQueue, Ticket
+from server.pictures.queue import FaceFinderQueue
 from server.pictures.request import Search, SearchResult
 from server.session.session import Session, internal_error
 from server.session.states import State
@@ -80,8 +80,8 @@ class Driver:
     ) -> None:
         self.session, self.engine, self.metrics = session, engine, metrics
         self.ended, self.files, self.faces = ended, files, faces
-        self.search: Search | None = None  # the one that ``ticket`` is for
-        self.ticket: Ticket | None = None
+        self.search: Search | None = None  # the one that ``face`` is the result of
+        self.face: asyncio.Future[SearchResult] | None = None
         self.loop = asyncio.get_running_loop()
         self.connection: Connection | None = None
         self.timer: asyncio.TimerHandle | None = None
@@ -153,21 +153,17 @@ class Driver:
         search = self.session.search
         if search is self.search or self.faces is None:
             return
-        if self.ticket is not None:
-            self.faces.cancel(self.ticket)
-            self.ticket = None
-        self.search = search
-        if search is None:
-            return
-        found = functools.partial(self._search_done, search)
-        try:
-            self.ticket = self.faces.submit(search.picture, found)
-        except WireError as error:
-            self.loop.call_soon(found, error)
+        if self.face is not None:
+            self.face.cancel()
+        self.search, self.face = search, None
+        if search is not None:
+            self.face = self.faces.submit(search.picture)
+            self.face.add_done_callback(functools.partial(self._search_done, search))
 
-    def _search_done(self, search: Search, result: SearchResult) -> None:
-        self.session.found(search, result, self.loop.time())
-        self.pump()
+    def _search_done(self, search: Search, face: asyncio.Future[SearchResult]) -> None:
+        if not face.cancelled():
+            self.session.found(search, face.result(), self.loop.time())
+            self.pump()
 
     def stop(self) -> None:
         """The server stops."""

@@ -15,9 +15,7 @@ import os
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
-from collections import OrderedDict, deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import OrderedDict
 from pathlib import Path
 from typing import Final
 
@@ -52,15 +50,6 @@ def face_alignment_installed() -> bool:
     return all(importlib.util.find_spec(name) is not None for name in REQUIRED_PACKAGES)
 
 
-@dataclass(eq=False)
-class Ticket:
-    """A picture in the queue. ``done`` is None once it is cancelled."""
-
-    picture: bytes
-    key: bytes
-    done: Callable[[SearchResult], None] | None
-
-
 class FaceFinderQueue:
     """For a running event loop. ``finder``: that of the process (worker.py); ``picture_s`` and
     ``load_s``: how long it may take.
@@ -78,7 +67,8 @@ class FaceFinderQueue:
         self.metrics, self.finder = metrics, finder
         self.picture_s, self.load_s, self.idle_s = picture_s, load_s, idle_s
         self.loop = asyncio.get_running_loop()
-        self.waiting: deque[Ticket] = deque()
+        self.waiting: dict[asyncio.Future[SearchResult], tuple[bytes, bytes]] = {}
+        """Pictures and their hashes by their results, in order."""
         self.cache: OrderedDict[bytes, SearchResult] = OrderedDict()
         self.unable: tuple[float, SearchResult] | None = None  # until then, with this result
         self.process: Process | None = None
@@ -86,32 +76,25 @@ class FaceFinderQueue:
         self.wake = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
 
-    def submit(self, picture: bytes, done: Callable[[SearchResult], None]) -> Ticket:
-        """Queues a picture; ``done`` is called later, on the loop, with the result.
-
-        Raises :class:`~kfusion.errors.TooFast` while too many wait.
-        """
+    def submit(self, picture: bytes) -> asyncio.Future[SearchResult]:
+        """Queues a picture; gives its result, which may be cancelled."""
+        key, result = hashlib.sha256(picture).digest(), self.loop.create_future()
         if len(self.waiting) >= MAX_WAITING:
-            raise TooFast(
-                f"identity.image: {MAX_WAITING} pictures of others are waiting; wanted a little "
-                "time before it is sent again"
+            result.set_result(
+                TooFast(
+                    f"identity.image: {MAX_WAITING} pictures of others are waiting; wanted a "
+                    "little time before it is sent again"
+                )
             )
-        ticket = Ticket(picture, hashlib.sha256(picture).digest(), done)
-        result = self._cached(ticket.key)
-        if result is not None:
-            self.loop.call_soon(_deliver, ticket, result)
-            return ticket
-        self.waiting.append(ticket)
-        self.wake.set()
-        if self.task is None:
-            self.task = asyncio.create_task(self._run())
-        return ticket
-
-    def cancel(self, ticket: Ticket) -> None:
-        """The result is not needed any more."""
-        ticket.done = None
-        with contextlib.suppress(ValueError):
-            self.waiting.remove(ticket)
+        elif (cached := self._cached(key)) is not None:
+            result.set_result(cached)
+        else:
+            self.waiting[result] = picture, key
+            result.add_done_callback(lambda _: self.waiting.pop(result, None))
+            self.wake.set()
+            if self.task is None:
+                self.task = asyncio.create_task(self._run())
+        return result
 
     async def close(self) -> None:
         """Ends the process; the pictures in the queue get no result."""
@@ -137,24 +120,28 @@ class FaceFinderQueue:
                         await self.wake.wait()
                 except TimeoutError:
                     await self._end_process()
-            ticket = self.waiting.popleft()
-            result = self._cached(ticket.key)  # an earlier ticket may have had the same picture
-            if result is None:
+            result = next(iter(self.waiting))
+            picture, key = self.waiting.pop(result)
+            if result.cancelled():
+                continue
+            face = self._cached(key)  # an earlier one may have been the same picture
+            if face is None:
                 try:
-                    result = await self._search(ticket)
+                    face = await self._search(picture, key)
                 except Exception as error:
                     log.exception("a picture failed")
-                    result = NoFace(f"identity.image: no face was found ({type(error).__name__})")
-            _deliver(ticket, result)
+                    face = NoFace(f"identity.image: no face was found ({type(error).__name__})")
+            if not result.cancelled():
+                result.set_result(face)
 
-    async def _search(self, ticket: Ticket) -> SearchResult:
+    async def _search(self, picture: bytes, key: bytes) -> SearchResult:
         began = time.monotonic()
-        reply = await self._ask_worker(ticket.picture)
+        reply = await self._ask_worker(picture)
         outcome = "found" if isinstance(reply, Found) else reply.code
         seconds = time.monotonic() - began
         self.metrics.pictures.labels(outcome).inc()
         self.metrics.picture_seconds.observe(seconds)
-        event(log, "picture", outcome=outcome, bytes=len(ticket.picture), seconds=round(seconds, 3))
+        event(log, "picture", outcome=outcome, bytes=len(picture), seconds=round(seconds, 3))
         if isinstance(reply, Found):
             result: SearchResult = FoundFace(
                 Identity.from_points(reply.points), reply.note, reply.seen
@@ -171,7 +158,7 @@ class FaceFinderQueue:
         else:
             result = _ERRORS.get(reply.code, NoFace)(f"identity.image: {reply.message}")
         if isinstance(reply, Found) or reply.final:
-            self.cache[ticket.key] = result
+            self.cache[key] = result
             if len(self.cache) > MAX_CACHED:
                 self.cache.popitem(last=False)
         return result
@@ -230,8 +217,3 @@ class FaceFinderQueue:
         with contextlib.suppress(TimeoutError, OSError):
             async with asyncio.timeout(END_S):
                 await process.communicate()
-
-
-def _deliver(ticket: Ticket, result: SearchResult) -> None:
-    if ticket.done is not None:
-        ticket.done(result)

@@ -12,6 +12,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 import zmq
@@ -43,7 +45,6 @@ class Publisher:
     def __init__(self, endpoint: ZeroMQEndpoint, metrics: Metrics, bounds: Bounds) -> None:
         self.endpoint, self.metrics, self.bounds = endpoint, metrics, bounds
         self.subscribed: set[bytes] = set()
-        self.version = 0  # of ``subscribed``
         self.stopping = False
         context = endpoint.open()
         self.socket = self._socket()
@@ -74,9 +75,24 @@ class Publisher:
 
     # On the event loop
 
-    def for_session(self, session: str) -> SessionPublisher:
-        """What publishes the frames of this session."""
-        return SessionPublisher(self, session)
+    def for_session(self, session: str) -> Callable[[FrameChunk, int], None]:
+        """What publishes the frames of this session, those outputs that have subscribers."""
+        topics: dict[wire.Output, bytes] = {
+            kind: f"{session}/{kind}\0".encode() for kind in wire.KINDS
+        }
+        return partial(self._publish, topics)
+
+    def _publish(
+        self, topics: Mapping[wire.Output, bytes], frames: FrameChunk, clock_us: int
+    ) -> None:
+        if not self.subscribed:
+            return
+        outputs: tuple[wire.Output, ...] = tuple(
+            kind for kind, topic in topics.items() if self.has_subscriber(topic)
+        )
+        for kind, values in (frames.render(outputs) if outputs else {}).items():
+            block = wire.FrameBlock(kind, frames.first, clock_us, values)
+            self.send(topics[kind] + wire.encode_frames(block))
 
     def has_subscriber(self, topic: bytes) -> bool:
         """Whether this topic, or a prefix of it, is subscribed to."""
@@ -137,8 +153,6 @@ class Publisher:
                 self.subscribed.add(message[1:])
             elif message.startswith(b"\0"):
                 self.subscribed.discard(message[1:])
-        if count:
-            self.version += 1
         if len(self.subscribed) != before:
             self.metrics.subscriptions.set(len(self.subscribed))
         return count == BATCH
@@ -159,7 +173,6 @@ class Publisher:
         log.warning("more than %d topics subscribed to: all are disconnected", most)
         self.socket.close()
         self.subscribed.clear()
-        self.version += 1
         self.metrics.subscriptions.set(0)
         self.socket = self._socket()
         while not self.stopping:
@@ -168,26 +181,3 @@ class Publisher:
                 return
             except BadOptions:  # the old socket is not quite closed
                 time.sleep(RETRY_S)
-
-
-class SessionPublisher:
-    """Publishes one session's frames, those outputs that have subscribers."""
-
-    def __init__(self, publisher: Publisher, session: str) -> None:
-        self.publisher = publisher
-        self.topics: dict[wire.Output, bytes] = {
-            kind: f"{session}/{kind}\0".encode() for kind in wire.KINDS
-        }
-        self.version = -1
-        self.outputs: tuple[wire.Output, ...] = ()  # those with subscribers, at ``version``
-
-    def __call__(self, frames: FrameChunk, clock_us: int) -> None:
-        if self.version != self.publisher.version:
-            self.version = self.publisher.version
-            has_subscriber = self.publisher.has_subscriber
-            self.outputs = tuple(k for k, topic in self.topics.items() if has_subscriber(topic))
-        if not self.outputs:
-            return
-        for kind, values in frames.render(self.outputs).items():
-            block = wire.FrameBlock(kind, frames.first, clock_us, values)
-            self.publisher.send(self.topics[kind] + wire.encode_frames(block))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -110,6 +110,7 @@ async def test_bad_pictures_are_told_plainly_and_nobody_else_notices() -> None:
         await show(client, face())
         assert isinstance(await told(client), wire.IdentitySet)
         assert app.registry.figures().count(b"kfusion_pictures_total{outcome=") >= 4
+        assert app.registry.faces.processes_started == 2
         await client.abort()
 
 
@@ -132,35 +133,25 @@ async def test_live_frames_go_on_while_a_picture_never_ends() -> None:
         assert client.codes == ["no_face"] and isinstance(client.received[-1], wire.End)
 
 
-class Gate:
-    """A file that lets the waiting finder look, once it is there."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def open(self) -> None:
-        self.path.touch()
-
-
 @pytest.fixture
-def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gate:
-    gate = Gate(tmp_path / "gate")
-    monkeypatch.setenv("KFUSION_TEST_GATE", str(gate.path))
-    return gate
+def open_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Makes the file for which the waiting finder waits."""
+    monkeypatch.setenv("KFUSION_TEST_GATE", str(tmp_path / "gate"))
+    return (tmp_path / "gate").touch
 
 
 @asynccontextmanager
-async def behind(gate: Gate, **config: Any) -> AsyncGenerator[Any]:
+async def behind(open_gate: Callable[[], None], **config: Any) -> AsyncGenerator[Any]:
     async with finding("waiting", **config) as served:
         try:
             yield served
         finally:
-            gate.open()
+            open_gate()
 
 
 @pytest.mark.asyncio
-async def test_a_later_identity_takes_the_place_of_a_picture(gate: Gate) -> None:
-    async with behind(gate) as (_, opened):
+async def test_a_later_identity_takes_the_place_of_a_picture(open_gate: Callable[[], None]) -> None:
+    async with behind(open_gate) as (_, opened):
         client = await opened()
         await show(client, face(1), "first")
         await show(client, face(2), "second")
@@ -169,7 +160,7 @@ async def test_a_later_identity_takes_the_place_of_a_picture(gate: Gate) -> None
         await show(client, face(2), "second")  # the same once more has one answer
         await client.send(type="identity", id="first")  # unknown, so that nothing changes
         assert "'first' is unknown" in (await told(client)).message
-        gate.open()
+        open_gate()
         assert (await told(client)).id == "second"
         await client.send(type="identity", id="second")
         assert (await told(client)).id == "second"
@@ -179,8 +170,10 @@ async def test_a_later_identity_takes_the_place_of_a_picture(gate: Gate) -> None
 
 
 @pytest.mark.asyncio
-async def test_the_answer_to_a_picture_comes_over_the_next_connection(gate: Gate) -> None:
-    async with behind(gate) as (_, opened):
+async def test_the_answer_to_a_picture_comes_over_the_next_connection(
+    open_gate: Callable[[], None],
+) -> None:
+    async with behind(open_gate) as (_, opened):
         client = await opened()
         await show(client, face())
         await client.send(type="mark", id="here")
@@ -189,14 +182,14 @@ async def test_the_answer_to_a_picture_comes_over_the_next_connection(gate: Gate
         await client.resume()
         await client.send(type="reset")
         await client.until(wire.ResetDone)
-        gate.open()
+        open_gate()
         assert (await told(client)).id == "me"
         await client.abort()
 
 
 @pytest.mark.asyncio
-async def test_a_client_that_leaves_is_not_waited_for(gate: Gate) -> None:
-    async with behind(gate) as (app, opened):
+async def test_a_client_that_leaves_is_not_waited_for(open_gate: Callable[[], None]) -> None:
+    async with behind(open_gate) as (app, opened):
         first, client = await opened(), await opened()
         await show(first, face(1))
         await eventually(lambda: bool(app.registry.faces.processes_started))
@@ -206,7 +199,7 @@ async def test_a_client_that_leaves_is_not_waited_for(gate: Gate) -> None:
         await leaver.ws.close(1000)
         await eventually(lambda: not app.registry.faces.waiting)
         await show(client, face(3))
-        gate.open()
+        open_gate()
         assert (await told(client)).id == (await told(first)).id == "me"
         assert app.metrics.registry.get_sample_value("kfusion_picture_seconds_count") == 2
         await client.abort()
@@ -214,7 +207,9 @@ async def test_a_client_that_leaves_is_not_waited_for(gate: Gate) -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_server_that_stops_does_not_wait_for_a_picture(gate: Gate) -> None:
+async def test_a_server_that_stops_does_not_wait_for_a_picture(
+    open_gate: Callable[[], None],
+) -> None:
     async with finding("waiting") as (_, opened):
         client = await opened(mode="file")
         await show(client, face())
