@@ -17,7 +17,13 @@ from zmq.utils.monitor import recv_monitor_message
 from kfusion.errors import BadOptions
 from server.config import ServerConfig
 from server.transports.zeromq_endpoint import ZeroMQEndpoint
-from tests.server.test_zeromq_publisher import ANY_PORT, Listener, publisher_of, publishing, seen
+from tests.server.test_zeromq_publisher import (
+    ANY_PORT,
+    Subscriber,
+    publisher_of,
+    publishing,
+    subscribed,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,11 +38,11 @@ def keys(tmp_path: Path) -> Path:
     return tmp_path
 
 
-async def handshake(listener: Listener) -> int:
+async def handshake(subscriber: Subscriber) -> int:
     """How it ended, as its monitor tells."""
-    monitor = listener.socket.get_monitor_socket()
+    monitor = subscriber.socket.get_monitor_socket()
     try:
-        listener.to("x")
+        subscriber.to("x")
         async with asyncio.timeout(20):
             while True:
                 event = (await recv_monitor_message(monitor))["event"]
@@ -48,7 +54,7 @@ async def handshake(listener: Listener) -> int:
                 ):
                     return int(event)
     finally:
-        listener.socket.disable_monitor()
+        subscriber.socket.disable_monitor()
         monitor.close()
 
 
@@ -58,8 +64,8 @@ async def test_with_keys_only_those_who_have_them_are_let_in(keys: Path) -> None
     async with publishing(**config) as (app, _, endpoint, made):
         server, _ = load_certificate(keys / "server.key")
 
-        def listener(serverkey: bytes | None, name: str) -> Listener:
-            made_one = Listener(made, endpoint)
+        def subscriber(serverkey: bytes | None, name: str) -> Subscriber:
+            made_one = Subscriber(made, endpoint)
             if serverkey:
                 made_one.socket.curve_serverkey = serverkey
                 public, secret = load_certificate(keys / f"{name}.key_secret")
@@ -68,13 +74,13 @@ async def test_with_keys_only_those_who_have_them_are_let_in(keys: Path) -> None
 
         wrong, _ = load_certificate(keys / "unknown.key")
         for serverkey, name in ((server, "unknown"), (wrong, "known"), (None, "")):
-            stranger = listener(serverkey, name)
+            stranger = subscriber(serverkey, name)
             assert await handshake(stranger) != zmq.EVENT_HANDSHAKE_SUCCEEDED
             stranger.socket.close()
         assert not publisher_of(app).subscribed
-        friend = listener(server, "known")
+        friend = subscriber(server, "known")
         assert await handshake(friend) == zmq.EVENT_HANDSHAKE_SUCCEEDED
-        await seen(app, "x")
+        await subscribed(app, "x")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Frames on ZeroMQ: real sockets, a real server, consumers that do their worst."""
+"""Frames on ZeroMQ: real sockets, a real server, slow and hostile subscribers."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def context() -> Generator[zmq.asyncio.Context]:
         made.destroy(linger=0)
 
 
-class Listener:
-    """A SUB, and the blocks that it has got."""
+class Subscriber:
+    """A SUB socket, and the blocks that it has received."""
 
     def __init__(self, made: zmq.asyncio.Context, endpoint: str, **options: int) -> None:
         self.socket = made.socket(zmq.SUB)
@@ -47,7 +47,7 @@ class Listener:
         self.endpoint = endpoint
         self.got: list[tuple[str, wire.FrameBlock]] = []
 
-    def to(self, *topics: str) -> Listener:
+    def to(self, *topics: str) -> Subscriber:
         for topic in topics:
             self.socket.subscribe(topic)
         self.socket.connect(self.endpoint)
@@ -68,7 +68,7 @@ class Listener:
 
 
 def bytes_of(blocks: list[wire.FrameBlock]) -> list[tuple[str, int, bytes]]:
-    """All of their messages but the clock."""
+    """All fields but the clock."""
     return [(b.output, b.first, b.values.tobytes()) for b in blocks]
 
 
@@ -89,14 +89,14 @@ def publisher_of(app: App) -> Publisher:
     return app.publisher
 
 
-async def seen(app: App, *topics: str) -> None:
-    """The server knows of these subscriptions, and of no others."""
-    publisher, wanted = publisher_of(app), {topic.encode() for topic in topics}
-    await eventually(lambda: publisher.subscribed == wanted)
+async def subscribed(app: App, *topics: str) -> None:
+    """Waits until the server has these subscriptions, and no others."""
+    publisher, expected = publisher_of(app), {topic.encode() for topic in topics}
+    await eventually(lambda: publisher.subscribed == expected)
 
 
 async def speak(client: Client, seconds: float, seed: int = 0) -> None:
-    """A whole file, and what comes of it."""
+    """Sends a whole file, and receives all of the session."""
     data = pcm(voice(seconds, seed=seed))
 
     async def send() -> None:
@@ -116,18 +116,17 @@ async def speak(client: Client, seconds: float, seed: int = 0) -> None:
 async def test_every_frame_comes_in_order_with_the_bytes_of_the_websocket() -> None:
     async with publishing() as (app, opened, endpoint, made):
         client = await opened(mode="file", life=0.5, seed=4)
-        listener = Listener(made, endpoint).to(f"{client.ready.session}/points")
-        await seen(app, f"{client.ready.session}/points")
-        listening = asyncio.create_task(listener.until(150))
+        subscriber = Subscriber(made, endpoint).to(f"{client.ready.session}/points")
+        await subscribed(app, f"{client.ready.session}/points")
         await client.send(type="mark", id="a")
         await client.ws.send(pcm(voice(1.03)))
         await client.send(type="mark", id="b")  # divides a hop
-        await speak(client, 3.97)
-        await listening
-        assert bytes_of([b for _, b in listener.got]) == bytes_of(blocks_of(client))
-        assert {topic for topic, _ in listener.got} == {f"{client.ready.session}/points"}
+        await asyncio.gather(subscriber.until(150), speak(client, 3.97))
+        assert bytes_of([b for _, b in subscriber.got]) == bytes_of(blocks_of(client))
+        assert {topic for topic, _ in subscriber.got} == {f"{client.ready.session}/points"}
         assert (
-            f"kfusion_zmq_published_total {len(listener.got)}.0".encode() in app.registry.figures()
+            f"kfusion_zmq_published_total {len(subscriber.got)}.0".encode()
+            in app.registry.figures()
         )
         assert b"kfusion_zmq_subscriptions 1.0" in app.registry.figures()
 
@@ -137,17 +136,17 @@ async def test_a_session_in_json_is_published_in_binary_with_what_it_did_not_ask
     async with publishing() as (app, opened, endpoint, made):
         client = await opened(mode="file", encoding="json", outputs=["vrm"])
         name = client.ready.session
-        listener = Listener(made, endpoint).to(f"{name}/points\0", f"{name}/arkit52", f"{name}/vrm")
-        await seen(app, f"{name}/points\0", f"{name}/arkit52", f"{name}/vrm")
-        listening = asyncio.create_task(listener.until(30))
-        await speak(client, 1.0)
-        await listening
-        while len(listener.got) < 30:
-            await listener.next()
+        subscriber = Subscriber(made, endpoint).to(
+            f"{name}/points\0", f"{name}/arkit52", f"{name}/vrm"
+        )
+        await subscribed(app, f"{name}/points\0", f"{name}/arkit52", f"{name}/vrm")
+        await asyncio.gather(subscriber.until(30), speak(client, 1.0))
+        while len(subscriber.got) < 30:
+            await subscriber.next()
         other = await opened(mode="file", outputs=["points", "arkit52", "vrm"])
         await speak(other, 1.0)
-        assert bytes_of([b for _, b in listener.got]) == bytes_of(blocks_of(other))
-        assert [topic for topic, _ in listener.got[:3]] == [
+        assert bytes_of([b for _, b in subscriber.got]) == bytes_of(blocks_of(other))
+        assert [topic for topic, _ in subscriber.got[:3]] == [
             f"{name}/{kind}" for kind in ("points", "arkit52", "vrm")
         ]
 
@@ -157,13 +156,11 @@ async def test_nothing_is_computed_or_sent_that_nobody_subscribed_to() -> None:
     async with publishing() as (app, opened, endpoint, made):
         client = await opened(mode="file")
         name = client.ready.session
-        others = Listener(made, endpoint).to("other/points", f"{name}/points\0KFL2", f"{name}x")
-        listener = Listener(made, endpoint).to(f"{name}/vrm")
-        await seen(app, "other/points", f"{name}/points\0KFL2", f"{name}x", f"{name}/vrm")
-        listening = asyncio.create_task(listener.until(30))
-        await speak(client, 1.0)
-        await listening
-        assert {block.output for _, block in listener.got} == {"vrm"}
+        others = Subscriber(made, endpoint).to("other/points", f"{name}/points\0KFL2", f"{name}x")
+        subscriber = Subscriber(made, endpoint).to(f"{name}/vrm")
+        await subscribed(app, "other/points", f"{name}/points\0KFL2", f"{name}x", f"{name}/vrm")
+        await asyncio.gather(subscriber.until(30), speak(client, 1.0))
+        assert {block.output for _, block in subscriber.got} == {"vrm"}
         assert b"kfusion_zmq_published_total 10.0" in app.registry.figures()
         assert not await others.socket.poll(0)
 
@@ -172,12 +169,10 @@ async def test_nothing_is_computed_or_sent_that_nobody_subscribed_to() -> None:
 async def test_sessions_are_told_apart_and_who_leaves_is_sent_no_more() -> None:
     async with publishing() as (app, opened, endpoint, made):
         one, two = await opened(mode="file"), await opened(mode="file")
-        everything = Listener(made, endpoint).to("")
-        only = Listener(made, endpoint).to(f"{two.ready.session}/points")
-        await seen(app, "", f"{two.ready.session}/points")
-        listening = asyncio.create_task(only.until(60))
-        await asyncio.gather(speak(one, 2.0, seed=1), speak(two, 2.0, seed=2))
-        await listening
+        everything = Subscriber(made, endpoint).to("")
+        only = Subscriber(made, endpoint).to(f"{two.ready.session}/points")
+        await subscribed(app, "", f"{two.ready.session}/points")
+        await asyncio.gather(only.until(60), speak(one, 2.0, seed=1), speak(two, 2.0, seed=2))
         assert bytes_of([b for _, b in only.got]) == bytes_of(blocks_of(two))
         while len(everything.got) < 120:
             await everything.next()
@@ -185,9 +180,9 @@ async def test_sessions_are_told_apart_and_who_leaves_is_sent_no_more() -> None:
             topic = f"{client.ready.session}/points"
             of_it = [b for t, b in everything.got if t == topic]
             assert bytes_of(of_it) == bytes_of(blocks_of(client))
-        for listener in (everything, only):
-            listener.socket.close()
-        await seen(app)
+        for subscriber in (everything, only):
+            subscriber.socket.close()
+        await subscribed(app)
         await speak(await opened(mode="file"), 1.0)
         assert b"kfusion_zmq_published_total 120.0" in app.registry.figures()
 
@@ -196,8 +191,8 @@ async def test_sessions_are_told_apart_and_who_leaves_is_sent_no_more() -> None:
 async def test_after_a_reset_n_goes_on_where_the_session_says() -> None:
     async with publishing() as (app, opened, endpoint, made):
         client = await opened()
-        listener = Listener(made, endpoint).to(f"{client.ready.session}/points")
-        await seen(app, f"{client.ready.session}/points")
+        subscriber = Subscriber(made, endpoint).to(f"{client.ready.session}/points")
+        await subscribed(app, f"{client.ready.session}/points")
         await client.ws.send(pcm(voice(1.01)))
         await client.frames_until(27)
         await client.send(type="reset")
@@ -205,13 +200,13 @@ async def test_after_a_reset_n_goes_on_where_the_session_says() -> None:
         await client.send(type="end")
         await client.rest()
         (reset,) = [m for m in client.received if isinstance(m, wire.ResetDone)]
-        await listener.until(61)
-        numbers = [n for _, b in listener.got for n in range(b.first, b.first + len(b.values))]
+        await subscriber.until(61)
+        numbers = [n for _, b in subscriber.got for n in range(b.first, b.first + len(b.values))]
         assert numbers == [*range(27), *range(reset.n, 61)]
         assert reset.n == 31
 
 
-# Consumers that do not keep up
+# Slow and hostile subscribers
 
 
 @pytest.mark.asyncio
@@ -219,12 +214,10 @@ async def test_who_wakes_after_five_seconds_of_frames_has_the_newest_at_once() -
     async with publishing() as (app, opened, endpoint, made):
         client = await opened(mode="file", hop=1)
         topic = f"{client.ready.session}/points"
-        asleep = Listener(made, endpoint, CONFLATE=1).to(topic)
-        awake = Listener(made, endpoint).to(topic, "all")
-        await seen(app, topic, "all")
-        listening = asyncio.create_task(awake.until(150))
-        await speak(client, 5.0)
-        await listening
+        asleep = Subscriber(made, endpoint, CONFLATE=1).to(topic)
+        awake = Subscriber(made, endpoint).to(topic, "all")
+        await subscribed(app, topic, "all")
+        await asyncio.gather(awake.until(150), speak(client, 5.0))
         await asleep.until(150)
         assert len(asleep.got) <= 2  # one may still have been on its way
 
@@ -234,13 +227,11 @@ async def test_a_consumer_that_never_reads_costs_no_one_else_a_frame() -> None:
     async with publishing(bounds=Bounds(zmq_queue=100)) as (app, opened, endpoint, made):
         client = await opened(mode="file")
         topic = f"{client.ready.session}/points"
-        deaf = Listener(made, endpoint, RCVHWM=1, RCVBUF=4096).to("")
-        listener = Listener(made, endpoint).to(topic)
-        await seen(app, topic, "")
-        listening = asyncio.create_task(listener.until(1500))
-        await speak(client, 50.0)
-        await listening
-        for got in ([b for _, b in listener.got], blocks_of(client)):
+        deaf = Subscriber(made, endpoint, RCVHWM=1, RCVBUF=4096).to("")
+        subscriber = Subscriber(made, endpoint).to(topic)
+        await subscribed(app, topic, "")
+        await asyncio.gather(subscriber.until(1500), speak(client, 50.0))
+        for got in ([b for _, b in subscriber.got], blocks_of(client)):
             assert [b.first for b in got] == list(range(0, 1500, 3))
         while await deaf.socket.poll(300):  # what was kept for it
             await deaf.next()
@@ -254,12 +245,12 @@ async def test_a_websocket_that_is_not_read_does_not_delay_what_is_published() -
         client = await opened(encoding="json")
         client.ws.transport.pause_reading()
         topic = f"{client.ready.session}/points"
-        listener = Listener(made, endpoint).to(topic)
-        await seen(app, topic)
+        subscriber = Subscriber(made, endpoint).to(topic)
+        await subscribed(app, topic)
         await client.ws.send(pcm(voice(2.2)))
         await client.send(type="end")
-        await listener.until(66)
-        assert [b.first for _, b in listener.got] == list(range(0, 66, 3))
+        await subscriber.until(66)
+        assert [b.first for _, b in subscriber.got] == list(range(0, 66, 3))
         await client.abort()
 
 
@@ -270,14 +261,8 @@ async def test_garbage_from_subscribers_is_nothing() -> None:
         topic = f"{client.ready.session}/points"
         hostile = made.socket(zmq.XSUB)
         hostile.connect(endpoint)
-        for message in (
-            b"",
-            b"\0never",
-            b"\2",
-            b"\xff" * 400,
-            b"\1\xff\0\xfe",
-            b"\0" + topic.encode(),
-        ):
+        garbage = (b"", b"\0never", b"\2", b"\xff" * 400, b"\1\xff\0\xfe", b"\0" + topic.encode())
+        for message in garbage:
             await hostile.send(message)
         await hostile.send_multipart([b"\1", b"\1more", b"junk"])
         longer = made.socket(zmq.XSUB)
@@ -285,14 +270,12 @@ async def test_garbage_from_subscribers_is_nothing() -> None:
         await longer.send(b"\1" + bytes(100_000))
         with sockets.create_connection(("127.0.0.1", int(endpoint.rpartition(":")[2]))) as raw:
             raw.sendall(b"GET / HTTP/1.1\r\n\r\n" + bytes(1000))
-        listener = Listener(made, endpoint).to(topic)
+        subscriber = Subscriber(made, endpoint).to(topic)
         publisher = publisher_of(app)
-        wanted = {topic.encode(), b"\xff\0\xfe", b"more"}
-        await eventually(lambda: wanted <= publisher.subscribed)
-        listening = asyncio.create_task(listener.until(30))
-        await speak(client, 1.0)
-        await listening
-        assert bytes_of([b for _, b in listener.got if b.output == "points"]) == bytes_of(
+        expected = {topic.encode(), b"\xff\0\xfe", b"more"}
+        await eventually(lambda: expected <= publisher.subscribed)
+        await asyncio.gather(subscriber.until(30), speak(client, 1.0))
+        assert bytes_of([b for _, b in subscriber.got if b.output == "points"]) == bytes_of(
             blocks_of(client)
         )
         assert all(len(topic) < 512 for topic in publisher.subscribed)
@@ -303,8 +286,8 @@ async def test_too_many_topics_are_forgotten_and_honest_subscribers_come_back() 
     async with publishing(bounds=Bounds(zmq_topics=100)) as (app, opened, endpoint, made):
         client = await opened(mode="file")
         topic = f"{client.ready.session}/points"
-        listener = Listener(made, endpoint).to(topic)
-        await seen(app, topic)
+        subscriber = Subscriber(made, endpoint).to(topic)
+        await subscribed(app, topic)
         publisher = publisher_of(app)
         before = publisher.socket
         hostile = made.socket(zmq.SUB)
@@ -313,11 +296,9 @@ async def test_too_many_topics_are_forgotten_and_honest_subscribers_come_back() 
         hostile.connect(endpoint)
         await eventually(lambda: publisher.socket is not before)
         hostile.close()
-        listening = asyncio.create_task(listener.until(30))
-        await seen(app, topic)
-        await speak(client, 1.0)
-        await listening
-        assert bytes_of([b for _, b in listener.got]) == bytes_of(blocks_of(client))
+        await subscribed(app, topic)
+        await asyncio.gather(subscriber.until(30), speak(client, 1.0))
+        assert bytes_of([b for _, b in subscriber.got]) == bytes_of(blocks_of(client))
 
 
 def test_without_subscribers_a_hop_costs_next_to_nothing() -> None:
