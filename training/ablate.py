@@ -51,62 +51,64 @@ COLUMNS: Final = ("m_ld", "m_lvd", "f_ld", "f_lvd", "correlation", "gain")
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    p = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog="kfusion-ablate", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    p.add_argument("--version", action="version", version=f"kfusion {__version__}")
-    p.add_argument("--data", type=Path, nargs="+", required=True, help="prepared corpora")
-    p.add_argument("--out", type=Path, required=True, help="folder of the runs")
-    p.add_argument("--rows", nargs="+", default=["table2"], choices=[*GROUPS, *TITLES])
-    p.add_argument("--seeds", type=int, nargs="+", default=[1])
-    p.add_argument("--only", nargs="*", default=None, metavar="ROW-SEED", help="make these now")
-    p.add_argument("--hop", type=int, default=3)
-    p.add_argument("--lookahead", type=int, default=3)
-    p.add_argument("--device", default="")
-    p.add_argument("--threads", type=int, default=0)
-    p.add_argument("training", nargs="*", help="-- options of training.train")
-    return p.parse_args(argv)
+    parser.add_argument("--version", action="version", version=f"kfusion {__version__}")
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="prepared corpora")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--rows", nargs="+", default=["table2"], choices=[*GROUPS, *TITLES])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument("--only", nargs="*", metavar="ROW-SEED", help="make these now")
+    parser.add_argument("--hop", type=int, default=3)
+    parser.add_argument("--lookahead", type=int, default=3)
+    parser.add_argument("--device", default="")
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("training", nargs="*", help="-- options of training.train")
+    return parser.parse_args(argv)
 
 
-def rows_of(names: Sequence[str]) -> list[str]:
-    wanted = {row for name in names for row in GROUPS.get(name, [name])}
-    return [row for row in TITLES if row in wanted]
+def expand_rows(names: Sequence[str]) -> list[str]:
+    """The rows that are named singly or by their group, in the table's order."""
+    rows = {row for name in names for row in GROUPS.get(name, [name])}
+    return [row for row in TITLES if row in rows]
 
 
-def jobs_of(a: argparse.Namespace) -> list[tuple[str, int]]:
+def select_jobs(options: argparse.Namespace) -> list[tuple[str, int]]:
     """(row, seed), seed by seed; those of ``--only`` where it is given."""
-    jobs = {f"{row}-{seed}": (row, seed) for seed in a.seeds for row in rows_of(a.rows)}
-    if a.only is None:
+    rows = expand_rows(options.rows)
+    jobs = {f"{row}-{seed}": (row, seed) for seed in options.seeds for row in rows}
+    if options.only is None:
         return list(jobs.values())
-    if unknown := [name for name in a.only if name not in jobs]:
+    if unknown := [name for name in options.only if name not in jobs]:
         raise DataError(f"--only {', '.join(unknown)}; wanted some of {', '.join(jobs)}")
-    return [jobs[name] for name in a.only]
+    return [jobs[name] for name in options.only]
 
 
-def make(a: argparse.Namespace, row: str, seed: int) -> dict[str, float]:
+def train_and_score(options: argparse.Namespace, row: str, seed: int) -> dict[str, float]:
     """One row's scores at one seed, from its folder where they are there already."""
-    folder: Path = a.out / f"{row}-{seed}"
+    folder: Path = options.out / f"{row}-{seed}"
     scores = folder / "scores.json"
-    options = [*a.training, "--network", row, "--seed", str(seed), "--out", str(folder),
-               "--data", *map(str, a.data), "--threads", str(a.threads)]  # fmt: skip
-    if a.device:
-        options += ["--device", a.device]
-    done = train.train(train.arguments(options))
-    held_out = select_entries(open_corpora(a.data), "validation")
+    command = [*options.training, "--network", row, "--seed", str(seed), "--out", str(folder),
+               "--data", *map(str, options.data), "--threads", str(options.threads)]  # fmt: skip
+    if options.device:
+        command += ["--device", options.device]
+    trained = train.train(train.arguments(command))
+    held_out = select_entries(open_corpora(options.data), "validation")
     scored = {
-        "checkpoint": file_sha256(done.checkpoint),
+        "checkpoint": file_sha256(trained.checkpoint),
         "clips": fingerprint(entry for _, entry in held_out),
-        "hop": a.hop,
-        "lookahead": a.lookahead,
+        "hop": options.hop,
+        "lookahead": options.lookahead,
     }
     if scores.exists() and (kept := json.loads(scores.read_text())).get("scored") == scored:
         return {name: kept[name] for name in COLUMNS}
     clips = (corpus.clip(entry) for corpus, entry in held_out)
-    found = score_checkpoint(done.checkpoint, clips, a.hop, a.lookahead)
-    row_of = {name: float(found[name]) for name in COLUMNS}
-    scores.write_text(json.dumps({**row_of, "scored": scored}))
-    return row_of
+    figures = score_checkpoint(trained.checkpoint, clips, options.hop, options.lookahead)
+    result = {name: float(figures[name]) for name in COLUMNS}
+    scores.write_text(json.dumps({**result, "scored": scored}))
+    return result
 
 
 def table(results: dict[str, list[dict[str, float]]]) -> str:
@@ -131,9 +133,9 @@ def run(options: argparse.Namespace) -> int:
     results: dict[str, list[dict[str, float]]] = {}
     select_entries(open_corpora(options.data), "validation")  # without these no row can be scored
     try:
-        for row, seed in jobs_of(options):
+        for row, seed in select_jobs(options):
             print(f"{TITLES[row]}, seed {seed}", file=sys.stderr, flush=True)
-            results.setdefault(row, []).append(make(options, row, seed))
+            results.setdefault(row, []).append(train_and_score(options, row, seed))
     except KeyboardInterrupt:
         print("stopped and saved; start the same command again to continue", file=sys.stderr)
         return 130

@@ -31,7 +31,7 @@ from kfusion.runtime import WEIGHTS, Animator
 from kfusion.stream import HOPS
 from training.corpus.clips import Clip
 from training.corpus.format import Corpus, Entry, open_corpora, select_entries
-from training.models.networks import engine_of
+from training.models.networks import load_engine
 from training.scores.latency import draw_latency, latency_sweep, latency_table
 from training.scores.legacy import AUTHORS_BATCH
 from training.scores.overlay import OverlayRow, draw_overlay, pick_clips
@@ -66,7 +66,7 @@ def score_checkpoint(
 
     Raises :class:`~kfusion.errors.CheckpointError` and, without a clip, ``DataError``.
     """
-    animator = Animator(engine_of(checkpoint))
+    animator = Animator(load_engine(checkpoint))
     return score_predictor(clips, lambda c: predict_offline(animator, c, hop, lookahead)).row
 
 
@@ -130,7 +130,7 @@ class Evaluation:
         corpora = open_corpora(options.data)
         names = options.label or labels_of(options.checkpoint)
         animators = {
-            name: Animator(engine_of(path, options.device))
+            name: Animator(load_engine(path, options.device))
             for name, path in zip(names, options.checkpoint, strict=True)
         }
         return cls(options, corpora, select_entries(corpora, options.split), animators)

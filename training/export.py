@@ -67,7 +67,7 @@ class FromPower(nn.Module):
         return self.model.decode(mel, mel, identity, emotion)
 
 
-def inputs(rows: int, seed: int) -> tuple[Any, Any, Any]:
+def random_inputs(rows: int, seed: int) -> tuple[Any, Any, Any]:
     """Windows like speech, faces and emotions: (B, 16000), (B, 68, 2), (B, 8)."""
     rng = np.random.default_rng(seed)
     shape = np.repeat(rng.uniform(0, 1, (rows, 20)), WINDOW // 20, axis=1)
@@ -111,19 +111,19 @@ def export(checkpoint: Path) -> tuple[Path, float]:
     with tempfile.TemporaryDirectory(dir=checkpoint.parent) as folder:
         draft = Path(folder) / target.name
         program.save(draft, external_data=False)
-        worst = compare(checkpoint, draft)
+        worst = largest_difference(checkpoint, draft)
         if worst > TOLERANCE_PX:
             raise CheckpointError(f"{target}: differs from torch by {worst:.2g} px; not written")
         draft.replace(target)
     return target, worst
 
 
-def compare(checkpoint: Path, exported: Path) -> float:
+def largest_difference(checkpoint: Path, exported: Path) -> float:
     """The largest difference in pixels over batches of several sizes."""
     ours, theirs = OnnxEngine(exported), TorchEngine(checkpoint)
     worst = 0.0
     for rows in (1, 2, 5, 16):
-        row = inputs(rows, rows)
+        row = random_inputs(rows, rows)
         worst = max(worst, float(np.abs(ours.step(*row) - theirs.step(*row)).max()))
     return worst
 

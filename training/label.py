@@ -1,5 +1,5 @@
-"""Gives sound that nobody filmed the landmarks that it would have had: those that a teacher says of
-its phones, or those that a model says of the sound itself (self-training; arXiv 1911.04252).
+"""Pseudo-labels sound without a picture with landmarks: those that a teacher predicts from its
+phones, or those that a model predicts from the sound itself (self-training; arXiv 1911.04252).
 
     python -m training.label --teacher teacher.safetensors --phones phones.tsv --source SPEECH \\
         --speaker '^(\\d+)-' --out CORPUS
@@ -31,61 +31,61 @@ from training.corpus.clips import SOUNDS, Clip, read_sound
 from training.corpus.format import Corpus, CorpusWriter, Header
 from training.corpus.splits import LeakError, split_of_clip
 from training.data.augment import brisker
-from training.phones import STEP, Track, read_phones
+from training.phones import STEP_SAMPLES, PhoneTrack, read_phones
 from training.trial.model import open_engine
 
 LOOKAHEAD: Final = 15
 """Frames: half a window, for a label need not be in time."""
 
 
+Labels = tuple[NDArray[np.floating], PhoneTrack | None]
+"""Landmarks (T, 68, 2), and the phones where they are known."""
+
+
 class Labeller(Protocol):
-    """Who says the landmarks: on the face ``rest``, made with ``files`` ({what: sha256}, or by how
-    much).
+    """What gives sound its landmarks, on the face ``rest``; ``files`` says how ({what: sha256, or
+    share}).
     """
 
     rest: NDArray[np.float64]
     files: dict[str, str]
 
-    def knows(self, name: str) -> bool: ...
+    def can_label(self, name: str) -> bool: ...
 
-    def frames(
-        self, name: str, samples: NDArray[np.float32]
-    ) -> tuple[NDArray[np.floating], Track | None]:
-        """Landmarks (T, 68, 2) of samples at 16 kHz, and the phones where they are known."""
+    def labels(self, name: str, samples: NDArray[np.float32]) -> Labels:
+        """The labels of a clip's samples at 16 kHz."""
         ...
 
 
 class ByPhones:
-    """The teacher of a file, for the sounds that a table has phones for; its lips
+    """A teacher, for the sounds that a table has phones for; its lips
     :func:`~training.data.augment.brisker` by a share.
 
     Raises :class:`~kfusion.errors.DataError`.
     """
 
-    def __init__(self, phones: Path, taught_by: Path, share: float = 0.0) -> None:
-        self._tracks, self._model = read_phones(phones), teacher.load(taught_by)
+    def __init__(self, phones: Path, weights: Path, share: float = 0.0) -> None:
+        self._tracks, self._model = read_phones(phones), teacher.load(weights)
         self._face = Identity.from_points(self._model.rest.numpy())
         self.rest = self._face.points
-        self.files = {"phones": file_sha256(phones), "teacher": file_sha256(taught_by)}
+        self.files = {"phones": file_sha256(phones), "teacher": file_sha256(weights)}
         self._share = share
         if share:
             self.files["brisker"] = str(share)
 
-    def knows(self, name: str) -> bool:
+    def can_label(self, name: str) -> bool:
         return name in self._tracks
 
-    def frames(
-        self, name: str, samples: NDArray[np.float32]
-    ) -> tuple[NDArray[np.floating], Track | None]:
-        spoken = self._tracks[name][: len(samples) // STEP]
-        moved = teacher.speak(self._model, spoken).astype(np.float64)
+    def labels(self, name: str, samples: NDArray[np.float32]) -> Labels:
+        phones = self._tracks[name][: len(samples) // STEP_SAMPLES]
+        displacements = teacher.predict(self._model, phones).astype(np.float64)
         if self._share:
-            moved = brisker(moved, self._share)
-        return self._face.place(moved), spoken
+            displacements = brisker(displacements, self._share)
+        return self._face.place(displacements), phones
 
 
 class ByModel:
-    """The model of a file, on the neutral face, hearing half a second ahead; for any sound.
+    """A model on the neutral face, with half a second of look-ahead; for any sound.
 
     Raises :class:`~kfusion.errors.ModelError`.
     """
@@ -95,18 +95,17 @@ class ByModel:
         self.rest = NEUTRAL_IDENTITY.points
         self.files = {"model": file_sha256(model)}
 
-    def knows(self, name: str) -> bool:
+    def can_label(self, name: str) -> bool:
         return True
 
-    def frames(
-        self, name: str, samples: NDArray[np.float32]
-    ) -> tuple[NDArray[np.floating], Track | None]:
+    def labels(self, name: str, samples: NDArray[np.float32]) -> Labels:
         return self._animator.animate(samples, SAMPLE_RATE, lookahead=LOOKAHEAD), None
 
 
-def label(source: Path, speaker: str, by: Labeller, out: Path) -> Corpus:
-    """Every sound of a folder that the labeller knows; ``speaker`` is a regular expression whose
-    first group is the speaker in a clip's name. What was written with the same is gone on from.
+def label(source: Path, speaker: str, labeller: Labeller, out: Path) -> Corpus:
+    """A corpus of every sound of a folder that the labeller can label; ``speaker`` is a regular
+    expression whose first group is the speaker in a clip's name. A corpus that was begun with the
+    same settings is resumed.
 
     Raises :class:`~kfusion.errors.DataError`.
     """
@@ -116,66 +115,66 @@ def label(source: Path, speaker: str, by: Labeller, out: Path) -> Corpus:
         raise DataError(f"--speaker {speaker!r}: {error}") from None
     if not pattern.groups:
         raise DataError(f"--speaker {speaker!r}: wanted a group, as in '^(\\d+)-'")
-    sounds = sorted(f for f in source.iterdir() if f.suffix in SOUNDS and by.knows(f.stem))
+    sounds = sorted(
+        f for f in source.iterdir() if f.suffix in SOUNDS and labeller.can_label(f.stem)
+    )
     if not sounds:
         raise DataError(f"{source}: no sound, or none that the table has phones for")
     header = Header(
-        source.resolve().name, "labelled", "speaker", 0, 0.1, [], files=by.files, dubbed=True
+        source.resolve().name, "labelled", "speaker", 0, 0.1, [], files=labeller.files, dubbed=True
     )
     with CorpusWriter(out, header) as corpus:
         done = corpus.done
         for sound in tqdm(sounds, unit="clip", mininterval=5):
-            if sound.stem in done:
+            name = sound.stem
+            if name in done:
                 continue
-            who = pattern.search(sound.stem)
-            if who is None or who[1] is None:
-                raise DataError(f"{sound.stem}: --speaker {speaker!r} does not match")
+            match = pattern.search(name)
+            if match is None or match[1] is None:
+                raise DataError(f"{name}: --speaker {speaker!r} does not match")
             samples = read_sound(sound)
-            frames, spoken = by.frames(sound.stem, samples)
-            if not len(frames):
-                corpus.skip(sound.stem, "is shorter than a frame")
+            points, phones = labeller.labels(name, samples)
+            if not len(points):
+                corpus.skip(name, "is shorter than a frame")
                 continue
             clip = Clip(
-                sound.stem, samples, frames.astype(float), who[1], rest=by.rest, phones=spoken
+                name, samples, points.astype(float), match[1], rest=labeller.rest, phones=phones
             )
             try:
-                corpus.add(clip, split_of_clip(who[1]))
+                corpus.add(clip, split_of_clip(match[1]))
             except LeakError as error:
-                corpus.skip(sound.stem, str(error))
+                corpus.skip(name, str(error))
         corpus.finish()
     return Corpus(out)
 
 
-def run(a: argparse.Namespace) -> None:
-    if (a.phones is None) != (a.teacher is None):
+def run(options: argparse.Namespace) -> None:
+    if (options.phones is None) != (options.teacher is None):
         raise DataError("--teacher and --phones go together")
-    by = ByModel(a.model) if a.teacher is None else ByPhones(a.phones, a.teacher, a.brisker)
-    corpus = label(a.source, a.speaker, by, a.out)
-    print(f"{a.out}: {len(corpus.entries)} clips")
+    if options.teacher is None:
+        labeller = ByModel(options.model)
+    else:
+        labeller = ByPhones(options.phones, options.teacher, options.brisker)
+    corpus = label(options.source, options.speaker, labeller, options.out)
+    print(f"{options.out}: {len(corpus.entries)} clips")
 
 
 def main() -> int:
-    p = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    who = p.add_mutually_exclusive_group(required=True)
+    who = parser.add_mutually_exclusive_group(required=True)
     who.add_argument("--teacher", type=Path, help="from python -m training.teacher")
     who.add_argument("--model", type=Path, help="from python -m training.train")
-    p.add_argument("--source", type=Path, required=True, help="folder of sound files")
-    p.add_argument("--phones", type=Path, help="from python -m training.phones; for --teacher")
-    p.add_argument(
-        "--speaker", required=True, help="regular expression with a group, for a clip's name"
-    )
-    p.add_argument(
-        "--brisker",
-        type=float,
-        default=0.0,
-        metavar="SHARE",
-        help="open and shut a teacher's lips so much more",
-    )
-    p.add_argument("--out", type=Path, required=True)
-    a = p.parse_args()
-    return run_command("training.label", lambda: run(a))
+    parser.add_argument("--source", type=Path, required=True, help="folder of sound files")
+    parser.add_argument("--phones", type=Path, help="table of training.phones; for --teacher")
+    parser.add_argument("--speaker", required=True,
+                        help="regular expression with a group, for a clip's name")  # fmt: skip
+    parser.add_argument("--brisker", type=float, default=0.0, metavar="SHARE",
+                        help="open and shut a teacher's lips so much more")  # fmt: skip
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    return run_command("training.label", lambda: run(options))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from kfusion.config import SAMPLE_RATE
 from kfusion.errors import DataError, run_command
 from training.corpus.clips import SOUNDS, Samples, read_sound
 
-Track = NDArray[np.uint8]
+PhoneTrack = NDArray[np.uint8]
 
 SILENCE: Final = "SIL"
 # fmt: off
@@ -40,12 +40,12 @@ PHONES: Final = (
     "UW", "V", "W", "Y", "Z", "ZH",
 )
 # fmt: on
-INDEX: Final = {name: k for k, name in enumerate(PHONES)}
+PHONE_INDEX: Final = {name: k for k, name in enumerate(PHONES)}
 STEP_S: Final = 0.01
-STEP: Final = SAMPLE_RATE // 100
+STEP_SAMPLES: Final = SAMPLE_RATE // 100
 """Samples of a step."""
 UNKNOWN: Final = 255
-LONGEST: Final = 24 * 3600 * 100
+MAX_STEPS: Final = 24 * 3600 * 100
 """Steps of a day: no clip is longer."""
 
 
@@ -67,7 +67,7 @@ class Aligner:
         self._aligner: Any = Decoder(lm=None, bestpath=False, **quiet)
         self._recogniser: Any = Decoder(**quiet) if recognise else None
 
-    def align(self, samples: Samples, words: str) -> Track:
+    def align(self, samples: Samples, words: str) -> PhoneTrack:
         """16 kHz samples of -1..1 and their words -> phones, [len // 160]; about 30 ms a second.
 
         Raises :class:`Unaligned` where a word is not in the dictionary or the words do not fit.
@@ -78,27 +78,27 @@ class Aligner:
             raise Unaligned("no words are known of this sound")
         if absent:
             raise Unaligned(f"words {', '.join(absent)} are not in the dictionary")
-        if len(samples) < STEP:
+        if len(samples) < STEP_SAMPLES:
             raise Unaligned(f"{len(samples)} samples of sound hold no phone")
         pcm = _pcm(samples)
         try:
             self._aligner.set_align_text(" ".join(spoken))
-            _hear(self._aligner, pcm)
+            _decode(self._aligner, pcm)
             self._aligner.set_alignment()  # what the first pass found, now phone by phone
-            _hear(self._aligner, pcm)
+            _decode(self._aligner, pcm)
         except RuntimeError as error:
             raise Unaligned(f"{words!r} does not fit the sound ({error})") from None
-        track = np.zeros(len(samples) // STEP, np.uint8)
+        track = np.zeros(len(samples) // STEP_SAMPLES, np.uint8)
         for word in self._aligner.get_alignment() or ():
             for phone in word:
-                track[phone.start : phone.start + phone.duration] = INDEX.get(phone.name, 0)
+                track[phone.start : phone.start + phone.duration] = PHONE_INDEX.get(phone.name, 0)
         return track
 
     def recognise(self, samples: Samples) -> str:
         """The words of 16 kHz samples, as understood; of an aligner made with ``recognise``."""
-        if len(samples) < STEP:
+        if len(samples) < STEP_SAMPLES:
             return ""
-        _hear(self._recogniser, _pcm(samples))
+        _decode(self._recogniser, _pcm(samples))
         found = self._recogniser.hyp()
         return found.hypstr if found else ""
 
@@ -107,7 +107,7 @@ def _pcm(samples: Samples) -> bytes:
     return (np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
 
 
-def _hear(decoder: Any, pcm: bytes) -> None:
+def _decode(decoder: Any, pcm: bytes) -> None:
     decoder.reinit_feat()  # else what is heard depends a little on the sound before it
     decoder.start_utt()
     try:
@@ -121,7 +121,7 @@ def _aligner(recognise: bool) -> Aligner:
     return Aligner(recognise=recognise)
 
 
-def _track_of(job: tuple[Path, str | None, bool]) -> Track | str:
+def _align_file(job: tuple[Path, str | None, bool]) -> PhoneTrack | str:
     """A clip's track, or why there is none."""
     path, words, recognise = job
     try:
@@ -137,17 +137,17 @@ def _track_of(job: tuple[Path, str | None, bool]) -> Track | str:
         return str(error)
 
 
-def tracks_of(
+def align_files(
     sounds: Iterable[Path], words: Mapping[str, str], *, recognise: bool, processes: int
-) -> Iterator[tuple[str, Track | str]]:
+) -> Iterator[tuple[str, PhoneTrack | str]]:
     """(name, track or the reason for none) of each sound file, in order."""
     jobs = [(path, words.get(path.stem), recognise) for path in sounds]
     with ProcessPoolExecutor(processes) as pool:
         names = (path.stem for path, _, _ in jobs)
-        yield from zip(names, pool.map(_track_of, jobs, chunksize=4), strict=True)
+        yield from zip(names, pool.map(_align_file, jobs, chunksize=4), strict=True)
 
 
-def read_phones(path: Path) -> dict[str, Track]:
+def read_phones(path: Path) -> dict[str, PhoneTrack]:
     """A table of clip, start_s, end_s, phone (tab-separated) -> each clip's track, up to the end
     of its last phone. What no line names is silence.
 
@@ -160,15 +160,15 @@ def read_phones(path: Path) -> dict[str, Track]:
             for line in csv.DictReader(file, delimiter="\t"):
                 number += 1
                 start, end = (round(float(line[name]) / STEP_S) for name in ("start_s", "end_s"))
-                if not 0 <= start <= end <= LONGEST:
+                if not 0 <= start <= end <= MAX_STEPS:
                     raise ValueError(f"from {line['start_s']} to {line['end_s']} s")
-                found.setdefault(line["clip"], []).append((start, end, INDEX[line["phone"]]))
+                found.setdefault(line["clip"], []).append((start, end, PHONE_INDEX[line["phone"]]))
     except (OSError, KeyError, TypeError, ValueError, OverflowError, csv.Error) as error:
         wanted = "clip, start_s, end_s and an ARPAbet phone without stress, separated by tabs"
         raise DataError(
             f"{path}, line {number}: no table of phones ({error!r}); wanted lines of {wanted}"
         ) from None
-    tracks: dict[str, Track] = {}
+    tracks: dict[str, PhoneTrack] = {}
     for clip, each in found.items():
         track = np.zeros(max(end for _, end, _ in each), np.uint8)
         for start, end, phone in each:
@@ -177,7 +177,7 @@ def read_phones(path: Path) -> dict[str, Track]:
     return tracks
 
 
-def spans(track: Track) -> Iterator[tuple[int, int, str]]:
+def phone_spans(track: PhoneTrack) -> Iterator[tuple[int, int, str]]:
     """(first step, step after the last, phone) of a track without :data:`UNKNOWN`, in order."""
     if not len(track):
         return
@@ -186,7 +186,7 @@ def spans(track: Track) -> Iterator[tuple[int, int, str]]:
         yield int(start), int(end), PHONES[track[start]]
 
 
-def at(track: Track, seconds: NDArray[Any]) -> Track:
+def phones_at(track: PhoneTrack, seconds: NDArray[Any]) -> PhoneTrack:
     """The phone at times (s), of the same shape; :data:`UNKNOWN` outside the track."""
     if not len(track):
         return np.full(seconds.shape, UNKNOWN, np.uint8)
@@ -205,39 +205,43 @@ def read_words(path: Path) -> dict[str, str]:
         raise DataError(f"{path}: {error!r}; wanted columns clip and words, by tabs") from None
 
 
-def run(a: argparse.Namespace) -> None:
-    words = read_words(a.words)
-    sounds = sorted(f for f in a.source.iterdir() if f.suffix in SOUNDS)
-    sounds = [f for f in sounds if a.recognise or f.stem in words]
+def run(options: argparse.Namespace) -> None:
+    words = read_words(options.words)
+    sounds = sorted(f for f in options.source.iterdir() if f.suffix in SOUNDS)
+    sounds = [f for f in sounds if options.recognise or f.stem in words]
     if not sounds:
-        raise DataError(f"{a.source}: no sound that {a.words} has words for")
+        raise DataError(f"{options.source}: no sound that {options.words} has words for")
     Aligner()  # says at once where pocketsphinx is not there
     without = 0
-    with a.out.open("w", newline="", encoding="utf-8") as file:
+    with options.out.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, delimiter="\t", lineterminator="\n")
         table.writerow(["clip", "start_s", "end_s", "phone"])
-        found = tracks_of(sounds, words, recognise=a.recognise, processes=a.processes)
+        found = align_files(sounds, words, recognise=options.recognise, processes=options.processes)
         for name, track in tqdm(found, total=len(sounds), unit="clip", mininterval=5):
             if isinstance(track, str):
                 without += 1
                 print(f"{name}: {track}", file=sys.stderr)
                 continue
-            for start, end, phone in spans(track):
+            for start, end, phone in phone_spans(track):
                 table.writerow([name, f"{start * STEP_S:.2f}", f"{end * STEP_S:.2f}", phone])
-    print(f"{a.out}: {len(sounds) - without} clips, without phones: {without}")
+    print(f"{options.out}: {len(sounds) - without} clips, without phones: {without}")
 
 
 def main() -> int:
-    p = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    p.add_argument("--source", type=Path, required=True, help="folder of sound files")
-    p.add_argument("--words", type=Path, required=True, help="table of clip, words")
-    p.add_argument("--out", type=Path, required=True, help="table of clip, start_s, end_s, phone")
-    p.add_argument("--recognise", action="store_true", help="clips whose words are not known too")
-    p.add_argument("--processes", type=int, default=os.cpu_count())
-    a = p.parse_args()
-    return run_command("training.phones", lambda: run(a))
+    parser.add_argument("--source", type=Path, required=True, help="folder of sound files")
+    parser.add_argument("--words", type=Path, required=True, help="table of clip, words")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="table of clip, start_s, end_s, phone"
+    )
+    parser.add_argument(
+        "--recognise", action="store_true", help="clips whose words are not known too"
+    )
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    options = parser.parse_args()
+    return run_command("training.phones", lambda: run(options))
 
 
 if __name__ == "__main__":

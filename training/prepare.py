@@ -31,7 +31,7 @@ from training.corpus.layouts import LAYOUTS, Listing, find_clips
 from training.corpus.splits import LeakError, Split, split_of_clips, split_of_speakers
 from training.corpus.track import FaceAlignmentTracker
 from training.corpus.workers import MakeTracker, PreparedClip, prepared_clips
-from training.phones import Track, read_phones
+from training.phones import PhoneTrack, read_phones
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def prepare(
     *,
     processes: int = 1,
     progress: bool = False,
-    phones: Mapping[str, Track] | None = None,
+    phones: Mapping[str, PhoneTrack] | None = None,
 ) -> Corpus:
     """Writes what is planned, going on from what is written, and gives the corpus.
 
@@ -142,7 +142,11 @@ def prepare(
 
 
 def _write(
-    corpus: CorpusWriter, name: str, result: PreparedClip | str, split: Split, phones: Track | None
+    corpus: CorpusWriter,
+    name: str,
+    result: PreparedClip | str,
+    split: Split,
+    phones: PhoneTrack | None,
 ) -> None:
     if isinstance(result, str):
         corpus.skip(name, result)

@@ -29,7 +29,7 @@ PACES: Final = (0.75, 1.1)
 """Durations against the voice's own."""
 
 
-def speak(words: str, voice: str, stretch: float, out: Path) -> None:
+def run_flite(words: str, voice: str, stretch: float, out: Path) -> None:
     """Writes a sound file. Raises DataError where flite does not."""
     command = ["flite", "-voice", voice, "--setf", f"duration_stretch={stretch:.3f}"]
     done = subprocess.run(
@@ -50,7 +50,7 @@ def synthesise(sentences: Sequence[str], out: Path, processes: int, seed: int = 
         voice = VOICES[rng.integers(len(VOICES))]
         name = f"{voice}-{job[0]:05d}"
         if not (out / f"{name}.wav").exists():
-            speak(job[1], voice, rng.uniform(*PACES), out / f"{name}.wav")
+            run_flite(job[1], voice, rng.uniform(*PACES), out / f"{name}.wav")
         return name, job[1]
 
     table = out / "words.tsv"
@@ -65,22 +65,24 @@ def synthesise(sentences: Sequence[str], out: Path, processes: int, seed: int = 
     return table
 
 
-def run(a: argparse.Namespace) -> None:
-    sentences = {words for path in a.words for words in read_words(path).values()}
-    longest = sorted(sentences, key=lambda s: (-len(s), s))[: a.count]
-    print(synthesise(longest, a.out, a.processes))
+def run(options: argparse.Namespace) -> None:
+    sentences = {words for path in options.words for words in read_words(path).values()}
+    longest = sorted(sentences, key=lambda s: (-len(s), s))[: options.count]
+    print(synthesise(longest, options.out, options.processes))
 
 
 def main() -> int:
-    p = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    p.add_argument("--words", type=Path, nargs="+", required=True, help="tables of clip, words")
-    p.add_argument("--out", type=Path, required=True)
-    p.add_argument("--count", type=int, default=1000, help="sentences, the longest first")
-    p.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    a = p.parse_args()
-    return run_command("training.synthesise", lambda: run(a))
+    parser.add_argument(
+        "--words", type=Path, nargs="+", required=True, help="tables of clip, words"
+    )
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--count", type=int, default=1000, help="sentences, the longest first")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    options = parser.parse_args()
+    return run_command("training.synthesise", lambda: run(options))
 
 
 if __name__ == "__main__":

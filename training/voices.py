@@ -56,7 +56,7 @@ def random_voice(rng: np.random.Generator) -> Voice:
 
 
 class Speech:
-    """Sound taken apart; :meth:`say` puts it together in a voice. About 0.2 s a second."""
+    """The analysis of a sound; :meth:`synthesise` gives it in a voice. About 0.2 s a second."""
 
     def __init__(self, samples: Samples) -> None:
         world = _world()
@@ -69,7 +69,7 @@ class Speech:
         self.aperiodicity: NDArray[np.float64] = world.d4c(sound, self.pitch, times, SAMPLE_RATE)
         self.count, self.rms = len(samples), float(np.sqrt(np.mean(sound**2)))
 
-    def say(self, voice: Voice) -> Samples:
+    def synthesise(self, voice: Voice) -> Samples:
         """As many samples as there were; as loud, but for what would leave -1..1."""
         voiced = self.pitch > 0
         pitch = self.pitch.copy()
@@ -110,7 +110,7 @@ def _world() -> Any:
 _corpus = lru_cache(1)(Corpus)
 
 
-def _others(given: tuple[Path, int, list[int]]) -> list[Clip]:
+def _convert(given: tuple[Path, int, list[int]]) -> list[Clip]:
     folder, number, voices = given
     corpus = _corpus(folder)
     clip = corpus.clip(corpus.select("train")[number])
@@ -118,15 +118,15 @@ def _others(given: tuple[Path, int, list[int]]) -> list[Clip]:
     made: list[Clip] = []
     for k in voices:
         voice = random_voice(np.random.default_rng([number, k]))
-        made.append(replace(clip, name=_named(clip.name, k), audio=speech.say(voice)))
+        made.append(replace(clip, name=_clip_name(clip.name, k), audio=speech.synthesise(voice)))
     return made
 
 
-def _named(clip: str, voice: int) -> str:
+def _clip_name(clip: str, voice: int) -> str:
     return f"{clip}-{voice + 1}"
 
 
-def other_voices(
+def convert_clips(
     corpus: Corpus, each: int, processes: int, done: Collection[str] = ()
 ) -> Iterator[Clip]:
     """Every train clip of a corpus in ``each`` random voices, seeded by the clip's number among
@@ -134,40 +134,42 @@ def other_voices(
     """
     jobs: list[tuple[Path, int, list[int]]] = []
     for number, entry in enumerate(corpus.select("train")):
-        voices = [k for k in range(each) if _named(entry.name, k) not in done]
+        voices = [k for k in range(each) if _clip_name(entry.name, k) not in done]
         if voices:
             jobs.append((corpus.folder, number, voices))
     with ProcessPoolExecutor(processes) as pool:
-        for made in pool.map(_others, jobs, chunksize=4):
+        for made in pool.map(_convert, jobs, chunksize=4):
             yield from made
 
 
-def run(a: argparse.Namespace) -> None:
-    corpus = Corpus(a.data)
+def run(options: argparse.Namespace) -> None:
+    corpus = Corpus(options.data)
     header = msgspec.structs.replace(
         corpus.header, source=f"{corpus.header.source} in other voices", dubbed=True
     )
-    with CorpusWriter(a.out, header) as writer:
+    with CorpusWriter(options.out, header) as writer:
         done = writer.done
-        total = a.each * len(corpus.select("train"))
-        made = other_voices(corpus, a.each, a.processes, done)
-        of = {_named(e.name, k): e for e in corpus.select("train") for k in range(a.each)}
+        total = options.each * len(corpus.select("train"))
+        made = convert_clips(corpus, options.each, options.processes, done)
+        sources = {
+            _clip_name(e.name, k): e for e in corpus.select("train") for k in range(options.each)
+        }
         for clip in tqdm(made, initial=len(done), total=total, unit="clip"):
-            entry = of[clip.name]
+            entry = sources[clip.name]
             writer.add(clip, "train", fps=entry.fps, tracked=entry.tracked)
         writer.finish()
 
 
 def main() -> int:
-    p = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    p.add_argument("--data", type=Path, required=True)
-    p.add_argument("--out", type=Path, required=True)
-    p.add_argument("--each", type=int, default=3, help="voices for each clip")
-    p.add_argument("--processes", type=int, default=os.cpu_count())
-    a = p.parse_args()
-    return run_command("training.voices", lambda: run(a))
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--each", type=int, default=3, help="voices for each clip")
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    options = parser.parse_args()
+    return run_command("training.voices", lambda: run(options))
 
 
 if __name__ == "__main__":

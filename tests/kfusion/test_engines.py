@@ -16,16 +16,16 @@ from kfusion.runtime import EXPORTED, WEIGHTS, OnnxEngine, SyntheticEngine, Torc
 from kfusion.system import file_sha256
 from tests.conftest import voice
 from tests.kfusion.test_model import PAPER, SMALL, perturbed
-from training.export import export, inputs
+from training.export import export, random_inputs
 
 
 def test_onnx_runtime_gives_what_torch_gives() -> None:
     onnx, torch = OnnxEngine(), TorchEngine()
     for rows in (1, 3, 16):
-        row = inputs(rows, rows)
+        row = random_inputs(rows, rows)
         np.testing.assert_allclose(onnx.step(*row), torch.step(*row), atol=1e-4)
     speech = np.stack([voice(1.0, seed=k) for k in range(4)])
-    _, faces, emotion = inputs(4, 9)
+    _, faces, emotion = random_inputs(4, 9)
     np.testing.assert_allclose(
         onnx.step(speech, faces, emotion), torch.step(speech, faces, emotion), atol=1e-4
     )
@@ -88,7 +88,7 @@ def test_bfloat16_stays_near_float32_and_keeps_rows_apart(
     pair = tmp_path / "model.safetensors"
     save_model(pair, perturbed(config), {})
     exact, rough = TorchEngine(pair), TorchEngine(pair, bfloat16=True)
-    row = inputs(5, 1)
+    row = random_inputs(5, 1)
     together = rough.step(*row)
     assert together.dtype == np.float32
     assert np.abs(together - exact.step(*row)).max() < 1.0
@@ -114,7 +114,7 @@ def test_a_compiled_engine_fills_batches_up_and_gives_the_same(
     monkeypatch.setattr(torch, "compile", note)
     plain, compiled = TorchEngine(pair), TorchEngine(pair, compiled=True)
     for rows in (1, 3, 5, 16):
-        row = inputs(rows, rows)
+        row = random_inputs(rows, rows)
         np.testing.assert_allclose(compiled.step(*row), plain.step(*row), atol=1e-4)
     assert sizes == [1, 4, 8, 16]
 
@@ -130,7 +130,7 @@ def test_a_device_that_is_not_there_is_a_plain_error() -> None:
 
 def test_the_synthetic_mouth_opens_with_loudness() -> None:
     engine = SyntheticEngine()
-    audio, faces, emotion = inputs(2, 0)
+    audio, faces, emotion = random_inputs(2, 0)
     audio = np.zeros_like(audio)
     audio[1, 8000:] = 0.3 * np.sin(np.arange(8000))
     emotion = np.eye(8)[[5, 5]]

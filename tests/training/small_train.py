@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from typing import Final
 
-from kfusion import config
-from tests.kfusion.test_model import SMALL
+from kfusion.config import PRESETS
 from training import train
 
-TINY = replace(SMALL, width=16, feedforward=24, lstm_width=12, bottleneck=8, kan_hidden=6)
+TINY: Final = replace(
+    PRESETS["compact"],
+    width=16,
+    heads=2,
+    feedforward=24,
+    lstm_width=12,
+    bottleneck=8,
+    kan_hidden=6,
+)
 
 if __name__ == "__main__":
-    config.PRESETS["compact"] = TINY
+    PRESETS["compact"] = TINY
     sys.exit(train.main())

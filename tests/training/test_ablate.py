@@ -11,13 +11,13 @@ from kfusion import config
 from tests.kfusion.test_model import SMALL
 from tests.training.corpora import one_speaker, talking, write_corpus
 from training import train
-from training.ablate import main, rows_of
+from training.ablate import expand_rows, main
 from training.models.networks import ABLATIONS, BASELINES
 
 
 def test_rows_are_named_singly_or_in_groups() -> None:
-    assert rows_of(["table2"]) == list(ABLATIONS)
-    assert rows_of(["baselines", "kfusion"]) == ["kfusion", *BASELINES]
+    assert expand_rows(["table2"]) == list(ABLATIONS)
+    assert expand_rows(["baselines", "kfusion"]) == ["kfusion", *BASELINES]
 
 
 def test_rows_are_made_once_resumed_and_printed(
@@ -28,8 +28,8 @@ def test_rows_are_made_once_resumed_and_printed(
     made: list[str] = []
     real = train.train
 
-    def counted(a: object) -> train.Trained:
-        done = real(a)  # pyright: ignore[reportArgumentType]
+    def counted(options: object) -> train.Trained:
+        done = real(options)  # pyright: ignore[reportArgumentType]
         made.append(f"{done.checkpoint.parent.name} {done.steps}")
         return done
 

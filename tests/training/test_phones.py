@@ -18,16 +18,16 @@ from kfusion.errors import DataError
 from tests.conftest import DATA, folder_of
 from training.corpus.clips import read_sound
 from training.phones import (
-    INDEX,
+    PHONE_INDEX,
     PHONES,
     UNKNOWN,
     Aligner,
-    Track,
+    PhoneTrack,
     Unaligned,
-    at,
+    phone_spans,
+    phones_at,
     read_phones,
     read_words,
-    spans,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,9 +38,9 @@ tracks = st.lists(
 
 
 @given(track=tracks)
-def test_spans_cover_a_track_and_each_is_another_phone(track: Track) -> None:
-    found = list(spans(track))
-    again = np.concatenate([np.full(b - a, INDEX[name], np.uint8) for a, b, name in found])
+def test_spans_cover_a_track_and_each_is_another_phone(track: PhoneTrack) -> None:
+    found = list(phone_spans(track))
+    again = np.concatenate([np.full(b - a, PHONE_INDEX[name], np.uint8) for a, b, name in found])
     assert np.array_equal(again, track)
     assert all(a[2] != b[2] for a, b in pairwise(found))
     assert found[0][0] == 0 and all(a[1] == b[0] for a, b in pairwise(found))
@@ -48,10 +48,10 @@ def test_spans_cover_a_track_and_each_is_another_phone(track: Track) -> None:
 
 @given(each=st.dictionaries(st.text("abc012-_", min_size=1), tracks, min_size=1, max_size=4))
 def test_a_table_gives_back_the_tracks_that_it_was_written_from(
-    tmp_path_factory: pytest.TempPathFactory, each: dict[str, Track]
+    tmp_path_factory: pytest.TempPathFactory, each: dict[str, PhoneTrack]
 ) -> None:
-    lines = [f"{name}\t{start / 100:.2f}\t{end / 100:.2f}\t{phone}\n"
-             for name, track in each.items() for start, end, phone in spans(track)]  # fmt: skip
+    lines = [f"{name}\t{start / 100:.2f}\t{end / 100:.2f}\t{phone}\n" for name in each
+             for start, end, phone in phone_spans(each[name])]  # fmt: skip
     path = tmp_path_factory.mktemp("table") / "phones.tsv"
     path.write_text(HEADER + "".join(reversed(lines)))
     found = read_phones(path)
@@ -66,16 +66,18 @@ def test_what_no_line_names_is_silence(tmp_path: Path) -> None:
 
 
 @given(track=tracks, share=st.floats(0, 0.9))
-def test_a_phone_is_there_from_its_first_instant_to_its_last(track: Track, share: float) -> None:
+def test_a_phone_is_there_from_its_first_instant_to_its_last(
+    track: PhoneTrack, share: float
+) -> None:
     steps = np.arange(-3, len(track) + 3)
     wanted = [UNKNOWN] * 3 + track.tolist() + [UNKNOWN] * 3
-    assert at(track, (steps + share) / 100).tolist() == wanted
+    assert phones_at(track, (steps + share) / 100).tolist() == wanted
 
 
 def test_an_empty_track_has_no_spans_and_is_nowhere_known() -> None:
     empty = np.zeros(0, np.uint8)
-    assert list(spans(empty)) == []
-    assert at(empty, np.array([-0.1, 0.0, 0.1])).tolist() == [UNKNOWN] * 3
+    assert list(phone_spans(empty)) == []
+    assert phones_at(empty, np.array([-0.1, 0.0, 0.1])).tolist() == [UNKNOWN] * 3
 
 
 @pytest.mark.parametrize(
@@ -198,8 +200,8 @@ def test_words_that_nobody_wrote_down_are_recognised() -> None:
     words = aligner.recognise(sound)
     assert "chapter" in words.split()  # it reads out "the second chapter"
     track = aligner.align(sound, words)
-    assert 0.4 < np.mean(track != INDEX["SIL"]) < 1
-    assert "CH" in {name for _, _, name in spans(track)}
+    assert 0.4 < np.mean(track != PHONE_INDEX["SIL"]) < 1
+    assert "CH" in {name for _, _, name in phone_spans(track)}
     assert aligner.recognise(sound[:50]) == ""
     assert aligner.recognise(sound) == words
 

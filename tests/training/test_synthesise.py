@@ -11,7 +11,7 @@ import pytest
 from kfusion.errors import DataError
 from training.corpus.clips import read_sound
 from training.phones import read_words
-from training.synthesise import main, speak, synthesise
+from training.synthesise import main, run_flite, synthesise
 
 SENTENCES = ["the quick brown fox jumps over the lazy dog", "bin blue at f two now"]
 
@@ -40,11 +40,11 @@ def test_every_sentence_is_spoken_and_in_the_table(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("flite")
 def test_pace_is_the_durations_factor(tmp_path: Path) -> None:
     for name, stretch in (("own", 1.0), ("quick", 0.75)):
-        speak(SENTENCES[0], "slt", stretch, tmp_path / f"{name}.wav")
+        run_flite(SENTENCES[0], "slt", stretch, tmp_path / f"{name}.wav")
     own, quick = (len(read_sound(tmp_path / f"{n}.wav")) for n in ("own", "quick"))
     assert abs(quick / own - 0.75) < 0.05
     with pytest.raises(DataError, match="flite said nothing"):
-        speak(SENTENCES[0], "slt", 1.0, tmp_path / "no" / "folder.wav")
+        run_flite(SENTENCES[0], "slt", 1.0, tmp_path / "no" / "folder.wav")
 
 
 def test_without_flite_it_says_where_to_find_it(

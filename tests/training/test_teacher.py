@@ -24,8 +24,8 @@ from training.corpus.splits import Split, split_of_clip
 from training.data.augment import brisker
 from training.label import ByModel, ByPhones, label
 from training.label import main as label_main
-from training.phones import INDEX, PHONES, Track, spans
-from training.teacher import NEAREST, Teacher, borrowed, frame_times, frames_of, speak
+from training.phones import PHONE_INDEX, PHONES, PhoneTrack, phone_spans
+from training.teacher import SUBSTITUTES, Teacher, animate, frame_times, with_substitutes
 from training.trial.model import open_engine
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,11 +34,11 @@ OPEN = {"AA": 12.0, "R": 6.0, "S": 5.0}
 SPOKEN = ("SIL", "AA", "B", "R", "S")
 
 
-def track(*runs: tuple[str, int]) -> Track:
-    return np.concatenate([np.full(steps, INDEX[name], np.uint8) for name, steps in runs])
+def track(*runs: tuple[str, int]) -> PhoneTrack:
+    return np.concatenate([np.full(steps, PHONE_INDEX[name], np.uint8) for name, steps in runs])
 
 
-def speaking(name: str, seed: int, spoken: Track) -> Clip:
+def speaking(name: str, seed: int, spoken: PhoneTrack) -> Clip:
     """A voice, and a mouth that is as open as :data:`OPEN` says."""
     count = len(spoken) * 30 // 100
     at = np.minimum((np.arange(count) * 10 / 3).astype(int), len(spoken) - 1)
@@ -47,7 +47,7 @@ def speaking(name: str, seed: int, spoken: Track) -> Clip:
     return Clip(name, voice(len(spoken) / 100, seed=seed), points, "ann", phones=spoken)
 
 
-def random_track(rng: np.random.Generator, names: Sequence[str] = SPOKEN) -> Track:
+def random_track(rng: np.random.Generator, names: Sequence[str] = SPOKEN) -> PhoneTrack:
     runs = [(str(rng.choice(names)), int(rng.integers(12, 30))) for _ in range(12)]
     return track(("SIL", 20), *runs, ("SIL", 20))
 
@@ -72,7 +72,7 @@ def taught(corpus: Corpus) -> Teacher:
 
 def gap_on(taught: Teacher, name: str, *, before: str = "SIL") -> float:
     """Pixels between the lips in the middle of 0.3 s of a phone."""
-    moved = speak(taught, track((before, 40), (name, 30), (before, 40)))
+    moved = teacher.predict(taught, track((before, 40), (name, 30), (before, 40)))
     gap = lip_gap(moved)
     return float(gap[15:18].mean())
 
@@ -94,11 +94,13 @@ def test_a_phone_that_it_never_met_looks_as_those_that_look_alike(taught: Teache
 
 def test_a_face_follows_its_phones_in_time(taught: Teacher) -> None:
     spoken = track(("SIL", 60), ("AA", 30), ("SIL", 60))
-    gap = lip_gap(speak(taught, spoken))
+    gap = lip_gap(teacher.predict(taught, spoken))
     assert len(gap) == 45
     wide = np.flatnonzero(gap > gap.max() / 2) / 30
     assert wide[0] == pytest.approx(0.6, abs=0.05) and wide[-1] == pytest.approx(0.9, abs=0.07)
-    later = lip_gap(speak(taught, np.concatenate([spoken[:30], spoken])))  # 0.3 s, nine frames
+    later = lip_gap(
+        teacher.predict(taught, np.concatenate([spoken[:30], spoken]))
+    )  # 0.3 s, nine frames
     np.testing.assert_allclose(later[20:50], gap[11:41], atol=0.05)
 
 
@@ -109,29 +111,35 @@ def test_frames_lie_where_thirty_a_second_do() -> None:
 
 @pytest.mark.parametrize(("steps", "frames"), [(0, 0), (3, 0), (4, 1), (10, 3), (410, 123)])
 def test_a_frame_is_there_for_each_whole_thirtieth(steps: int, frames: int) -> None:
-    assert speak(Teacher().eval(), np.zeros(steps, np.uint8)).shape == (frames, 68, 2)
+    assert teacher.predict(Teacher().eval(), np.zeros(steps, np.uint8)).shape == (frames, 68, 2)
 
 
 def test_a_clip_is_answered_on_its_own_face(taught: Teacher, corpus: Corpus) -> None:
     clip = next(corpus.clips("validation"))
-    own = frames_of(taught, clip)
+    own = animate(taught, clip)
     wider = Clip("x", clip.audio, clip.points * 1.1 + 5, phones=clip.phones)
-    np.testing.assert_allclose(frames_of(taught, wider), own * 1.1 + 5, atol=0.01)
+    np.testing.assert_allclose(animate(taught, wider), own * 1.1 + 5, atol=0.01)
     gaps = lip_gap(own)[: len(clip.points)], lip_gap(clip.points)[: len(own)]
     assert np.corrcoef(*gaps)[0, 1] > 0.8
 
 
 def test_what_a_corpus_lacks_is_borrowed_and_halves_are_halves() -> None:
     spoken = track(("B", 5), ("OY", 10), ("SH", 4), ("AA", 3))
-    found = list(spans(borrowed(spoken)))
+    found = list(phone_spans(with_substitutes(spoken)))
     assert found == [(0, 5, "B"), (5, 10, "AO"), (10, 15, "IY"), (15, 19, "CH"), (19, 22, "AA")]
-    assert all(name in INDEX and name not in NEAREST for each in NEAREST.values() for name in each)
+    assert all(
+        name in PHONE_INDEX and name not in SUBSTITUTES
+        for each in SUBSTITUTES.values()
+        for name in each
+    )
     assert PHONES[spoken[5]] == "OY"  # what was given stays
 
 
 def test_the_same_seed_teaches_the_same_face(corpus: Corpus) -> None:
     spoken = random_track(np.random.default_rng(1))
-    one, again, other = (speak(teacher.train([corpus], 1, seed), spoken) for seed in (1, 1, 2))
+    one, again, other = (
+        teacher.predict(teacher.train([corpus], 1, seed), spoken) for seed in (1, 1, 2)
+    )
     assert np.array_equal(one, again) and not np.array_equal(one, other)
 
 
@@ -139,7 +147,7 @@ def test_what_is_saved_says_the_same_when_it_is_loaded(taught: Teacher, tmp_path
     teacher.save(taught, tmp_path / "deep" / "t.safetensors")
     again = teacher.load(tmp_path / "deep" / "t.safetensors")
     spoken = random_track(np.random.default_rng(9), PHONES)
-    assert np.array_equal(speak(again, spoken), speak(taught, spoken))
+    assert np.array_equal(teacher.predict(again, spoken), teacher.predict(taught, spoken))
     assert torch.equal(again.rest, taught.rest)
     assert lip_gap(again.rest.numpy()) == pytest.approx(lip_gap(NEUTRAL), abs=0.1)
 
@@ -185,7 +193,7 @@ def source(tmp_path: Path) -> Path:
         spoken = random_track(np.random.default_rng(k))[: 2 if name == "amy-9" else 150]
         sound = voice(len(spoken) / 100 + 0.004, seed=k)
         soundfile.write(folder / f"{name}.wav", sound, 16_000, subtype="FLOAT")
-        lines += [f"{name}\t{a / 100}\t{b / 100}\t{p}" for a, b, p in spans(spoken)]
+        lines += [f"{name}\t{a / 100}\t{b / 100}\t{p}" for a, b, p in phone_spans(spoken)]
     soundfile.write(folder / "amy-unheard.wav", voice(1.0), 16_000)
     (tmp_path / "phones.tsv").write_text("\n".join(lines) + "\n")
     return folder
@@ -209,7 +217,7 @@ def test_labels_are_what_the_teacher_says_on_its_own_face(
         clip, spoken = corpus.clip(entry), random_track(np.random.default_rng(k))[:150]
         assert clip.phones is not None and np.array_equal(clip.phones, spoken)
         assert (entry.speaker, entry.split) == (entry.name[:3], split_of_clip(entry.name[:3]))
-        said = speak(taught, spoken)
+        said = teacher.predict(taught, spoken)
         assert len(clip.points) == 45
         np.testing.assert_allclose(lip_gap(clip.points), lip_gap(said + taught.rest.numpy()),
                                    atol=0.05)  # fmt: skip

@@ -28,7 +28,7 @@ from training.corpus.clips import Clip
 from training.corpus.format import Corpus, fingerprint
 from training.corpus.splits import Split
 from training.models.networks import Network, configured
-from training.phones import INDEX, STEP
+from training.phones import PHONE_INDEX, STEP_SAMPLES
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -229,8 +229,8 @@ def test_training_learns_the_mouth_from_the_voice(corpus: Path, tmp_path: Path) 
 
 def with_phones(clip: Clip) -> Clip:
     """The clip with phones: an open vowel where it is loud, silence where it is not."""
-    power = np.square(clip.audio).reshape(-1, STEP).mean(1)
-    track = np.where(power > power.mean(), INDEX["AA"], INDEX["SIL"]).astype(np.uint8)
+    power = np.square(clip.audio).reshape(-1, STEP_SAMPLES).mean(1)
+    track = np.where(power > power.mean(), PHONE_INDEX["AA"], PHONE_INDEX["SIL"]).astype(np.uint8)
     return replace(clip, phones=track)
 
 

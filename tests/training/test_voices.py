@@ -17,7 +17,7 @@ from tests.conftest import voice
 from tests.training.corpora import talking, write_corpus
 from training.corpus.clips import Samples
 from training.corpus.format import Corpus
-from training.voices import Speech, Voice, other_voices, random_voice
+from training.voices import Speech, Voice, convert_clips, random_voice
 
 pyworld: Any = pytest.importorskip("pyworld")
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,7 +57,7 @@ def rms(sound: Samples) -> float:
 
 @pytest.mark.parametrize("ratio", [0.8, 1.0, 1.5, 2.0])
 def test_pitch_is_the_wanted_ratio(sound: Samples, speech: Speech, ratio: float) -> None:
-    before, after = fundamental(sound), fundamental(speech.say(Voice(pitch=ratio)))
+    before, after = fundamental(sound), fundamental(speech.synthesise(Voice(pitch=ratio)))
     both = (before > 0) & (after > 0)
     assert both.mean() > 0.35
     assert np.median(after[both] / before[both]) == pytest.approx(ratio, rel=0.05)
@@ -66,7 +66,7 @@ def test_pitch_is_the_wanted_ratio(sound: Samples, speech: Speech, ratio: float)
 def test_intonation_is_wider_in_octaves_around_the_same_middle(
     sound: Samples, speech: Speech
 ) -> None:
-    before, after = fundamental(sound), fundamental(speech.say(Voice(intonation=1.8)))
+    before, after = fundamental(sound), fundamental(speech.synthesise(Voice(intonation=1.8)))
     both = (before > 0) & (after > 0)
     low, high = np.log2(before[both]), np.log2(after[both])
     slope = np.polyfit(low, high, 1)[0]
@@ -77,18 +77,21 @@ def test_intonation_is_wider_in_octaves_around_the_same_middle(
 def test_a_shorter_tract_moves_formants_up_and_a_longer_one_down(
     sound: Samples, speech: Speech
 ) -> None:
-    own = centroid(speech.say(Voice()))
-    assert centroid(speech.say(Voice(tract=1.2))) > 1.1 * own
-    assert centroid(speech.say(Voice(tract=0.85))) < 0.95 * own
+    own = centroid(speech.synthesise(Voice()))
+    assert centroid(speech.synthesise(Voice(tract=1.2))) > 1.1 * own
+    assert centroid(speech.synthesise(Voice(tract=0.85))) < 0.95 * own
     for tract in (0.85, 1.2):
-        pitch = fundamental(speech.say(Voice(tract=tract)))
+        pitch = fundamental(speech.synthesise(Voice(tract=tract)))
         before = fundamental(sound)
         both = (before > 0) & (pitch > 0)
         assert np.median(pitch[both] / before[both]) == pytest.approx(1, rel=0.02)
 
 
 def test_tilt_is_in_decibels_an_octave(speech: Speech) -> None:
-    plain, tilted = envelope(speech.say(Voice())), envelope(speech.say(Voice(tilt=-3)))
+    plain, tilted = (
+        envelope(speech.synthesise(Voice())),
+        envelope(speech.synthesise(Voice(tilt=-3))),
+    )
     bins = np.array([500, 1000, 2000, 4000]) * (len(plain) - 1) // 8000
     gain = 10 * np.log10(tilted[bins] / plain[bins])
     slope = np.polyfit(np.arange(4), gain, 1)[0]
@@ -97,7 +100,7 @@ def test_tilt_is_in_decibels_an_octave(speech: Speech) -> None:
 
 def test_breath_makes_the_treble_noisy(speech: Speech) -> None:
     def noise(breath: float) -> float:
-        taken = Speech(speech.say(Voice(breath=breath)))
+        taken = Speech(speech.synthesise(Voice(breath=breath)))
         return float(taken.aperiodicity[taken.pitch > 0, -200:].mean())
 
     assert noise(1.0) > noise(0.0) + 0.05
@@ -105,7 +108,7 @@ def test_breath_makes_the_treble_noisy(speech: Speech) -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_length_loudness_and_timing_stay(sound: Samples, speech: Speech, seed: int) -> None:
-    said = speech.say(random_voice(np.random.default_rng(seed)))
+    said = speech.synthesise(random_voice(np.random.default_rng(seed)))
     assert said.shape == sound.shape and said.dtype == np.float32
     assert np.abs(said).max() <= 1
     assert rms(said) == pytest.approx(rms(sound), rel=0.03)
@@ -118,7 +121,7 @@ def test_length_loudness_and_timing_stay(sound: Samples, speech: Speech, seed: i
 def test_a_voice_and_what_it_says_are_of_their_seed_alone(sound: Samples, speech: Speech) -> None:
     one, again, other = (random_voice(np.random.default_rng(s)) for s in (5, 5, 6))
     assert one == again != other
-    assert np.array_equal(speech.say(one), Speech(sound).say(again))
+    assert np.array_equal(speech.synthesise(one), Speech(sound).synthesise(again))
 
 
 def test_random_voices_are_from_a_deeper_man_to_a_child() -> None:
@@ -132,7 +135,7 @@ def test_random_voices_are_from_a_deeper_man_to_a_child() -> None:
 
 
 def test_silence_stays_silence() -> None:
-    said = Speech(np.zeros(8000, np.float32)).say(Voice(pitch=1.5))
+    said = Speech(np.zeros(8000, np.float32)).synthesise(Voice(pitch=1.5))
     assert np.abs(said).max() < 1e-4
 
 
@@ -151,7 +154,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 def test_only_train_clips_speak_in_other_voices_and_only_their_sound_changes(
     corpus: Corpus,
 ) -> None:
-    made = list(other_voices(corpus, 2, 1))
+    made = list(convert_clips(corpus, 2, 1))
     assert [clip.name for clip in made] == ["a-1", "a-2", "c-1", "c-2"]
     for clip in made:
         own = next(c for c in corpus.clips() if c.name == clip.name[0])
@@ -163,13 +166,13 @@ def test_only_train_clips_speak_in_other_voices_and_only_their_sound_changes(
         assert clip.audio.shape == own.audio.shape
         assert np.abs(clip.audio - own.audio).max() > 0.05
     assert not np.array_equal(made[0].audio, made[1].audio)
-    again = other_voices(corpus, 2, 2)
+    again = convert_clips(corpus, 2, 2)
     assert all(np.array_equal(a.audio, b.audio) for a, b in zip(made, again, strict=True))
 
 
 def test_what_is_done_is_left_out_and_the_rest_is_as_it_would_have_been(corpus: Corpus) -> None:
-    whole = {clip.name: clip for clip in other_voices(corpus, 2, 1)}
-    rest = {clip.name: clip for clip in other_voices(corpus, 2, 1, {"a-1", "a-2", "c-1"})}
+    whole = {clip.name: clip for clip in convert_clips(corpus, 2, 1)}
+    rest = {clip.name: clip for clip in convert_clips(corpus, 2, 1, {"a-1", "a-2", "c-1"})}
     assert rest.keys() == {"c-2"}
     assert np.array_equal(rest["c-2"].audio, whole["c-2"].audio)
 
@@ -211,4 +214,4 @@ def test_a_corpus_without_train_clips_has_none_to_change(tmp_path: Path) -> None
     sides: Any = {"a": "validation"}
     corpus = Corpus(write_corpus(tmp_path / "c", [talking("a", 0, 0.5)], sides))
     with pytest.raises(DataError, match="no train clips"):
-        list(other_voices(corpus, 1, 1))
+        list(convert_clips(corpus, 1, 1))

@@ -23,7 +23,7 @@ from kfusion.layers.wav2vec2 import load_transformers
 from kfusion.model import KFusion
 from kfusion.runtime import WEIGHTS, Engine, OnnxEngine, TorchEngine
 from training.bench.timing import BenchmarkError
-from training.export import inputs
+from training.export import random_inputs
 
 ENGINES: Final = ("onnx", "torch")
 MEMORY_TIMEOUT_S: Final = 600
@@ -31,7 +31,7 @@ MEMORY_TIMEOUT_S: Final = 600
 
 def windows(rows: int) -> tuple[Any, Any, Any]:
     """(audio, identity, emotion) as an engine takes them, float32."""
-    audio, identity, emotion = (part.astype(np.float32) for part in inputs(rows, rows))
+    audio, identity, emotion = (part.astype(np.float32) for part in random_inputs(rows, rows))
     return audio, identity, emotion
 
 

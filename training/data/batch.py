@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from training import phones
+from training.phones import PhoneTrack
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Window:
     emotion: NDArray[np.float32]
     target: NDArray[np.float64]
     mask: NDArray[np.float32]
-    phones: phones.Track
+    phones: PhoneTrack
     index: int
     times: NDArray[np.float64]
     end: float

@@ -23,13 +23,13 @@ from torch.utils.data import DataLoader, Dataset
 from kfusion import emotion
 from kfusion.config import FPS, FRAMES, SAMPLE_RATE, WINDOW
 from kfusion.landmarks import align, to_canonical
-from training import phones
 from training.corpus.clips import at_times
 from training.corpus.format import Corpus, Entry, Subset, select_entries
 from training.data.augment import Augmentation, augment, opened_further
 from training.data.batch import Batch, Window
 from training.data.pauses import PHONE_TIMES
 from training.data.time_stretch import resampled, resampling
+from training.phones import UNKNOWN, PhoneTrack, phones_at
 
 Array = NDArray[np.float32]
 
@@ -79,11 +79,11 @@ class SourceClip:
             return track.take(whole, axis=0, mode="clip")
         return at_times(track, np.arange(len(track)) / FPS, at / FPS)
 
-    def phones(self, seconds: NDArray[np.float64]) -> phones.Track:
+    def phones(self, seconds: NDArray[np.float64]) -> PhoneTrack:
         track = self.corpus.phones(self.entry)
         if track is None:
-            return np.full(len(seconds), phones.UNKNOWN, np.uint8)
-        return phones.at(track, seconds)
+            return np.full(len(seconds), UNKNOWN, np.uint8)
+        return phones_at(track, seconds)
 
 
 class Windows(Dataset[Window]):

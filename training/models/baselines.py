@@ -23,7 +23,7 @@ from kfusion.model import FACE
 
 
 class Baseline(nn.Module):
-    """The common outside. Subclasses define :meth:`move`."""
+    """The common outside. Subclasses define :meth:`predict`."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -38,10 +38,10 @@ class Baseline(nn.Module):
     ) -> Tensor:
         """As :meth:`kfusion.model.KFusion.displacement`: (B, 30, 68, 2) in canonical pixels."""
         v = (identity.flatten(1) - CROP_CENTRE) / CROP_SCALE  # (B, F)
-        y = self.move(self.mel(audio, stretch), v, emotion)
+        y = self.predict(self.mel(audio, stretch), v, emotion)
         return y.float().unflatten(-1, (68, 2)) * self.config.unit_px
 
-    def move(self, mel: Tensor, v: Tensor, e: Tensor) -> Tensor:
+    def predict(self, mel: Tensor, v: Tensor, e: Tensor) -> Tensor:
         """Log-mel (B, 100, mels), identity (B, F), emotion (B, 8) -> (B, 30, F) in units."""
         raise NotImplementedError
 
@@ -79,7 +79,7 @@ class Eskimez(Baseline):
         self.lstm = nn.LSTM(inputs, 256, num_layers=4, batch_first=True)
         self.out = nn.Linear(256, FACE)
 
-    def move(self, mel: Tensor, v: Tensor, e: Tensor) -> Tensor:
+    def predict(self, mel: Tensor, v: Tensor, e: Tensor) -> Tensor:
         steps = around_frames(mel, 4, self.DELAY).mean(dim=2)  # (B, 30, mels), 40 ms each
         first = torch.diff(steps, dim=1, prepend=steps[:, :1])
         second = torch.diff(first, dim=1, prepend=first[:, :1])
@@ -135,7 +135,7 @@ class Chen(Baseline):
         scale = spread[: self.COMPONENTS, None] / len(targets) ** 0.5
         self.components.copy_(rows[: self.COMPONENTS] * scale)
 
-    def move(self, mel: Tensor, v: Tensor, e: Tensor) -> Tensor:
+    def predict(self, mel: Tensor, v: Tensor, e: Tensor) -> Tensor:
         mfcc = around_frames(mel @ self.dct.T, self.STEPS)  # (B, 30, 28, 12)
         heard = self.sound(mfcc.flatten(0, 1).unsqueeze(1)).unflatten(0, (-1, FRAMES))
         face = self.face(v @ F.normalize(self.components, dim=1).T)
@@ -164,7 +164,7 @@ class Cao(Baseline):
         self.cell = nn.GRUCell(3 * d, 256)
         self.out = nn.Linear(256, FACE)
 
-    def move(self, mel: Tensor, v: Tensor, e: Tensor) -> Tensor:
+    def predict(self, mel: Tensor, v: Tensor, e: Tensor) -> Tensor:
         heard = self.to_frames(self.encoder(self.stem(mel)))  # (B, 30, d)
         who = self.identity(torch.cat([v, e], dim=-1))
         state = heard.new_zeros(len(heard), 256)
@@ -191,6 +191,6 @@ class Transformer(Baseline):
         self.to_frames = ToFrames(self.stem.times, d)
         self.out = nn.Linear(d, FACE)
 
-    def move(self, mel: Tensor, v: Tensor, e: Tensor) -> Tensor:
+    def predict(self, mel: Tensor, v: Tensor, e: Tensor) -> Tensor:
         who = self.who(torch.cat([v, e], dim=-1)).unsqueeze(1)
         return self.out(self.to_frames(self.encoder(self.stem(mel) + who)))

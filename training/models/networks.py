@@ -75,11 +75,11 @@ def configured(config: ModelConfig, fields: Sequence[str]) -> ModelConfig:
     return ModelConfig.from_dict(values)
 
 
-def name_of(network: Network) -> str:
+def network_name(network: Network) -> str:
     """The name under which :func:`build` makes it."""
     if isinstance(network, Baseline):
         return next(name for name, kind in BASELINES.items() if type(network) is kind)
-    ablation = ablation_of(network.config)
+    ablation = ablation_name(network.config)
     if ablation != "kfusion" or network.config.preset != "compact":
         return ablation
     if not network.config.direct:
@@ -87,7 +87,7 @@ def name_of(network: Network) -> str:
     return "kfusion" if network.config.cell == "gru" else "lstm-cells"
 
 
-def ablation_of(config: ModelConfig) -> str:
+def ablation_name(config: ModelConfig) -> str:
     """The row of Table 2 that a configuration is; "kfusion" has every part."""
     for name, change in ABLATIONS.items():
         if change and all(getattr(config, k) == v for k, v in change.items()):
@@ -105,7 +105,7 @@ def save_network(path: Path, network: Network, provenance: dict[str, Any]) -> No
     tensors = {k: v.detach().float().cpu().contiguous() for k, v in network.state_dict().items()}
     metadata = {
         "format": FORMAT,
-        "baseline": name_of(network),
+        "baseline": network_name(network),
         "config": json.dumps(network.config.to_dict(), sort_keys=True),
         "provenance": json.dumps(provenance, sort_keys=True),
     }
@@ -142,7 +142,7 @@ class NetworkEngine:
 
     def __init__(self, network: Network, sha256: str = "", device: str = "cpu") -> None:
         self.network, self.device = network.eval().to(device), device
-        self.name, self.sha256 = name_of(network), sha256
+        self.name, self.sha256 = network_name(network), sha256
 
     def step(
         self, audio: NDArray[Any], identity: NDArray[Any], emotion: NDArray[Any]
@@ -155,7 +155,7 @@ class NetworkEngine:
             return self.network.displacement(*parts).float().cpu().numpy()
 
 
-def engine_of(path: Path, device: str = "cpu") -> Engine:
+def load_engine(path: Path, device: str = "cpu") -> Engine:
     """An engine for any checkpoint that training wrote."""
     network, _ = load_network(path)
     return NetworkEngine(network, file_sha256(path), device)

@@ -19,7 +19,7 @@ from kfusion.errors import DataError
 from kfusion.landmarks import align, to_canonical
 from kfusion.runtime import Animator
 from training.corpus.clips import Clip
-from training.phones import STEP_S, read_phones, spans
+from training.phones import STEP_S, phone_spans, read_phones
 from training.scores.legacy import AUTHORS_BATCH, Legacy
 from training.scores.metrics import ClipMetrics, clip_metrics
 
@@ -161,7 +161,7 @@ def read_closures(path: Path) -> dict[str, list[tuple[float, float]]]:
     return {
         clip: [
             (start * STEP_S, end * STEP_S)
-            for start, end, name in spans(track)
+            for start, end, name in phone_spans(track)
             if name in CLOSED_LIPS
         ]
         for clip, track in read_phones(path).items()

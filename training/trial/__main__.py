@@ -28,7 +28,7 @@ from kfusion.landmarks import NEUTRAL_IDENTITY
 from kfusion.life import HISTORY, Life
 from kfusion.runtime import Animator
 from training.bench.timing import interleaved
-from training.export import inputs
+from training.export import random_inputs
 from training.trial import accuracy, coefficients, emotion, robustness, silence, unseen_voices
 from training.trial.model import HOP, TrialModel, open_engine
 from training.trial.report import Section, Table
@@ -39,7 +39,7 @@ SPEED_SECONDS: Final = 5.0
 def speed(model: TrialModel) -> Section:
     """Milliseconds per window at batch 1."""
     engine = model.animator.engine
-    window = [part.astype(np.float32) for part in inputs(1, 1)]
+    window = [part.astype(np.float32) for part in random_inputs(1, 1)]
     (times,) = interleaved([lambda: engine.step(*window)], SPEED_SECONDS)
     row = [engine.name, len(times), float(np.median(times)), float(np.percentile(times, 95))]
     head = ["engine", "windows", "median, ms", "95 % within, ms"]

@@ -15,7 +15,7 @@ from kfusion.coefficients import ARKIT52, VISEMES, VRM, Rig
 from kfusion.config import FPS
 from kfusion.landmarks import Identity
 from training.corpus.clips import at_30fps, face_at_rest, read_points
-from training.phones import INDEX, at, read_phones
+from training.phones import PHONE_INDEX, phones_at, read_phones
 from training.trial.emotion import real_tracks
 from training.trial.model import TrialModel
 from training.trial.report import Check, Section
@@ -114,7 +114,7 @@ class Speech:
     largest: NDArray[Any]  # index of the largest viseme
 
     def during(self, phones: Sequence[str]) -> NDArray[np.bool_]:
-        return np.isin(self.phones, [INDEX[phone] for phone in phones])
+        return np.isin(self.phones, [PHONE_INDEX[phone] for phone in phones])
 
     def ratio(self, name: str, phones: Sequence[str], others: Sequence[str] | None = None) -> float:
         """The coefficient's mean during ``phones`` over that during other phones."""
@@ -131,7 +131,7 @@ def speech(data: Path) -> Speech:
         frames = at_30fps(points, np.arange(len(points)) / fps)
         rig = Rig(Identity.from_points(face_at_rest(points)))
         moved = rig.displacement(frames)
-        label = at(phones[track.stem], np.arange(len(frames)) / FPS)
+        label = phones_at(phones[track.stem], np.arange(len(frames)) / FPS)
         parts.append((label, rig.arkit52(moved), rig.visemes(moved)))
     labels, arkit, visemes = (np.concatenate(part) for part in zip(*parts, strict=True))
     values = columns(ARKIT52, arkit) | columns(VISEMES, visemes)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from kfusion.config import SAMPLE_RATE
 from kfusion.runtime import Animator, Engine, OnnxEngine
 from training.corpus.clips import Clip, Points, read_folder
-from training.models.networks import engine_of
+from training.models.networks import load_engine
 from training.scores.scoring import Closures, read_closures
 
 HOP: Final = 3
@@ -25,7 +25,7 @@ SETS: Final = ("grid_s1", "grid_others", "mead_speech", "speakers")
 
 def open_engine(path: Path, threads: int = 1) -> Engine:
     """ONNX Runtime for an .onnx, torch for any checkpoint that training wrote."""
-    return OnnxEngine(path, threads) if path.suffix == ".onnx" else engine_of(path)
+    return OnnxEngine(path, threads) if path.suffix == ".onnx" else load_engine(path)
 
 
 @dataclass

@@ -21,7 +21,7 @@ from tests.training.corpus.drawn_video import (
 from tests.training.tracks import corpus_files, prepare_options, write_tracks
 from training.corpus.clips import read_track
 from training.corpus.format import Corpus
-from training.phones import INDEX
+from training.phones import PHONE_INDEX
 from training.prepare import main, plan, prepare
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -176,8 +176,8 @@ def test_phones_of_a_table_go_with_the_clips_that_it_names(
     assert found.keys() == {"p0/000_neutral", "p2/006_neutral"}
     assert len(corpus.entries) == 7
     one, two = found["p0/000_neutral"], found["p2/006_neutral"]
-    assert one.tolist() == [INDEX["SIL"]] * 40 + [INDEX["AA"]] * 60
-    assert two.tolist() == [INDEX["SIL"]] * 20 + [INDEX["B"]] * 70
+    assert one.tolist() == [PHONE_INDEX["SIL"]] * 40 + [PHONE_INDEX["AA"]] * 60
+    assert two.tolist() == [PHONE_INDEX["SIL"]] * 20 + [PHONE_INDEX["B"]] * 70
     table.write_text("clip\tstart_s\tend_s\tphone\nx\t0.00\t0.40\tAH0\n")
     capsys.readouterr()
     assert main(arguments) == 2

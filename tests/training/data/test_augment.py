@@ -23,7 +23,7 @@ from training.data.augment import (
     random_emotion,
     random_face,
 )
-from training.phones import INDEX
+from training.phones import PHONE_INDEX
 
 
 def level(audio: NDArray[np.float32]) -> float:
@@ -122,7 +122,7 @@ def test_in_a_pause_the_face_is_at_rest_and_the_phones_are_silence(phone_corpus:
         window, whole = windows[index], plain[index]
         assert window.mask.all()
         if not window.target.any():
-            assert (window.phones == INDEX["SIL"]).all()
+            assert (window.phones == PHONE_INDEX["SIL"]).all()
             levels.append(level(window.audio))
             continue
         stopped += 1
@@ -134,10 +134,10 @@ def test_in_a_pause_the_face_is_at_rest_and_the_phones_are_silence(phone_corpus:
         before = at < begin - 0.1
         np.testing.assert_allclose(window.target[before], whole.target[before])
         inside = (steps > begin + 0.002) & (steps < back - 0.002)
-        assert (window.phones[inside] == INDEX["SIL"]).all()
+        assert (window.phones[inside] == PHONE_INDEX["SIL"]).all()
         outside = (steps < begin - 0.082) | (steps > back + 0.082)  # sound fades in and out
         assert np.array_equal(window.phones[outside], whole.phones[outside])
-        assert (window.phones[outside] != INDEX["SIL"]).all()
+        assert (window.phones[outside] != PHONE_INDEX["SIL"]).all()
         shut += not window.target[-1].any()
         if back < 0.9:
             came_back += 1

@@ -24,11 +24,11 @@ from training.models.networks import (
     ABLATIONS,
     BASELINES,
     CHOICES,
-    ablation_of,
+    ablation_name,
     build,
-    engine_of,
+    load_engine,
     load_network,
-    name_of,
+    network_name,
     save_network,
 )
 
@@ -57,12 +57,12 @@ def test_every_network_trains_on_sound_and_remembers_what_it_is(name: str, tmp_p
     assert losses[-1] < 0.95 * losses[0]
     assert all(p.grad is not None for p in network.parameters())  # nothing is there for nothing
 
-    assert name_of(network) == name
+    assert network_name(network) == name
     file = tmp_path / "model.safetensors"
     save_network(file, network, {"steps": 8})
     loaded, provenance = load_network(file)
-    assert name_of(loaded) == name and provenance == {"steps": 8}
-    said = engine_of(file).step(*(part.numpy() for part in network_inputs))
+    assert network_name(loaded) == name and provenance == {"steps": 8}
+    said = load_engine(file).step(*(part.numpy() for part in network_inputs))
     np.testing.assert_allclose(
         said, network.eval().displacement(*network_inputs).detach().numpy(), atol=1e-4
     )
@@ -84,7 +84,7 @@ def test_rows_of_a_batch_do_not_meet(name: str) -> None:
 def test_a_baseline_streams_like_the_model(tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
     save_network(file, build("transformer", SMALL), {})
-    frames = Animator(engine_of(file)).animate(voice(1.5), 16_000, identity=NEUTRAL)
+    frames = Animator(load_engine(file)).animate(voice(1.5), 16_000, identity=NEUTRAL)
     assert frames.shape == (45, 68, 2) and np.isfinite(frames).all()
 
 
@@ -95,9 +95,9 @@ def test_ablations_differ_from_the_whole_in_the_part_they_name() -> None:
     assert isinstance(_kfusion("without-kfusion").fusion, Concatenation)
     assert _kfusion("without-global").global_domain is None
     assert not _kfusion("without-lstm").content_domain.lstm
-    assert ablation_of(ModelConfig()) == "kfusion"
-    assert name_of(kfusion_bundled()) == "kfusion"
-    assert name_of(_kfusion("no-direct-paths")) == "no-direct-paths"
+    assert ablation_name(ModelConfig()) == "kfusion"
+    assert network_name(kfusion_bundled()) == "kfusion"
+    assert network_name(_kfusion("no-direct-paths")) == "no-direct-paths"
 
 
 def _kfusion(name: str) -> KFusion:
@@ -130,7 +130,7 @@ def test_the_lstm_hears_three_frames_ahead_and_no_further() -> None:
     later = mel.clone()
     later[:, 80:] += 1.0  # from 0.79 s on
     v, e = torch.zeros(1, 136), torch.zeros(1, 8)
-    moved = (network.move(mel, v, e) - network.move(later, v, e)).abs().amax((0, 2))
+    moved = (network.predict(mel, v, e) - network.predict(later, v, e)).abs().amax((0, 2))
     first = int((moved > 0).nonzero()[0])
     assert first in (20, 21)  # the frame at 0.67-0.70 s, whose sound of 0.1 s later has changed
 
