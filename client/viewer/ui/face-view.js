@@ -12,7 +12,7 @@ const SMOOTH = 0.05;
 const TIMES_KEPT = 600; // pictures, ten seconds of them
 const OUTER_EYES = [36, 45];
 
-/** What is counted of the drawing, for the read-out, tests and the curious. */
+/** What is counted of the drawing, for the status panel, tests and the curious. */
 export const newStats = () => ({
   drawn: 0, // pictures
   scriptMs: 0, // to draw one, smoothed
