@@ -7,6 +7,7 @@ import platform
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -183,26 +184,16 @@ def measure(
                 continue
             engine = open_engine(name, checkpoint, threads, device)
             for batch in batches:
-                rows = windows(batch)
-                step, beside = interleaved([lambda e=engine, r=rows: e.step(*r), product], seconds)
-                rate = 1e3 * batch / median(step)
-                best = 2 * YARDSTICK**3 / median(beside) / 1e6
+                step = partial(engine.step, *windows(batch))
+                times, reference_times = interleaved([step, product], seconds)
+                rate = 1e3 * batch / median(times)
+                best = 2 * YARDSTICK**3 / median(reference_times) / 1e6
                 reached = rate * flops.total / 1e9
                 peak = peak_memory(checkpoint, name, batch, threads, device)
-                report.cells.append(
-                    Measurement(
-                        preset,
-                        name,
-                        batch,
-                        len(step),
-                        median(step),
-                        rate,
-                        reached,
-                        best,
-                        100 * reached / best,
-                        peak,
-                    )
-                )
+                report.cells.append(Measurement(
+                    preset, name, batch, len(times), median(times), rate, reached, best,
+                    100 * reached / best, peak,
+                ))  # fmt: skip
     return report
 
 

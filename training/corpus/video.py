@@ -14,18 +14,15 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import soxr
-from numpy.typing import NDArray
 
 from kfusion.config import SAMPLE_RATE
 from kfusion.errors import DataError, MissingExtra
+from kfusion.faces import Pixels
 from training.corpus.clips import Samples
 
 if TYPE_CHECKING:
     import av
     from av.container import InputContainer
-
-Pixels = NDArray[np.uint8]
-"""A picture, (height, width, 3) RGB."""
 
 GAP_S: Final = 0.05  # sound that starts later than this after its forerunner's end leaves a gap
 PAUSE_S: Final = 10.0  # a longer pause is a broken file

@@ -55,7 +55,7 @@ class ClipMetrics:
 
     ``correlation``, ``gain`` (std predicted / std true) and ``lag`` (frames by which the
     prediction is late, best correlation within 10; nan where either does not move) are of the
-    inner-lip gap. ``found`` of ``there`` closures of p, b, m are closures of the prediction too.
+    inner-lip gap. ``closures_found`` of the ``closures`` of p, b, m are the prediction's too.
     """
 
     m_ld: float
@@ -69,8 +69,8 @@ class ClipMetrics:
     correlation: float
     gain: float
     lag: float
-    found: int
-    there: int
+    closures_found: int
+    closures: int
     iod: float
 
     @property
@@ -89,17 +89,17 @@ def clip_metrics(
     predicted: NDArray[Any],
     truth: NDArray[Any],
     identity: NDArray[Any],
-    closures: Sequence[tuple[float, float]] = (),
+    spans: Sequence[tuple[float, float]] = (),
 ) -> ClipMetrics:
     """A clip's frames (T, 68, 2) against the truth, over the frames that both have.
 
-    ``identity`` (68, 2) is what both are aligned to; ``closures`` are the spans (s) of p, b, m.
+    ``identity`` (68, 2) is what both are aligned to; ``spans`` (s) are those of p, b, m.
     """
     count = min(len(predicted), len(truth))
     predicted, truth = predicted[:count], truth[:count]
     p, t = align(predicted, identity), align(truth, identity)
     a, b = lip_gap(p), lip_gap(t)
-    found, there = closure_recall(a, b, closures)
+    found, total = closure_recall(a, b, spans)
     moves = min(a.std(), b.std()) > STILL_PX
     return ClipMetrics(
         *distances(p, t),
@@ -107,8 +107,8 @@ def clip_metrics(
         correlation=correlation(a, b),
         gain=float(a.std() / b.std()) if b.std() > STILL_PX else float("nan"),
         lag=best_lag(a, b, MOST_LAG) if moves else float("nan"),
-        found=found,
-        there=there,
+        closures_found=found,
+        closures=total,
         iod=float(inter_ocular(identity)),
     )
 
@@ -135,13 +135,13 @@ def best_lag(predicted: NDArray[Any], truth: NDArray[Any], most: int) -> int:
 def closure_recall(
     predicted: NDArray[Any], truth: NDArray[Any], spans: Sequence[tuple[float, float]]
 ) -> tuple[int, int]:
-    """(found, there): closures of p, b, m that the prediction shows too.
+    """(found, total): closures of p, b, m that the prediction shows too.
 
     ``predicted`` and ``truth`` are inner-lip gaps (T,) in pixels, ``spans`` the seconds of
     those phones. A closure is where the truth is smallest in or within two frames of a span,
     if that is under 1.5 px; it is found when the prediction is under 1.5 px within two frames.
     """
-    found = there = 0
+    found = total = 0
     count = min(len(predicted), len(truth))
     for start, stop in spans:
         low, high = max(0, int(start * 30) - 2), min(count, int(np.ceil(stop * 30)) + 3)
@@ -149,6 +149,6 @@ def closure_recall(
             continue
         k = low + int(np.argmin(truth[low:high]))
         if truth[k] < CLOSED_PX:
-            there += 1
+            total += 1
             found += bool((predicted[max(0, k - 2) : min(count, k + 3)] < CLOSED_PX).any())
-    return found, there
+    return found, total

@@ -97,8 +97,9 @@ def means(clips: Iterable[ClipScore]) -> Row:
         values = np.array([m[name] for m in metrics])
         defined = np.isfinite(values)
         row[name] = float(values[defined].mean()) if defined.any() else float("nan")
-    there = sum(m["there"] for m in metrics)
-    row["closure"] = sum(m["found"] for m in metrics) / there if there else float("nan")
+    closures = sum(m["closures"] for m in metrics)
+    found = sum(m["closures_found"] for m in metrics)
+    row["closure"] = found / closures if closures else float("nan")
     return row
 
 

@@ -69,15 +69,15 @@ def bootstrap_estimates(clips: Sequence[ClipScore], seed: int = 0) -> dict[str, 
 
     Each of 2000 resamples draws as many clips as there are, with replacement; the interval is
     that of their means between 2.5 and 97.5 %. A clip in which a metric is undefined is left out
-    of its mean; ``closure`` is found over there, both resampled. Rows with the same number of
-    clips draw the same resamples. A single clip has no interval.
+    of its mean; ``closure`` is the closures found over all closures, both resampled. Rows with the
+    same number of clips draw the same resamples. A single clip has no interval.
     """
     names = list(clips[0].metrics.by_name)
     values = np.array([list(c.metrics.by_name.values()) for c in clips], np.float64)
     above, below = np.nan_to_num(values), np.isfinite(values).astype(np.float64)
     names.append("closure")
-    found, there = (values[:, names.index(k)] for k in ("found", "there"))
-    above, below = np.column_stack([above, found]), np.column_stack([below, there])
+    found, closures = (values[:, names.index(k)] for k in ("closures_found", "closures"))
+    above, below = np.column_stack([above, found]), np.column_stack([below, closures])
     count = len(clips)
     rng = np.random.default_rng(seed)
     drawn: list[Any] = []

@@ -57,19 +57,6 @@ BOUNDS: Final[dict[str, Bounds]] = {
 """At look-ahead 3. On grid_s1 M-LVD is also held under every reference face's."""
 
 
-COLUMNS: Final = (
-    "M-LD",
-    "M-LD ratio",
-    "best constant's ratio",
-    "M-LVD",
-    "copy-identity's M-LVD",
-    "F-LD",
-    "lip correlation",
-    "least correlation",
-    "gain",
-    "lag, frames",
-    "closure recall",
-)
 _MEAD: Final = re.compile(r"_level_([123])_([a-z]+)_")
 
 
@@ -84,6 +71,7 @@ def measure(model: TrialModel) -> Section:
     )
     constant = training_mean(model)
     rows: list[list[str | float]] = []
+    columns: list[str] = []
     for name in SETS:
         clips = model.clips(name)
         closures = model.closures if name == "grid_s1" else None
@@ -92,6 +80,7 @@ def measure(model: TrialModel) -> Section:
             predict = partial(predict_offline, model.animator, hop=HOP, lookahead=lookahead)
             values = compared(score_predictor(clips, predict, closures), *faces)
             rows.append([name, len(clips), lookahead, *values.values()])
+            columns = list(values)
             if lookahead == LOOKAHEAD:
                 section.checks += checks_of(name, values, *faces)
         labelled = [clip for clip in clips if mead_emotion(clip)]
@@ -102,7 +91,7 @@ def measure(model: TrialModel) -> Section:
             values = compared(result, *reference_rows(labelled, constant))
             title = f"{name}, its emotion given"
             rows.append([title, len(labelled), LOOKAHEAD, *values.values()])
-    head = ["set", "clips", "look-ahead", *COLUMNS]
+    head = ["set", "clips", "look-ahead", *columns]
     section.tables.append(Table("Every figure, by look-ahead (frames):", head, rows))
     return section
 
@@ -124,20 +113,19 @@ def reference_rows(clips: Sequence[Clip], constant: NDArray[np.float64]) -> tupl
 def compared(result: Result, copied: Row, constant: Row) -> dict[str, float]:
     """The table's columns for a model's result, by name."""
     row = result.row
-    values = (
-        row["m_ld"],
-        row["m_ld"] / copied["m_ld"],
-        constant["m_ld"] / copied["m_ld"],
-        row["m_lvd"],
-        copied["m_lvd"],
-        row["f_ld"],
-        row["correlation"],
-        min(clip.metrics.correlation for clip in result.clips),
-        row["gain"],
-        row["abs_lag"],
-        row["closure"],
-    )
-    return dict(zip(COLUMNS, values, strict=True))
+    return {
+        "M-LD": row["m_ld"],
+        "M-LD ratio": row["m_ld"] / copied["m_ld"],
+        "best constant's ratio": constant["m_ld"] / copied["m_ld"],
+        "M-LVD": row["m_lvd"],
+        "copy-identity's M-LVD": copied["m_lvd"],
+        "F-LD": row["f_ld"],
+        "lip correlation": row["correlation"],
+        "least correlation": min(clip.metrics.correlation for clip in result.clips),
+        "gain": row["gain"],
+        "lag, frames": row["abs_lag"],
+        "closure recall": row["closure"],
+    }
 
 
 def checks_of(name: str, values: dict[str, float], copied: Row, constant: Row) -> list[Check]:

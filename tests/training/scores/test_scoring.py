@@ -45,9 +45,9 @@ def animator() -> Animator:
 def test_the_label_is_given_only_where_asked_for(animator: Animator) -> None:
     clip = clip_of(2, "happy")
     plain = predict_offline(animator, clip, 3, 3)
-    given = predict_offline(animator, clip, 3, 3, emotion=True)
+    labelled = predict_offline(animator, clip, 3, 3, emotion=True)
     assert np.array_equal(plain, animator.animate(clip.audio, 16_000, identity=clip.identity))
-    assert np.abs(given - plain).max() > 1
+    assert np.abs(labelled - plain).max() > 1
     # The label is that of training: a way from the speaker's neutral face, where it is known.
     own = clip.identity + np.linspace(0, 3, 68)[:, None]
     known = replace(clip, neutral=own)
@@ -106,21 +106,21 @@ def test_means_are_over_clips_and_closures_over_all_of_them() -> None:
     assert row["m_ld"] == pytest.approx(np.mean([s.metrics.m_ld for s in each]))
     alone = clip_metrics(constant_face(clips[1], 0.0), clips[1].points, clips[1].identity)
     assert each[1].metrics.f_lvd == pytest.approx(alone.f_lvd)
-    assert (row["closure"], sum(s.metrics.there for s in each)) == (1, 3)
+    assert (row["closure"], sum(s.metrics.closures for s in each)) == (1, 3)
     assert isnan(row["abs_lag"])
 
 
 def test_clips_are_read_once_for_all_rows() -> None:
-    seen: list[str] = []
+    names: list[str] = []
 
     def clips() -> Iterator[Clip]:
         for k in range(3):
-            seen.append(f"clip{k}")
+            names.append(f"clip{k}")
             yield clip_of(k)
 
     results = score_predictors(clips(), references(np.ones((68, 2))), legacy_batch=1)
     assert list(results) == ["copy identity", "best constant", "floor"]
-    assert seen == ["clip0", "clip1", "clip2"]
+    assert names == ["clip0", "clip1", "clip2"]
     rows = {name: result.row for name, result in results.items()}
     assert 0 < rows["floor"]["f_ld"] < 1
     assert rows["floor"]["legacy_f_ld"] < rows["copy identity"]["legacy_f_ld"]

@@ -41,8 +41,8 @@ def clip(
 
 def three() -> dict[str, Result]:
     each = [
-        clip("a", "Ann", "happy", m_ld=1.0, found=1, there=2),
-        clip("b", "Ann", "sad", m_ld=2.0, found=0, there=1),
+        clip("a", "Ann", "happy", m_ld=1.0, closures_found=1, closures=2),
+        clip("b", "Ann", "sad", m_ld=2.0, closures_found=0, closures=1),
         clip("c", "Bob", "happy", m_ld=6.0),
     ]
     return {"model": Result(Legacy(4), each), "floor": Result(Legacy(4), each[:])}
@@ -88,7 +88,9 @@ def test_a_clip_without_a_figure_counts_for_none_of_it() -> None:
 
 
 def test_closure_recall_is_of_all_closures() -> None:
-    found = bootstrap_estimates([clip(found=1, there=1), clip(found=0, there=9)])["closure"]
+    found = bootstrap_estimates(
+        [clip(closures_found=1, closures=1), clip(closures_found=0, closures=9)]
+    )["closure"]
     assert found.mean == pytest.approx(0.1)
     assert (found.low, found.high) == (0, 1)
     assert isnan(bootstrap_estimates([clip(), clip()])["closure"].mean)

@@ -69,10 +69,10 @@ def test_babble_is_of_six_and_the_same_for_the_same_seed(tmp_path: Path) -> None
     pitches = [200 + 100 * k for k in range(7)]
     for path, pitch in zip(sounds, pitches, strict=True):
         soundfile.write(path, tone(pitch) * (0.1 + 0.1 * (pitch % 3)), RATE)
-    heard = perturb.babble(sounds, 3 * RATE, seed=4)
-    assert np.array_equal(heard, perturb.babble(sounds, 3 * RATE, seed=4))
-    assert not np.array_equal(heard, perturb.babble(sounds, 3 * RATE, seed=5))
-    shares = [share_of(heard, p - 20, p + 20) for p in pitches]
+    noise = perturb.babble(sounds, 3 * RATE, seed=4)
+    assert np.array_equal(noise, perturb.babble(sounds, 3 * RATE, seed=4))
+    assert not np.array_equal(noise, perturb.babble(sounds, 3 * RATE, seed=5))
+    shares = [share_of(noise, p - 20, p + 20) for p in pitches]
     assert sum(s > 0.1 for s in shares) == 6  # all as loud
     assert max(shares) < 0.25
 
