@@ -14,7 +14,7 @@ import functools
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypedDict, Unpack, cast
+from typing import Literal, TypedDict, Unpack
 
 from numpy.typing import ArrayLike
 
@@ -154,12 +154,11 @@ async def _open(
     url: str, start: wire.Start, timeline: EmotionTimeline | None, options: ConnectionOptions
 ) -> AsyncGenerator[Face, None]:
     clock = options.clock or LoopClock()
-    opener = _opener(url, start, options)
-    backoff = Backoff() if options.reconnect is True else options.reconnect or None
+    opener, backoff = _opener(url, start, options), _backoff(options)
     stream = ClientStream(
         start,
         fill_silence=options.fill_silence,
-        reconnects=opener is not None and backoff is not None,
+        reconnects=backoff is not None,
         resend=options.resend,
         timeline=timeline,
     )
@@ -167,13 +166,10 @@ async def _open(
     recorder = None
     if options.record is not None:
         recorder = Recorder(options.record, url, options.token, clock.now)
-    if recorder is not None and opener is not None:
         opener = recorder.opener(opener)
     with recorder or contextlib.nullcontext():
-        first = cast(Transport, options.transport) if opener is None else await opener()
-        if recorder is not None and opener is None:
-            first = recorder.transport(first)
-        connection = Connection(stream, first, clock, options.open_timeout, opener, backoff)
+        transport = await opener()
+        connection = Connection(stream, transport, clock, options.open_timeout, opener, backoff)
         face = Face(stream, connection, clock)
         try:
             await face.open()
@@ -182,9 +178,9 @@ async def _open(
             await face.close()
 
 
-def _opener(url: str, start: wire.Start, options: ConnectionOptions) -> Opener | None:
-    """What opens connections; None for a single transport."""
-    if options.transport is None:
+def _opener(url: str, start: wire.Start, options: ConnectionOptions) -> Opener:
+    transport = options.transport
+    if transport is None:
         return functools.partial(
             open_websocket,
             url,
@@ -192,4 +188,17 @@ def _opener(url: str, start: wire.Start, options: ConnectionOptions) -> Opener |
             pings=start.mode == "live",
             open_timeout=options.open_timeout,
         )
-    return options.transport if callable(options.transport) else None
+    if callable(transport):
+        return transport
+
+    async def open_transport() -> Transport:
+        return transport
+
+    return open_transport
+
+
+def _backoff(options: ConnectionOptions) -> Backoff | None:
+    """The waits between attempts to reconnect; None where a lost connection is not replaced."""
+    if options.transport is not None and not callable(options.transport):
+        return None
+    return Backoff() if options.reconnect is True else options.reconnect or None

@@ -47,7 +47,7 @@ _tokens: Final = msgspec.json.Decoder(_Tokens)
 
 
 class Recorder:
-    """Writes a recording of the connections that :meth:`opener` or :meth:`transport` wrap.
+    """Writes a recording of the connections that :meth:`opener` opens.
 
     Every entry is written to the file at once. A full disk ends the recording, not the stream;
     :meth:`close` then raises. Raises :class:`~client.errors.OutputError` where no file can be
@@ -124,8 +124,6 @@ class Recorder:
     def add_lost(self, link: int, closed: Closed) -> None:
         self.add(Lost(self.us, link, closed.code, self._without(closed.reason)))
 
-    # Connections
-
     def opener(self, opener: Opener) -> Opener:
         """Opens connections as ``opener`` does, and records them."""
 
@@ -135,15 +133,12 @@ class Recorder:
             except KFusionError as error:
                 self.add(Failed(self.us, self.connections, self._without(str(error))))
                 raise
-            return self.transport(transport)
+            link = self.connections
+            self.add(Opened(self.us, link))
+            self.connections += 1
+            return RecordedTransport(self, transport, link)
 
         return open_recorded
-
-    def transport(self, transport: Transport) -> Transport:
-        """Records a connection that is open already."""
-        self.add(Opened(self.us, self.connections))
-        self.connections += 1
-        return RecordedTransport(self, transport, self.connections - 1)
 
     def close(self) -> None:
         """Raises :class:`~client.errors.OutputError` where not all could be written."""

@@ -48,8 +48,8 @@ class Backoff:
 class Connection:
     """Carries the messages of ``stream``; ``up`` while there is a transport that does.
 
-    One task sends, another one receives and reconnects. Without ``opener`` or ``backoff`` a lost
-    connection is not replaced.
+    One task sends, another one receives and reconnects; without ``backoff`` a lost connection is
+    not replaced.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Connection:
         transport: Transport,
         clock: Clock,
         open_timeout: float,
-        opener: Opener | None,
+        opener: Opener,
         backoff: Backoff | None,
     ) -> None:
         self.stream, self.transport, self.clock = stream, transport, clock
@@ -114,8 +114,8 @@ class Connection:
         :class:`~kfusion.errors.ConnectionLost` where no server answers in time.
         """
         lost = self.stream.lost_error(closed.code, closed.reason)
-        ready, opener, backoff = self.stream.ready, self.opener, self.backoff
-        if not self._may_resume(closed) or ready is None or opener is None or backoff is None:
+        ready, backoff = self.stream.ready, self.backoff
+        if not self._may_resume(closed) or ready is None or backoff is None:
             raise lost
         self.up = False
         await discard(self.transport)
@@ -131,7 +131,7 @@ class Connection:
             await self.clock.wait(self._never, self.clock.now() + wait_s)
             try:
                 timeout_s = min(self.open_timeout, max(1.0, left_s - wait_s))
-                silence = await self._resume(opener, timeout_s)
+                silence = await self._resume(timeout_s)
                 self.up = True
                 return Resumed(attempt, self.clock.now() - began, silence)
             except Busy as busy:
@@ -143,13 +143,13 @@ class Connection:
         more = "" if why is lost else f": {why}"
         raise ConnectionLost(f"{lost}, and no other one went on within {kept_s:g} s{more}")
 
-    async def _resume(self, opener: Opener, timeout_s: float) -> int:
+    async def _resume(self, timeout_s: float) -> int:
         """One attempt. Returns the samples that count as silence."""
         transport = None
         silence = None
         try:
             async with asyncio.timeout(timeout_s):
-                transport = await opener()
+                transport = await self.opener()
                 with contextlib.suppress(Closed):  # a refusal may be there already: receive it
                     await transport.send(self.stream.resume_message())
                 while silence is None:

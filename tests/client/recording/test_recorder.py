@@ -30,16 +30,16 @@ SECRET = "wq8Zr-very-secret"
 @pytest.mark.asyncio
 async def test_every_message_is_recorded_with_its_time(tmp_path: Path) -> None:
     clock, transport = ManualClock(), MemoryTransport(MemoryServer())
-    with Recorder(tmp_path / "a.kfr", now=clock.now) as recorder:
-        async with connect(
-            "memory", transport=recorder.transport(transport), mode="file", clock=clock
-        ) as face:
-            await clock.advance(1.5)
-            await face.send(voice(0.5))
-            await clock.advance(0.25)
-            await face.end()
-            frames = [frame async for frame in face.frames()]
-    recording = Recording(tmp_path / "a.kfr")
+    path = tmp_path / "a.kfr"
+    async with connect(
+        "memory", transport=transport, mode="file", clock=clock, record=path
+    ) as face:
+        await clock.advance(1.5)
+        await face.send(voice(0.5))
+        await clock.advance(0.25)
+        await face.end()
+        frames = [frame async for frame in face.frames()]
+    recording = Recording(path)
     entries = list(recording.entries())
     assert [e.message for e in entries if isinstance(e, Sent)] == list(transport.sent)
     blocks = [

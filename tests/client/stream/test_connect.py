@@ -37,6 +37,7 @@ async def test_frames_are_those_of_the_offline_call(encoding: Any, format_: Any)
     assert [f.n for f in frames] == list(range(51))
     assert all(f.t == f.n / 30 for f in frames)
     assert all(f.points.shape == (68, 2) and f.points.dtype == np.float32 for f in frames)
+    assert all(f.arkit52 is None and f.vrm is None for f in frames)
     sound = decode_pcm(encode_pcm(voice(1.7), wire.AudioFormat(format=format_)), format_, 1)
     np.testing.assert_array_equal(stacked_points(frames), offline(sound))
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
 
 from client import Frame, connect
 from client.stream.frame_assembly import FrameAssembler
-from client.stream.memory import Answer, MemoryTransport
 from kfusion import wire
 from kfusion.coefficients import ARKIT52, VRM, Rig
 from kfusion.errors import BadMessage
-from kfusion.landmarks import NEUTRAL, NEUTRAL_IDENTITY, Identity
-from tests.client.events import all_events
-from tests.client.memory_server import MemoryServer, memory_transport
+from kfusion.landmarks import NEUTRAL, Identity
+from tests.client.memory_server import memory_transport
 from tests.conftest import voice
 
 
@@ -43,18 +41,6 @@ async def test_frames_have_the_requested_outputs(encoding: Any) -> None:
     np.testing.assert_allclose(stacked(frames, "vrm"), rig.vrm(moved), atol=1e-4)
     assert frames[0].arkit52 is not None and frames[0].arkit52.dtype == np.float32
     assert stacked(frames, "arkit52")[:, ARKIT52.index("jawOpen")].max() > 0.1
-
-
-@pytest.mark.asyncio
-@pytest.mark.parametrize("outputs", [(), ("points",), ("vrm",)])
-async def test_frames_always_have_points(outputs: Any) -> None:
-    transport = memory_transport()
-    async with connect("memory", transport=transport, outputs=outputs, mode="file") as face:
-        await face.send(voice(0.3))
-        await face.end()
-        async for frame in face.frames():
-            assert frame.points.shape == (68, 2) and frame.arkit52 is None
-            assert (frame.vrm is None) == ("vrm" not in outputs)
 
 
 # Messages that make no frame
@@ -115,27 +101,3 @@ def test_outputs_come_in_any_order_and_others_are_ignored() -> None:
 def test_a_message_without_all_outputs_is_no_frame(frame: wire.Frame, says: str) -> None:
     with pytest.raises(BadMessage, match=says):
         points_and_vrm().from_json(frame)
-
-
-@pytest.mark.asyncio
-async def test_a_partial_frame_is_neither_given_nor_counted() -> None:
-    server = MemoryServer()
-
-    def without_an_output(message: str | bytes) -> list[Answer]:
-        """The server's answers without the second output of the second block."""
-        answers = list(server(message))
-        blocks = [a for a in answers if isinstance(a, bytes)]
-        return [a for a in answers if not blocks or a is not blocks[3]]
-
-    requested: Any = {"outputs": ("points", "vrm"), "mode": "file"}
-    transport = MemoryTransport(without_an_output)
-    async with connect("memory", transport=transport, **requested) as face:
-        await face.send(voice(1.0))
-        with pytest.raises(BadMessage, match="from frame 6, where 3 from 3 are unfinished"):
-            await all_events(face)
-        assert face.stream.frames == 3
-
-
-def test_every_output_of_the_wire_is_one_that_frames_have() -> None:
-    frame = Frame(0, 0.0, NEUTRAL_IDENTITY.points.astype(np.float32))
-    assert all(hasattr(frame, name) for name in get_args(wire.Output))

@@ -21,7 +21,6 @@ from kfusion import wire
 from kfusion.errors import (
     BadMessage,
     Busy,
-    ConnectionFailed,
     ConnectionLost,
     KFusionError,
     Unauthorized,
@@ -377,17 +376,3 @@ async def test_without_resumption_a_lost_connection_ends_the_stream(
                 pass
         assert not face.stream.resend_queue.items
     assert len(connections.opened) == 1
-
-
-@pytest.mark.asyncio
-async def test_a_first_connection_is_tried_once() -> None:
-    tried: list[int] = []
-
-    async def opener() -> Transport:
-        tried.append(1)
-        raise ConnectionFailed("nobody there")
-
-    with pytest.raises(ConnectionFailed, match="nobody there"):
-        async with connect("memory", transport=opener):
-            pass
-    assert tried == [1]

@@ -97,16 +97,6 @@ async def test_a_proxy_that_cannot_be_is_named_without_its_password(
 
 
 @pytest.mark.asyncio
-async def test_a_proxy_where_nobody_listens_is_named(
-    environment: pytest.MonkeyPatch, unused_tcp_port: int
-) -> None:
-    environment.setenv("ws_proxy", f"http://ada:secret@127.0.0.1:{unused_tcp_port}")
-    message = await refused("ws://face.example")
-    assert f"through the proxy http://127.0.0.1:{unused_tcp_port} (" in message
-    assert "is it running?" in message
-
-
-@pytest.mark.asyncio
 async def test_a_proxy_that_refuses_is_named(environment: pytest.MonkeyPatch) -> None:
     requests: list[bytes] = []
 
