@@ -92,6 +92,15 @@ def test_what_lies_behind_dropped_frames_is_not_lost_with_the_connection() -> No
     found.finish()
 
 
+def test_a_frame_of_which_one_output_was_sent_comes_again_with_all() -> None:
+    found = machine({"outputs": ["points", "vrm"]})
+    found.silence(16_000)
+    found.read(2, True)  # `ready` and the points
+    found.lose(0)
+    found.resume("none")
+    found.finish()
+
+
 def test_a_gap_that_is_asked_for_twice_is_announced_once() -> None:
     found = machine()
     found.speak_on(40, True)
