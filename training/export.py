@@ -14,6 +14,7 @@ import json
 import math
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -128,10 +129,10 @@ def largest_difference(checkpoint: Path, exported: Path) -> float:
     return worst
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.export", description=__doc__)
     parser.add_argument("--checkpoint", type=Path, default=WEIGHTS)
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
 
     def run() -> None:
         path, difference = export(options.checkpoint)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -159,7 +160,7 @@ def run(options: argparse.Namespace) -> None:
     print(f"{options.out}: {len(corpus.entries)} clips")
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -173,7 +174,7 @@ def main() -> int:
     parser.add_argument("--brisker", type=float, default=0.0, metavar="SHARE",
                         help="open and shut a teacher's lips so much more")  # fmt: skip
     parser.add_argument("--out", type=Path, required=True)
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     return run_command("training.label", lambda: run(options))
 
 

@@ -15,7 +15,7 @@ import argparse
 import csv
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -227,7 +227,7 @@ def run(options: argparse.Namespace) -> None:
     print(f"{options.out}: {len(sounds) - without} clips, without phones: {without}")
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -240,7 +240,7 @@ def main() -> int:
         "--recognise", action="store_true", help="clips whose words are not known too"
     )
     parser.add_argument("--processes", type=int, default=os.cpu_count())
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     return run_command("training.phones", lambda: run(options))
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 import os
 import signal
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from kfusion.errors import DataError
 from training.models.networks import Network, save_network
@@ -160,13 +161,9 @@ class Processes:
         finally:
             distributed.destroy_process_group()
 
-    def any(self, flag: bool) -> bool:
-        """Whether the flag is set in any of them; the same in all."""
-        if self.world == 1:
-            return flag
-        votes = torch.tensor(float(flag), device=self.device)
-        distributed.all_reduce(votes)
-        return bool(votes > 0)
+    def parallel(self, module: nn.Module) -> nn.Module:
+        """The module with gradients that are the mean over the processes."""
+        return DistributedDataParallel(module) if self.world > 1 else module
 
     def broadcast(self, module: nn.Module) -> None:
         """Gives every process the first one's parameters and buffers."""
@@ -175,27 +172,25 @@ class Processes:
                 distributed.broadcast(part, 0)
 
     @contextmanager
-    def stop_signals(self) -> Generator[StopSignals]:
-        """Ctrl-C and SIGTERM let a step end: they are noted instead, until the block is left."""
-        signals = StopSignals(self)
+    def stop_signals(self) -> Generator[Callable[[], bool]]:
+        """Ctrl-C and SIGTERM let a step end: they are noted instead.
+
+        Gives a function that every process has to call after each step: whether one of them was
+        told to stop, the same in all.
+        """
+        received: list[int] = []
+
+        def any_received() -> bool:
+            if self.world == 1:
+                return bool(received)
+            votes = torch.tensor(float(bool(received)), device=self.device)
+            distributed.all_reduce(votes)
+            return bool(votes > 0)
+
         kinds = (signal.SIGINT, signal.SIGTERM)
-        before = [signal.signal(kind, signals.note) for kind in kinds]
+        before = [signal.signal(kind, lambda number, _: received.append(number)) for kind in kinds]
         try:
-            yield signals
+            yield any_received
         finally:
             for kind, handler in zip(kinds, before, strict=True):
                 signal.signal(kind, handler)
-
-
-class StopSignals:
-    """Whether this process or another of the run was told to stop."""
-
-    def __init__(self, processes: Processes) -> None:
-        self._processes, self._received = processes, False
-
-    def note(self, *_: object) -> None:
-        self._received = True
-
-    def received(self) -> bool:
-        """To be asked by every process after each step: all get the same answer."""
-        return self._processes.any(self._received)

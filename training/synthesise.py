@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> None:
     print(synthesise(longest, options.out, options.processes))
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -81,7 +81,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--count", type=int, default=1000, help="sentences, the longest first")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     return run_command("training.synthesise", lambda: run(options))
 
 

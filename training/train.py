@@ -23,7 +23,6 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from kfusion import __version__
@@ -169,24 +168,23 @@ def _train(config: TrainConfig, processes: Processes) -> Trained:
 
     # Data
     corpora = open_corpora(config.data)
-    by_level = config.by_level
-    augmentation = parse_augmentation(config.augment)
     windows = Windows(
-        corpora, "train", augmentation, config.seed, by_level=by_level, wider=config.wider
-    )
-    validates = any(e.split == "validation" for c in corpora for e in c.entries)
-    held_out = Windows(corpora, "validation", PLAIN, by_level=by_level) if validates else None
+        corpora, "train", parse_augmentation(config.augment), config.seed,
+        by_level=config.by_level, wider=config.wider,
+    )  # fmt: skip
+    held_out = None
+    if any(entry.split == "validation" for corpus in corpora for entry in corpus.entries):
+        held_out = Windows(corpora, "validation", PLAIN, by_level=config.by_level)
     rows = config.batch * processes.world
     steps = config.steps or math.ceil(config.epochs * len(windows) / rows)
 
     # Network
     torch.manual_seed(config.seed)
     network = make_network(config, windows, device)
+    unit_px = network.config.unit_px
     average = MovingAverage(network, config.ema)
     training_network = TrainingNetwork(network, phones=config.phones > 0).to(device)
-    parallel = (
-        DistributedDataParallel(training_network) if processes.world > 1 else training_network
-    )
+    parallel = processes.parallel(training_network)
     kan = network.head if isinstance(network, KFusion) and isinstance(network.head, KAN) else None
     optimizer = torch.optim.AdamW(
         [p for p in training_network.parameters() if p.requires_grad],
@@ -197,14 +195,12 @@ def _train(config: TrainConfig, processes: Processes) -> Trained:
 
     # Resume
     provenance: dict[str, Any] = {
-        "command": config.command,
+        "command": config.command, "licence": config.licence, "seed": config.seed,
         "data": [folder.name for folder in config.data],
+        "split": [f"{c.folder.name}: by {c.header.split_by}" for c in corpora],
         "clips": len(windows.clips),
         "sha256": fingerprint(clip.entry for clip in windows.clips),
-        "split": [f"{c.folder.name}: by {c.header.split_by}" for c in corpora],
-        "licence": config.licence,
-        "seed": config.seed,
-    }
+    }  # fmt: skip
     settings = config.settings() | {"rows": rows, "sha256": provenance["sha256"]}
     run = Run(config.out, settings, device, writes=main_process)
     parts = {"student": training_network, "average": average.network, "optimizer": optimizer}
@@ -228,7 +224,7 @@ def _train(config: TrainConfig, processes: Processes) -> Trained:
     )  # fmt: skip
     progress = tqdm(initial=first, total=steps, mininterval=5, disable=not main_process)
     seconds = waited = 0.0
-    with processes.stop_signals() as stop_signals:
+    with processes.stop_signals() as stop_requested, progress:
         for step in range(first, steps):
             begun = time.monotonic()
             batch = next(batches).to(device)
@@ -241,9 +237,7 @@ def _train(config: TrainConfig, processes: Processes) -> Trained:
             parallel.train()
             with torch.autocast(device.split(":")[0], torch.bfloat16, enabled=config.bf16):
                 outputs = parallel(batch)
-            total, terms = training_loss(
-                outputs, batch, network.config.unit_px, config.loss_weights, kan
-            )
+            total, terms = training_loss(outputs, batch, unit_px, config.loss_weights, kan)
             if not torch.isfinite(total):
                 raise diverged(step, total, outputs.displacement, batch, windows)
             optimizer.zero_grad(set_to_none=True)
@@ -258,7 +252,7 @@ def _train(config: TrainConfig, processes: Processes) -> Trained:
 
             progress.update()
             seconds += time.monotonic() - begun
-            stop = stop_signals.received()
+            stop = stop_requested()
             if main_process:
                 run.log(
                     done,
@@ -278,7 +272,6 @@ def _train(config: TrainConfig, processes: Processes) -> Trained:
                     progress.write(f"{done}: {line}")
             if stop:
                 raise KeyboardInterrupt
-    progress.close()
     return Trained(run.checkpoint, steps - first, (steps - first) * rows, seconds, waited)
 
 

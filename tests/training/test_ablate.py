@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from kfusion import config
-from tests.kfusion.test_model import SMALL
 from tests.training.corpora import one_speaker, talking, write_corpus
 from training import train
 from training.ablate import expand_rows, main
@@ -20,10 +18,10 @@ def test_rows_are_named_singly_or_in_groups() -> None:
     assert expand_rows(["baselines", "kfusion"]) == ["kfusion", *BASELINES]
 
 
+@pytest.mark.usefixtures("tiny")
 def test_rows_are_made_once_resumed_and_printed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(config.PRESETS, "compact", SMALL)
     corpus = one_speaker(tmp_path / "c")
     made: list[str] = []
     real = train.train
@@ -55,22 +53,14 @@ def test_rows_are_made_once_resumed_and_printed(
     assert "--only chen-1; wanted some of mlp-1, cao-1" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("tiny")
 def test_what_only_trains_is_trained_on_and_not_scored(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(config.PRESETS, "compact", SMALL)
     corpus = one_speaker(tmp_path / "c")
     more = write_corpus(tmp_path / "voices", [talking("other", 9)], {"other": "train"})
-    command = [
-        "--out",
-        str(tmp_path / "runs"),
-        "--rows",
-        "mlp",
-        "--threads",
-        "1",
-        "--device",
-        "cpu",
-    ]
+    command = ["--out", str(tmp_path / "runs"), "--rows", "mlp", "--threads", "1",
+               "--device", "cpu"]  # fmt: skip
     options = ["--", "--steps", "1", "--batch", "4"]
     assert main(["--data", str(corpus), str(more), *command, *options]) == 0
     assert "| repl MLP | " in capsys.readouterr().out

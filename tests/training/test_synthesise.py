@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -53,7 +52,5 @@ def test_without_flite_it_says_where_to_find_it(
     monkeypatch.setenv("PATH", str(tmp_path))
     table = tmp_path / "words.tsv"
     table.write_text("clip\twords\na\tgood morning\n")
-    asked = ["synthesise", "--words", str(table), "--out", str(tmp_path / "out")]
-    monkeypatch.setattr(sys, "argv", asked)
-    assert main() == 2
+    assert main(["--words", str(table), "--out", str(tmp_path / "out")]) == 2
     assert "flite is not installed" in capsys.readouterr().err

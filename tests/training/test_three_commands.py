@@ -7,19 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from kfusion import config
 from tests.conftest import folder_of
-from tests.kfusion.test_model import SMALL
 from training import ablate, evaluate, prepare, train
 from training.corpus.format import Corpus
 
 NAMES = r"(?P<speaker>[MW]\d+)_level_(?P<level>\d)_(?P<emotion>[a-z]+)_.*"
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("tiny")
 def test_from_tracks_to_the_papers_tables(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(config.PRESETS, "compact", SMALL)
     source, corpus = folder_of("mead_speech"), tmp_path / "corpus"
     command = ["--source", str(source), "--out", str(corpus), "--name", NAMES, "--processes", "1"]
     assert prepare.main(command) == 0

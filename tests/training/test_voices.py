@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,9 @@ from tests.conftest import voice
 from tests.training.corpora import talking, write_corpus
 from training.corpus.clips import Samples
 from training.corpus.format import Corpus
-from training.voices import Speech, Voice, convert_clips, random_voice
+from training.voices import Speech, Voice, convert_clips, main, random_voice
 
 pyworld: Any = pytest.importorskip("pyworld")
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -177,37 +175,31 @@ def test_what_is_done_is_left_out_and_the_rest_is_as_it_would_have_been(corpus: 
     assert np.array_equal(rest["c-2"].audio, whole["c-2"].audio)
 
 
-def command(data: Path, out: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "training.voices", "--data", str(data),
-         "--out", str(out), "--each", "2", "--processes", "1"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+def command(data: Path, out: Path) -> int:
+    return main(["--data", str(data), "--out", str(out), "--each", "2", "--processes", "1"])
 
 
-def test_the_command_goes_on_and_ends_with_the_same_files(corpus: Corpus, tmp_path: Path) -> None:
+def test_the_command_resumes_and_ends_with_the_same_files(corpus: Corpus, tmp_path: Path) -> None:
     whole, torn = tmp_path / "whole", tmp_path / "torn"
-    done = command(corpus.folder, whole)
-    assert done.returncode == 0, done.stderr
+    assert command(corpus.folder, whole) == 0
     made = Corpus(whole)
     assert made.header.source == f"{corpus.header.source} in other voices"
     assert {e.split for e in made.entries} == {"train"}
     assert [e.name for e in made.entries] == ["a-1", "a-2", "c-1", "c-2"]
-    torn.mkdir()
-    for file in whole.iterdir():  # as when it was killed in its third clip
-        (torn / file.name).write_bytes(file.read_bytes())
+    shutil.copytree(whole, torn)  # as when it was killed in its third clip
     lines = (whole / "clips.jsonl").read_bytes().splitlines(keepends=True)
     (torn / "clips.jsonl").write_bytes(b"".join(lines[:2]) + lines[2][:20])
     (torn / "corpus.json").unlink()
-    assert command(corpus.folder, torn).returncode == 0
+    assert command(corpus.folder, torn) == 0
     for file in whole.iterdir():
         assert file.read_bytes() == (torn / file.name).read_bytes(), file.name
 
 
-def test_what_is_no_corpus_is_told(tmp_path: Path) -> None:
-    done = command(tmp_path, tmp_path / "out")
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"training.voices: {tmp_path}: no prepared corpus")
+def test_a_folder_without_a_corpus_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(tmp_path, tmp_path / "out") == 2
+    assert capsys.readouterr().err.startswith(f"training.voices: {tmp_path}: no prepared corpus")
 
 
 def test_a_corpus_without_train_clips_has_none_to_change(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from kfusion.layers.mel import FRAME, STRIDE
 from kfusion.model import MLP, Concatenation, KFusion
 from kfusion.runtime import Animator
 from tests.conftest import voice
-from tests.kfusion.test_model import SMALL, inputs
+from tests.kfusion.test_model import inputs
+from tests.training.small_train import TINY
 from training.models.baselines import Baseline, Chen, Eskimez, around_frames
 from training.models.networks import (
     ABLATIONS,
@@ -38,11 +39,11 @@ EVERY = [*ABLATIONS, *CHOICES, *BASELINES]
 @pytest.mark.parametrize("name", EVERY)
 def test_every_network_trains_on_sound_and_remembers_what_it_is(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    network = build(name, replace(SMALL, direct=True, dropout=0.0))
+    network = build(name, replace(TINY, direct=True, dropout=0.0))
     network_inputs = inputs(3)
     target = 4 * torch.randn(3, 1, 68, 2).expand(-1, 30, -1, -1)
     if isinstance(network, Baseline):
-        some = target[:, 0].flatten(1).repeat(50, 1) / SMALL.unit_px
+        some = target[:, 0].flatten(1).repeat(50, 1) / TINY.unit_px
         network.fit(some + 0.1 * torch.randn_like(some))
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
     losses: list[float] = []
@@ -71,7 +72,7 @@ def test_every_network_trains_on_sound_and_remembers_what_it_is(name: str, tmp_p
 @pytest.mark.parametrize("name", BASELINES)
 def test_rows_of_a_batch_do_not_meet(name: str) -> None:
     torch.manual_seed(1)
-    network = build(name, SMALL).eval()
+    network = build(name, TINY).eval()
     if isinstance(network, Chen):
         network.fit(torch.randn(200, 136))
     audio, identity, emotion = inputs(3)
@@ -83,13 +84,13 @@ def test_rows_of_a_batch_do_not_meet(name: str) -> None:
 
 def test_a_baseline_streams_like_the_model(tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
-    save_network(file, build("transformer", SMALL), {})
+    save_network(file, build("transformer", TINY), {})
     frames = Animator(load_engine(file)).animate(voice(1.5), 16_000, identity=NEUTRAL)
     assert frames.shape == (45, 68, 2) and np.isfinite(frames).all()
 
 
 def test_ablations_differ_from_the_whole_in_the_part_they_name() -> None:
-    whole = build("kfusion", SMALL)
+    whole = build("kfusion", TINY)
     assert isinstance(whole, KFusion) and isinstance(whole.head, KAN)
     assert isinstance(_kfusion("mlp").head, MLP)
     assert isinstance(_kfusion("without-kfusion").fusion, Concatenation)
@@ -101,7 +102,7 @@ def test_ablations_differ_from_the_whole_in_the_part_they_name() -> None:
 
 
 def _kfusion(name: str) -> KFusion:
-    network = build(name, SMALL)
+    network = build(name, TINY)
     assert isinstance(network, KFusion)
     return network
 
@@ -125,8 +126,8 @@ def test_the_steps_around_a_frame_are_those_of_its_time() -> None:
 
 def test_the_lstm_hears_three_frames_ahead_and_no_further() -> None:
     torch.manual_seed(0)
-    network = Eskimez(SMALL).eval()
-    mel = torch.randn(1, 100, SMALL.mels)
+    network = Eskimez(TINY).eval()
+    mel = torch.randn(1, 100, TINY.mels)
     later = mel.clone()
     later[:, 80:] += 1.0  # from 0.79 s on
     v, e = torch.zeros(1, 136), torch.zeros(1, 8)
@@ -137,7 +138,7 @@ def test_the_lstm_hears_three_frames_ahead_and_no_further() -> None:
 
 def test_principal_components_are_those_of_the_targets() -> None:
     torch.manual_seed(0)
-    network = Chen(SMALL)
+    network = Chen(TINY)
     basis, _ = torch.linalg.qr(torch.randn(136, 6))
     targets = torch.randn(500, 6) @ torch.diag(torch.arange(6.0, 0, -1)) @ basis.T + 3
     network.fit(targets)
@@ -152,7 +153,7 @@ def test_what_is_no_checkpoint_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="not a usable checkpoint"):
         load_network(tmp_path / "junk.safetensors")
     file = tmp_path / "model.safetensors"
-    save_network(file, build("cao", SMALL), {})
+    save_network(file, build("cao", TINY), {})
     file.write_bytes(file.read_bytes().replace(b'"cao', b'"abc'))
     with pytest.raises(CheckpointError, match="abc"):
         load_network(file)
