@@ -16,7 +16,7 @@ import argparse
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,30 +37,14 @@ from training.trial.model import open_engine
 
 LOOKAHEAD: Final = 15
 """Frames: half a window, for a label need not be in time."""
-
-
 Labels = tuple[NDArray[np.floating], PhoneTrack | None]
 """Landmarks (T, 68, 2), and the phones where they are known."""
 
 
-class Labeller(Protocol):
-    """What gives sound its landmarks, on the face ``rest``; ``files`` says how ({what: sha256, or
-    share}).
-    """
-
-    rest: NDArray[np.float64]
-    files: dict[str, str]
-
-    def can_label(self, name: str) -> bool: ...
-
-    def labels(self, name: str, samples: NDArray[np.float32]) -> Labels:
-        """The labels of a clip's samples at 16 kHz."""
-        ...
-
-
-class ByPhones:
+class PhoneLabeller:
     """A teacher, for the sounds that a table has phones for; its lips
-    :func:`~training.data.augment.brisker` by a share.
+    :func:`~training.data.augment.brisker` by a share. The landmarks are of the face ``rest``;
+    ``files`` says what they were made with ({what: sha256, or share}).
 
     Raises :class:`~kfusion.errors.DataError`.
     """
@@ -78,6 +62,7 @@ class ByPhones:
         return name in self._tracks
 
     def labels(self, name: str, samples: NDArray[np.float32]) -> Labels:
+        """The labels of a clip's samples at 16 kHz."""
         phones = self._tracks[name][: len(samples) // STEP_SAMPLES]
         displacements = teacher.predict(self._model, phones).astype(np.float64)
         if self._share:
@@ -85,8 +70,9 @@ class ByPhones:
         return self._face.place(displacements), phones
 
 
-class ByModel:
-    """A model on the neutral face, with half a second of look-ahead; for any sound.
+class ModelLabeller:
+    """As :class:`PhoneLabeller`: a model on the neutral face, for any sound, with half a second of
+    look-ahead.
 
     Raises :class:`~kfusion.errors.ModelError`.
     """
@@ -103,7 +89,7 @@ class ByModel:
         return self._animator.animate(samples, SAMPLE_RATE, lookahead=LOOKAHEAD), None
 
 
-def label(source: Path, speaker: str, labeller: Labeller, out: Path) -> Corpus:
+def label(source: Path, speaker: str, labeller: PhoneLabeller | ModelLabeller, out: Path) -> Corpus:
     """A corpus of every sound of a folder that the labeller can label; ``speaker`` is a regular
     expression whose first group is the speaker in a clip's name. A corpus that was begun with the
     same settings is resumed.
@@ -153,9 +139,9 @@ def run(options: argparse.Namespace) -> None:
     if (options.phones is None) != (options.teacher is None):
         raise DataError("--teacher and --phones go together")
     if options.teacher is None:
-        labeller = ByModel(options.model)
+        labeller = ModelLabeller(options.model)
     else:
-        labeller = ByPhones(options.phones, options.teacher, options.brisker)
+        labeller = PhoneLabeller(options.phones, options.teacher, options.brisker)
     corpus = label(options.source, options.speaker, labeller, options.out)
     print(f"{options.out}: {len(corpus.entries)} clips")
 

@@ -15,12 +15,13 @@ from kfusion.landmarks import NEUTRAL, lip_gap
 from kfusion.runtime import WEIGHTS, Animator
 from tests.conftest import voice
 from tests.training.corpora import one_speaker, write_corpus
+from tests.training.tracks import corpus_files
 from training import teacher
 from training.corpus.clips import Clip
 from training.corpus.format import Corpus
 from training.corpus.splits import Split, split_of_clip
 from training.data.augment import brisker
-from training.label import ByModel, ByPhones, label
+from training.label import ModelLabeller, PhoneLabeller, label
 from training.label import main as label_main
 from training.phones import PHONE_INDEX, PHONES, PhoneTrack, phone_spans
 from training.teacher import SUBSTITUTES, Teacher, animate, frame_times, with_substitutes
@@ -198,7 +199,7 @@ def table(source: Path) -> Path:
 def label_with(
     weights: Path, source: Path, out: Path, share: float = 0.0, speaker: str = r"^(\w+)-"
 ) -> Corpus:
-    return label(source, speaker, ByPhones(table(source), weights, share), out)
+    return label(source, speaker, PhoneLabeller(table(source), weights, share), out)
 
 
 def test_labels_are_what_the_teacher_says_on_its_own_face(
@@ -299,16 +300,14 @@ def test_stopped_in_the_middle_it_goes_on_and_ends_with_the_same_files(
             more.write(b"half a clip")
     third.write_bytes(sound)
     label_with(untaught, source, torn)
-    assert {f.name for f in whole.iterdir()} == {f.name for f in torn.iterdir()}
-    for file in whole.iterdir():
-        assert file.read_bytes() == (torn / file.name).read_bytes(), file.name
+    assert corpus_files(whole) == corpus_files(torn)
     table(source).write_text(table(source).read_text() + "more\t0.0\t1.0\tAA\n")
     with pytest.raises(DataError, match="begun with other settings"):
         label_with(untaught, source, torn)
 
 
 def test_labels_are_what_the_model_says_of_any_sound(source: Path, tmp_path: Path) -> None:
-    corpus = label(source, r"^(\w+)-", ByModel(WEIGHTS), tmp_path / "out")
+    corpus = label(source, r"^(\w+)-", ModelLabeller(WEIGHTS), tmp_path / "out")
     assert "amy-unheard" in {e.name for e in corpus.entries}, "no phones are needed"
     clip = corpus.clip(next(e for e in corpus.entries if e.name == "ben-1"))
     sound, _ = soundfile.read(source / "ben-1.wav", dtype="float32")
