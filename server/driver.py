@@ -9,7 +9,7 @@ import functools
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from kfusion import wire
 from kfusion.errors import WireError
@@ -174,18 +174,18 @@ class Driver:
 
     def receive(self, message: str | bytes) -> None:
         """A message of the client; ``pump`` is to follow."""
-        self.guard(self.session.receive, message)
+        self.guard(self.session.receive, message, self.loop.time())
 
     def receive_media(self, sound: bytes | int) -> None:
         """PCM, or a number of samples of silence, of a media track."""
-        self.guard(self.session.receive_media, sound)
+        self.guard(self.session.receive_media, sound, self.loop.time())
         self.pump()
 
-    def guard(self, handle: Callable[[Any, float], None], data: object) -> None:
-        """Calls ``handle`` with ``data`` and the time; what it raises ends the session."""
+    def guard(self, handle: Callable[..., None], *arguments: object) -> None:
+        """Calls ``handle``; what it raises ends the session."""
         began = time.thread_time()
         try:
-            handle(data, self.loop.time())
+            handle(*arguments)
         except WireError as error:
             self.fail(error)
         except Exception as error:

@@ -142,30 +142,28 @@ class Registry:
         driver.receive(message)
         request = driver.session.resume_request
         if driver.session.state is State.NEW and request is not None:
-            driver.guard(self._resume(connection), request)
+            driver.guard(self._resume, connection, request)
             driver = self.sessions[connection]
         if driver.session.token and driver.session.state is not State.CLOSED:
             self.tokens.register(driver, driver.session.token)
 
-    def _resume(self, connection: Connection) -> Callable[[wire.ResumeFrom, float], None]:
-        """Raises :class:`~kfusion.errors.UnknownSession`, and :class:`~kfusion.errors.BadMessage`
-        for a wrong ``next``; the earlier session is kept as it was.
+    def _resume(self, connection: Connection, request: wire.ResumeFrom) -> None:
+        """Gives the connection the session of the token, in the place of its new one.
+
+        Raises :class:`~kfusion.errors.UnknownSession`, and :class:`~kfusion.errors.BadMessage` for
+        a wrong ``next``; the earlier session is kept as it was.
         """
-
-        def resume(request: wire.ResumeFrom, _: float) -> None:
-            kept = self.tokens.find(request.token)
-            if kept is None:
-                raise UnknownSession(
-                    "start.resume.token is of no session that is kept (each token serves once, and "
-                    f"lost sessions are kept {self.config.limits.resume_s:g} s); wanted a new start"
-                )
-            kept.resumed(connection, request)
-            self.tokens.connected(kept)
-            event(log, "stream resumed", session=kept.session.name, next=request.next)
-            unused, self.sessions[connection] = self.sessions[connection], kept
-            unused.disconnected(1000)
-
-        return resume
+        earlier = self.tokens.find(request.token)
+        if earlier is None:
+            raise UnknownSession(
+                "start.resume.token is of no session that is kept (each token serves once, and "
+                f"lost sessions are kept {self.config.limits.resume_s:g} s); wanted a new start"
+            )
+        earlier.resumed(connection, request)
+        self.tokens.connected(earlier)
+        event(log, "stream resumed", session=earlier.session.name, next=request.next)
+        unused, self.sessions[connection] = self.sessions[connection], earlier
+        unused.disconnected(1000)
 
     def disconnected(self, connection: Connection, code: int | None) -> bool:
         """The connection was closed, with this code; returns whether it had its session still."""
