@@ -39,15 +39,15 @@ def image(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-async def show(client: Client, data: bytes, name: str = "me") -> None:
+async def send_picture(client: Client, data: bytes, name: str = "me") -> None:
     await client.send(type="identity", id=name, image=image(data))
 
 
-async def told(client: Client) -> Any:
+async def identity_answer(client: Client) -> Any:
     """The next answer to an identity."""
-    while not isinstance(said := await client.next(), (wire.IdentitySet, wire.Error)):
-        assert said is not None
-    return said
+    while not isinstance(answer := await client.next(), (wire.IdentitySet, wire.Error)):
+        assert answer is not None
+    return answer
 
 
 def finding(finder: str = "dots", **config: Any) -> AbstractAsyncContextManager[Any]:
@@ -59,11 +59,11 @@ def finding(finder: str = "dots", **config: Any) -> AbstractAsyncContextManager[
 async def test_a_picture_becomes_the_face_that_is_shown(media: str) -> None:
     async with finding() as (_, opened):
         client = await opened(media=media)
-        await show(client, face())
-        said = await told(client)
-        assert isinstance(said, wire.IdentitySet), said
-        assert (said.id, said.n, said.note) == ("me", 0, wire.UNSET)
-        assert np.abs(np.array(said.points) - points_in_photo(SIZE)).max() < 1
+        await send_picture(client, face())
+        answer = await identity_answer(client)
+        assert isinstance(answer, wire.IdentitySet), answer
+        assert (answer.id, answer.n, answer.note) == ("me", 0, wire.UNSET)
+        assert np.abs(np.array(answer.points) - points_in_photo(SIZE)).max() < 1
         if media == "socket":
             await client.ws.send(pcm(voice(1.0)))
             await client.frames_until(3)
@@ -75,11 +75,11 @@ async def test_a_picture_becomes_the_face_that_is_shown(media: str) -> None:
 async def test_an_open_mouth_is_shut_and_told_with_what_was_seen() -> None:
     async with finding("open_mouthed") as (_, opened):
         client = await opened()
-        await show(client, face())
-        said = await told(client)
-        assert isinstance(said, wire.IdentitySet) and said.note == MOUTH_WAS_SHUT
-        assert said.seen is not wire.UNSET
-        assert lip_gap(np.array(said.seen)) > 10 > 0.1 > abs(lip_gap(np.array(said.points)))
+        await send_picture(client, face())
+        answer = await identity_answer(client)
+        assert isinstance(answer, wire.IdentitySet) and answer.note == MOUTH_WAS_SHUT
+        assert answer.seen is not wire.UNSET
+        assert lip_gap(np.array(answer.seen)) > 10 > 0.1 > abs(lip_gap(np.array(answer.points)))
         await client.abort()
 
 
@@ -100,15 +100,15 @@ async def test_bad_pictures_are_told_plainly_and_nobody_else_notices() -> None:
 
         streaming = asyncio.create_task(others())
         for name, (data, code, words) in bad.items():
-            await show(client, data)
-            said = await told(client)
-            assert isinstance(said, wire.Error), name
-            assert (said.code, said.fatal) == (code, False) and words in said.message, said
+            await send_picture(client, data)
+            answer = await identity_answer(client)
+            assert isinstance(answer, wire.Error), name
+            assert (answer.code, answer.fatal) == (code, False) and words in answer.message, answer
         await streaming
         np.testing.assert_allclose(other.points, offline(sound), atol=1e-4)
         assert not [m for m in other.received if isinstance(m, (wire.Error, wire.Dropped))]
-        await show(client, face())
-        assert isinstance(await told(client), wire.IdentitySet)
+        await send_picture(client, face())
+        assert isinstance(await identity_answer(client), wire.IdentitySet)
         assert app.registry.figures().count(b"kfusion_pictures_total{outcome=") >= 4
         assert app.registry.faces.processes_started == 2
         await client.abort()
@@ -119,10 +119,10 @@ async def test_live_frames_go_on_while_a_picture_never_ends() -> None:
     sound = voice(3.0)
     async with finding("unreliable") as (app, opened):
         client = await opened()
-        await show(client, face())
-        await told(client)
+        await send_picture(client, face())
+        await identity_answer(client)
         app.registry.faces.picture_s = 60.0
-        await show(client, plain(BLUE), "nobody")
+        await send_picture(client, plain(BLUE), "nobody")
         await client.ws.send(pcm(sound))
         await client.send(type="end")  # the answer is waited for, but not its frames
         await client.frames_until(90)
@@ -153,17 +153,17 @@ async def behind(open_gate: Callable[[], None], **config: Any) -> AsyncGenerator
 async def test_a_later_identity_takes_the_place_of_a_picture(open_gate: Callable[[], None]) -> None:
     async with behind(open_gate) as (_, opened):
         client = await opened()
-        await show(client, face(1), "first")
-        await show(client, face(2), "second")
-        said = await told(client)
-        assert said.code == "bad_identity" and "'first': a later identity came" in said.message
-        await show(client, face(2), "second")  # the same once more has one answer
+        await send_picture(client, face(1), "first")
+        await send_picture(client, face(2), "second")
+        answer = await identity_answer(client)
+        assert answer.code == "bad_identity" and "'first': a later identity came" in answer.message
+        await send_picture(client, face(2), "second")  # the same once more has one answer
         await client.send(type="identity", id="first")  # unknown, so that nothing changes
-        assert "'first' is unknown" in (await told(client)).message
+        assert "'first' is unknown" in (await identity_answer(client)).message
         open_gate()
-        assert (await told(client)).id == "second"
+        assert (await identity_answer(client)).id == "second"
         await client.send(type="identity", id="second")
-        assert (await told(client)).id == "second"
+        assert (await identity_answer(client)).id == "second"
         await client.send(type="end")
         await client.rest()
         assert client.codes == ["bad_identity", "bad_identity"]
@@ -175,7 +175,7 @@ async def test_the_answer_to_a_picture_comes_over_the_next_connection(
 ) -> None:
     async with behind(open_gate) as (_, opened):
         client = await opened()
-        await show(client, face())
+        await send_picture(client, face())
         await client.send(type="mark", id="here")
         await client.until(wire.MarkReached)
         await client.abort()
@@ -183,7 +183,7 @@ async def test_the_answer_to_a_picture_comes_over_the_next_connection(
         await client.send(type="reset")
         await client.until(wire.ResetDone)
         open_gate()
-        assert (await told(client)).id == "me"
+        assert (await identity_answer(client)).id == "me"
         await client.abort()
 
 
@@ -191,16 +191,16 @@ async def test_the_answer_to_a_picture_comes_over_the_next_connection(
 async def test_a_client_that_leaves_is_not_waited_for(open_gate: Callable[[], None]) -> None:
     async with behind(open_gate) as (app, opened):
         first, client = await opened(), await opened()
-        await show(first, face(1))
+        await send_picture(first, face(1))
         await eventually(lambda: bool(app.registry.faces.processes_started))
         leaver = await opened()
-        await show(leaver, face(2))
+        await send_picture(leaver, face(2))
         await eventually(lambda: bool(app.registry.faces.waiting))
         await leaver.ws.close(1000)
         await eventually(lambda: not app.registry.faces.waiting)
-        await show(client, face(3))
+        await send_picture(client, face(3))
         open_gate()
-        assert (await told(client)).id == (await told(first)).id == "me"
+        assert (await identity_answer(client)).id == (await identity_answer(first)).id == "me"
         assert app.metrics.registry.get_sample_value("kfusion_picture_seconds_count") == 2
         await client.abort()
         await first.abort()
@@ -212,7 +212,7 @@ async def test_a_server_that_stops_does_not_wait_for_a_picture(
 ) -> None:
     async with finding("waiting") as (_, opened):
         client = await opened(mode="file")
-        await show(client, face())
+        await send_picture(client, face())
         await client.ws.send(pcm(voice(1.0)))
         await client.frames_until(24)
         leaving = asyncio.create_task(client.rest())

@@ -1,4 +1,4 @@
-"""The process that looks at pictures: what it finds, what ends it, what is remembered."""
+"""The process that finds faces in pictures: its results, its ends, the cache of results."""
 
 from __future__ import annotations
 
@@ -28,41 +28,41 @@ from tests.kfusion.bad_pictures import BAD
 ROOT = Path(__file__).resolve().parents[2]
 
 
-class Looked:
-    """A queue of pictures, asked as sessions ask it."""
+class QueueClient:
+    """Submits pictures to a queue and waits for their results."""
 
-    def __init__(self, pictures: FaceFinderQueue) -> None:
-        self.pictures = pictures
+    def __init__(self, queue: FaceFinderQueue) -> None:
+        self.queue = queue
 
-    async def at(self, data: bytes) -> SearchResult:
-        return await asyncio.wait_for(self.pictures.submit(data), 120)
+    async def result(self, data: bytes) -> SearchResult:
+        return await asyncio.wait_for(self.queue.submit(data), 120)
 
     async def refused(self, data: bytes) -> WireError:
-        answer = await self.at(data)
+        answer = await self.result(data)
         assert isinstance(answer, WireError), answer
         return answer
 
     async def found(self, data: bytes) -> FoundFace:
-        answer = await self.at(data)
+        answer = await self.result(data)
         assert isinstance(answer, FoundFace), answer
         return answer
 
     @property
-    def looks(self) -> float:
+    def searches(self) -> float:
         """Pictures that the process was given."""
-        count = self.pictures.metrics.registry.get_sample_value("kfusion_picture_seconds_count")
+        count = self.queue.metrics.registry.get_sample_value("kfusion_picture_seconds_count")
         return count or 0.0
 
 
 @asynccontextmanager
-async def looking(finder: str = "dots", **limits: float) -> AsyncGenerator[Looked]:
+async def face_queue(finder: str = "dots", **limits: float) -> AsyncGenerator[QueueClient]:
     name = finder if ":" in finder else f"tests.drawn_photo:{finder}"
-    pictures = FaceFinderQueue(Metrics(), name, **limits)
+    queue = FaceFinderQueue(Metrics(), name, **limits)
     try:
-        yield Looked(pictures)
+        yield QueueClient(queue)
     finally:
-        await pictures.close()
-        assert pictures.process is None
+        await queue.close()
+        assert queue.process is None
 
 
 def face(shade: int = 0) -> bytes:
@@ -74,87 +74,87 @@ def face(shade: int = 0) -> bytes:
 
 @pytest.mark.asyncio
 async def test_a_picture_that_takes_too_long_is_refused_and_the_next_one_has_another() -> None:
-    async with looking("unreliable", load_s=60.0) as looked:
-        await looked.found(face(1))  # it is loaded now
-        looked.pictures.picture_s = 1.0
-        told = await looked.refused(bytes_of(Image.new("RGB", (99, 99), BLUE)))
-        assert told.code == "no_face" and "too long" in str(told)
-        looked.pictures.picture_s = 60.0
-        await looked.found(face(2))
+    async with face_queue("unreliable", load_s=60.0) as client:
+        await client.found(face(1))  # it is loaded now
+        client.queue.picture_s = 1.0
+        error = await client.refused(bytes_of(Image.new("RGB", (99, 99), BLUE)))
+        assert error.code == "no_face" and "too long" in str(error)
+        client.queue.picture_s = 60.0
+        await client.found(face(2))
 
 
 @pytest.mark.asyncio
 async def test_a_process_that_was_killed_meanwhile_is_replaced_unnoticed() -> None:
-    async with looking() as looked:
-        await looked.found(face(1))
-        process = looked.pictures.process
+    async with face_queue() as client:
+        await client.found(face(1))
+        process = client.queue.process
         assert process is not None
         os.kill(process.pid, signal.SIGKILL)
         await process.wait()
-        await looked.found(face(2))
+        await client.found(face(2))
 
 
 @pytest.mark.asyncio
 async def test_the_process_is_given_back_when_nobody_asks() -> None:
-    async with looking(idle_s=0.01) as looked:
-        await looked.found(face(1))
-        process = looked.pictures.process
+    async with face_queue(idle_s=0.01) as client:
+        await client.found(face(1))
+        process = client.queue.process
         if process is not None:
             await process.wait()
-        await looked.found(face(2))
-        assert looked.pictures.processes_started == 2
+        await client.found(face(2))
+        assert client.queue.processes_started == 2
 
 
 @pytest.mark.asyncio
 async def test_the_same_picture_is_looked_at_once() -> None:
-    async with looking() as looked:
-        first, other = await asyncio.gather(looked.found(face()), looked.found(face()))
-        assert await looked.found(face()) is first is other
-        refused = await looked.refused(BAD["no face"][0])
-        assert await looked.refused(BAD["no face"][0]) is refused
-        assert looked.looks == 2
+    async with face_queue() as client:
+        first, other = await asyncio.gather(client.found(face()), client.found(face()))
+        assert await client.found(face()) is first is other
+        refused = await client.refused(BAD["no face"][0])
+        assert await client.refused(BAD["no face"][0]) is refused
+        assert client.searches == 2
 
 
 @pytest.mark.asyncio
 async def test_only_so_many_answers_are_remembered() -> None:
-    async with looking() as looked:
-        cache = looked.pictures.cache
+    async with face_queue() as client:
+        cache = client.queue.cache
         cache.update({bytes([k % 256, k // 256]): NoFace("") for k in range(MAX_CACHED)})
-        await looked.found(face())
+        await client.found(face())
         assert len(cache) == MAX_CACHED and b"\0\0" not in cache
-        await looked.found(face())
-        assert looked.looks == 1
+        await client.found(face())
+        assert client.searches == 1
 
 
 @pytest.mark.asyncio
 async def test_more_pictures_than_may_wait_are_refused_at_once() -> None:
-    async with looking() as looked:
-        results = [looked.pictures.submit(face(k)) for k in range(MAX_WAITING)]
-        refusal = looked.pictures.submit(face(99)).result()
+    async with face_queue() as client:
+        results = [client.queue.submit(face(k)) for k in range(MAX_WAITING)]
+        refusal = client.queue.submit(face(99)).result()
         assert isinstance(refusal, TooFast) and "32 pictures" in str(refusal)
         assert not any(result.done() for result in results)
 
 
 @pytest.mark.asyncio
 async def test_what_nobody_waits_for_is_not_looked_at() -> None:
-    async with looking() as looked:
-        results = [looked.pictures.submit(face(k)) for k in range(3)]
+    async with face_queue() as client:
+        results = [client.queue.submit(face(k)) for k in range(3)]
         for result in results[1:]:
             result.cancel()
-        await looked.found(face(3))
-        assert results[0].done() and looked.looks == 2
+        await client.found(face(3))
+        assert results[0].done() and client.searches == 2
 
 
 @pytest.mark.asyncio
 async def test_where_nothing_can_look_it_is_said_what_to_install_and_tried_again_later() -> None:
-    async with looking("missing") as looked:
+    async with face_queue("missing") as client:
         for _ in range(2):
-            told = await looked.refused(face())
-            assert told.code == "bad_message" and "pip install 'kfusion[face]'" in str(told)
-        assert looked.looks == 1
-        looked.pictures.unable = None  # as if the time had passed
-        await looked.refused(face())
-        assert looked.looks == 2
+            error = await client.refused(face())
+            assert error.code == "bad_message" and "pip install 'kfusion[face]'" in str(error)
+        assert client.searches == 1
+        client.queue.unable = None  # as if the time had passed
+        await client.refused(face())
+        assert client.searches == 2
 
 
 # With face_alignment's own classes
@@ -176,11 +176,11 @@ def own_hub(hub: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.slow
 @pytest.mark.asyncio
 async def test_face_alignment_finds_the_face_of_a_photo(own_hub: Path) -> None:
-    async with looking(FACE_ALIGNMENT, picture_s=100.0) as looked:
-        off = (await looked.found(bytes_of(photo(), "JPEG"))).identity.points - points_in_photo()
+    async with face_queue(FACE_ALIGNMENT, picture_s=100.0) as client:
+        off = (await client.found(bytes_of(photo(), "JPEG"))).identity.points - points_in_photo()
         assert np.linalg.norm(off, axis=1).mean() < 8  # its weights were made in a moment
-        told = [await looked.refused(BAD[name][0]) for name in ("no face", "two faces")]
-        assert [(e.code, str(e)[:40]) for e in told] == [
+        error = [await client.refused(BAD[name][0]) for name in ("no face", "two faces")]
+        assert [(e.code, str(e)[:40]) for e in error] == [
             ("no_face", "identity.image: no face in a picture of "),
             ("no_face", "identity.image: 2 faces in the picture, "),
         ]
@@ -195,10 +195,10 @@ async def test_weights_that_cannot_be_had_are_told_with_their_place(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    async with looking(FACE_ALIGNMENT, picture_s=100.0) as looked:
-        told: Any = await looked.refused(face())
-        assert told.code == "bad_message" and "weights cannot be loaded" in str(told)
-        assert "wanted points" in str(told) and str(tmp_path) not in str(told)
+    async with face_queue(FACE_ALIGNMENT, picture_s=100.0) as client:
+        error: Any = await client.refused(face())
+        assert error.code == "bad_message" and "weights cannot be loaded" in str(error)
+        assert "wanted points" in str(error) and str(tmp_path) not in str(error)
     assert "cannot be loaded (<urlopen error [Errno 111] Connection refused>)" in caplog.text
     assert f"{tmp_path}/hub/checkpoints" in caplog.text
 
