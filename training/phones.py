@@ -99,8 +99,8 @@ class Aligner:
         if len(samples) < STEP_SAMPLES:
             return ""
         _decode(self._recogniser, _pcm(samples))
-        found = self._recogniser.hyp()
-        return found.hypstr if found else ""
+        hypothesis = self._recogniser.hyp()
+        return hypothesis.hypstr if hypothesis else ""
 
 
 def _pcm(samples: Samples) -> bytes:
@@ -153,7 +153,7 @@ def read_phones(path: Path) -> dict[str, PhoneTrack]:
 
     Raises :class:`~kfusion.errors.DataError`.
     """
-    found: dict[str, list[tuple[int, int, int]]] = {}
+    spans: dict[str, list[tuple[int, int, int]]] = {}
     number = 1
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -162,14 +162,14 @@ def read_phones(path: Path) -> dict[str, PhoneTrack]:
                 start, end = (round(float(line[name]) / STEP_S) for name in ("start_s", "end_s"))
                 if not 0 <= start <= end <= MAX_STEPS:
                     raise ValueError(f"from {line['start_s']} to {line['end_s']} s")
-                found.setdefault(line["clip"], []).append((start, end, PHONE_INDEX[line["phone"]]))
+                spans.setdefault(line["clip"], []).append((start, end, PHONE_INDEX[line["phone"]]))
     except (OSError, KeyError, TypeError, ValueError, OverflowError, csv.Error) as error:
         wanted = "clip, start_s, end_s and an ARPAbet phone without stress, separated by tabs"
         raise DataError(
             f"{path}, line {number}: no table of phones ({error!r}); wanted lines of {wanted}"
         ) from None
     tracks: dict[str, PhoneTrack] = {}
-    for clip, each in found.items():
+    for clip, each in spans.items():
         track = np.zeros(max(end for _, end, _ in each), np.uint8)
         for start, end, phone in each:
             track[start:end] = phone
@@ -216,8 +216,10 @@ def run(options: argparse.Namespace) -> None:
     with options.out.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, delimiter="\t", lineterminator="\n")
         table.writerow(["clip", "start_s", "end_s", "phone"])
-        found = align_files(sounds, words, recognise=options.recognise, processes=options.processes)
-        for name, track in tqdm(found, total=len(sounds), unit="clip", mininterval=5):
+        tracks = align_files(
+            sounds, words, recognise=options.recognise, processes=options.processes
+        )
+        for name, track in tqdm(tracks, total=len(sounds), unit="clip", mininterval=5):
             if isinstance(track, str):
                 without += 1
                 print(f"{name}: {track}", file=sys.stderr)

@@ -110,16 +110,18 @@ def _world() -> Any:
 _corpus = lru_cache(1)(Corpus)
 
 
-def _convert(given: tuple[Path, int, list[int]]) -> list[Clip]:
-    folder, number, voices = given
+def _convert(job: tuple[Path, int, list[int]]) -> list[Clip]:
+    folder, number, voices = job
     corpus = _corpus(folder)
     clip = corpus.clip(corpus.select("train")[number])
     speech = Speech(clip.audio)
-    made: list[Clip] = []
+    converted: list[Clip] = []
     for k in voices:
         voice = random_voice(np.random.default_rng([number, k]))
-        made.append(replace(clip, name=_clip_name(clip.name, k), audio=speech.synthesise(voice)))
-    return made
+        converted.append(
+            replace(clip, name=_clip_name(clip.name, k), audio=speech.synthesise(voice))
+        )
+    return converted
 
 
 def _clip_name(clip: str, voice: int) -> str:
@@ -138,8 +140,8 @@ def convert_clips(
         if voices:
             jobs.append((corpus.folder, number, voices))
     with ProcessPoolExecutor(processes) as pool:
-        for made in pool.map(_convert, jobs, chunksize=4):
-            yield from made
+        for converted in pool.map(_convert, jobs, chunksize=4):
+            yield from converted
 
 
 def run(options: argparse.Namespace) -> None:
@@ -150,11 +152,11 @@ def run(options: argparse.Namespace) -> None:
     with CorpusWriter(options.out, header) as writer:
         done = writer.done
         total = options.each * len(corpus.select("train"))
-        made = convert_clips(corpus, options.each, options.processes, done)
+        converted = convert_clips(corpus, options.each, options.processes, done)
         sources = {
             _clip_name(e.name, k): e for e in corpus.select("train") for k in range(options.each)
         }
-        for clip in tqdm(made, initial=len(done), total=total, unit="clip"):
+        for clip in tqdm(converted, initial=len(done), total=total, unit="clip"):
             entry = sources[clip.name]
             writer.add(clip, "train", fps=entry.fps, tracked=entry.tracked)
         writer.finish()

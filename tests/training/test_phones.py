@@ -125,12 +125,12 @@ def aligner() -> Aligner:
 @pytest.fixture(scope="module")
 def grid() -> tuple[Path, dict[str, str]]:
     """The clips of GRID's speaker 1, and the words of each."""
-    folder, said = folder_of("grid_s1"), dict[str, list[str]]()
+    folder, spoken = folder_of("grid_s1"), dict[str, list[str]]()
     with (DATA / "grid_s1_words.tsv").open(newline="") as file:
         for line in csv.DictReader(file, delimiter="\t"):
             if line["word"] not in ("sil", "sp") and (folder / f"{line['clip']}.flac").exists():
-                said.setdefault(line["clip"], []).append(line["word"])
-    return folder, {clip: " ".join(words) for clip, words in said.items()}
+                spoken.setdefault(line["clip"], []).append(line["word"])
+    return folder, {clip: " ".join(words) for clip, words in spoken.items()}
 
 
 def test_a_word_that_no_dictionary_has_is_named(aligner: Aligner) -> None:
@@ -143,13 +143,13 @@ def test_a_word_that_no_dictionary_has_is_named(aligner: Aligner) -> None:
 
 def test_grids_phones_are_found_again(aligner: Aligner, grid: tuple[Path, dict[str, str]]) -> None:
     folder, words = grid
-    known = read_phones(DATA / "grid_s1_phones.tsv")
+    expected = read_phones(DATA / "grid_s1_phones.tsv")
     for clip in sorted(words)[::150]:
         sound = read_sound(folder / f"{clip}.flac")
         track = aligner.align(sound, words[clip])
         assert abs(len(track) - len(sound) / 160) <= 1
-        steps = min(len(track), len(known[clip]))
-        same = track[:steps] == known[clip][:steps]
+        steps = min(len(track), len(expected[clip]))
+        same = track[:steps] == expected[clip][:steps]
         assert same.mean() > 0.95, clip  # measured: all of them, with pocketsphinx 5.1.1
 
 
@@ -178,9 +178,9 @@ def test_a_track_is_of_its_sound_whatever_was_heard_before(
 def test_words_that_nobody_wrote_down_are_recognised() -> None:
     pytest.importorskip("pocketsphinx")
     folder = folder_of("librispeech")
-    known = read_words(DATA / "librispeech.tsv")
+    expected = read_words(DATA / "librispeech.tsv")
     clip = "403-126855-0000"
-    assert clip not in known
+    assert clip not in expected
     sound = read_sound(folder / f"{clip}.ogg")
     aligner = Aligner(recognise=True)
     words = aligner.recognise(sound)

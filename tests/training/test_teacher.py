@@ -1,4 +1,4 @@
-"""A face taught by phones, and sound that nobody filmed labelled by it."""
+"""A face trained by phones, and sound that nobody filmed labelled by it."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def track(*runs: tuple[str, int]) -> PhoneTrack:
     return np.concatenate([np.full(steps, PHONE_INDEX[name], np.uint8) for name, steps in runs])
 
 
-def speaking(name: str, seed: int, spoken: PhoneTrack) -> Clip:
+def speaking(name: str, seed: int, phones: PhoneTrack) -> Clip:
     """A voice, and a mouth that is as open as :data:`OPEN` says."""
-    count = len(spoken) * 30 // 100
-    at = np.minimum((np.arange(count) * 10 / 3).astype(int), len(spoken) - 1)
+    count = len(phones) * 30 // 100
+    at = np.minimum((np.arange(count) * 10 / 3).astype(int), len(phones) - 1)
     points = np.repeat(NEUTRAL[None], count, axis=0)
-    points[:, [65, 66, 67], 1] += np.array([OPEN.get(PHONES[p], 0.0) for p in spoken[at]])[:, None]
-    return Clip(name, voice(len(spoken) / 100, seed=seed), points, "ann", phones=spoken)
+    points[:, [65, 66, 67], 1] += np.array([OPEN.get(PHONES[p], 0.0) for p in phones[at]])[:, None]
+    return Clip(name, voice(len(phones) / 100, seed=seed), points, "ann", phones=phones)
 
 
 def random_track(rng: np.random.Generator, names: Sequence[str] = SPOKEN) -> PhoneTrack:
@@ -64,40 +64,40 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 
 @pytest.fixture(scope="module")
-def taught(corpus: Corpus) -> Teacher:
+def trained(corpus: Corpus) -> Teacher:
     return teacher.train([corpus], steps=25)  # with 60 the gaps are right within 0.6 px
 
 
-def gap_on(taught: Teacher, name: str, *, before: str = "SIL") -> float:
+def gap_on(trained: Teacher, name: str, *, before: str = "SIL") -> float:
     """Pixels between the lips in the middle of 0.3 s of a phone."""
-    moved = teacher.predict(taught, track((before, 40), (name, 30), (before, 40)))
+    moved = teacher.predict(trained, track((before, 40), (name, 30), (before, 40)))
     gap = lip_gap(moved)
     return float(gap[15:18].mean())
 
 
-def test_the_mouth_opens_and_shuts_as_it_did_in_the_clips(taught: Teacher) -> None:
+def test_the_mouth_opens_and_shuts_as_it_did_in_the_clips(trained: Teacher) -> None:
     for name in ("AA", "R", "S"):
-        assert gap_on(taught, name) == pytest.approx(OPEN[name], rel=0.35), name
+        assert gap_on(trained, name) == pytest.approx(OPEN[name], rel=0.35), name
     for name in ("B", "SIL"):
-        assert gap_on(taught, name) < 1.5 and gap_on(taught, name, before="AA") < 1.5, name
-    assert gap_on(taught, "AA") > gap_on(taught, "R") + 2
+        assert gap_on(trained, name) < 1.5 and gap_on(trained, name, before="AA") < 1.5, name
+    assert gap_on(trained, "AA") > gap_on(trained, "R") + 2
 
 
-def test_a_phone_that_it_never_met_looks_as_those_that_look_alike(taught: Teacher) -> None:
+def test_a_phone_that_it_never_met_looks_as_those_that_look_alike(trained: Teacher) -> None:
     for other in ("P", "M"):  # as B
-        assert gap_on(taught, other, before="AA") < 1.5, other
-    assert gap_on(taught, "Z") > 2.5  # as S
-    assert gap_on(taught, "ER") == gap_on(taught, "R")  # its substitute
+        assert gap_on(trained, other, before="AA") < 1.5, other
+    assert gap_on(trained, "Z") > 2.5  # as S
+    assert gap_on(trained, "ER") == gap_on(trained, "R")  # its substitute
 
 
-def test_a_face_follows_its_phones_in_time(taught: Teacher) -> None:
-    spoken = track(("SIL", 60), ("AA", 30), ("SIL", 60))
-    gap = lip_gap(teacher.predict(taught, spoken))
+def test_a_face_follows_its_phones_in_time(trained: Teacher) -> None:
+    phones = track(("SIL", 60), ("AA", 30), ("SIL", 60))
+    gap = lip_gap(teacher.predict(trained, phones))
     assert len(gap) == 45
     wide = np.flatnonzero(gap > gap.max() / 2) / 30
     assert wide[0] == pytest.approx(0.6, abs=0.05) and wide[-1] == pytest.approx(0.9, abs=0.07)
-    later = np.concatenate([spoken[:30], spoken])  # by 0.3 s, nine frames
-    later = lip_gap(teacher.predict(taught, later))
+    later = np.concatenate([phones[:30], phones])  # by 0.3 s, nine frames
+    later = lip_gap(teacher.predict(trained, later))
     np.testing.assert_allclose(later[20:50], gap[11:41], atol=0.05)
 
 
@@ -111,37 +111,37 @@ def test_a_frame_is_there_for_each_whole_thirtieth(steps: int, frames: int) -> N
     assert teacher.predict(Teacher().eval(), np.zeros(steps, np.uint8)).shape == (frames, 68, 2)
 
 
-def test_a_clip_is_answered_on_its_own_face(taught: Teacher, corpus: Corpus) -> None:
+def test_a_clip_is_answered_on_its_own_face(trained: Teacher, corpus: Corpus) -> None:
     clip = next(corpus.clips("validation"))
-    own = animate(taught, clip)
+    own = animate(trained, clip)
     wider = Clip("x", clip.audio, clip.points * 1.1 + 5, phones=clip.phones)
-    np.testing.assert_allclose(animate(taught, wider), own * 1.1 + 5, atol=0.01)
+    np.testing.assert_allclose(animate(trained, wider), own * 1.1 + 5, atol=0.01)
     gaps = lip_gap(own)[: len(clip.points)], lip_gap(clip.points)[: len(own)]
     assert np.corrcoef(*gaps)[0, 1] > 0.8
 
 
 def test_phones_that_a_corpus_lacks_are_substituted_in_halves() -> None:
-    spoken = track(("B", 5), ("OY", 10), ("SH", 4), ("AA", 3))
-    found = list(phone_spans(with_substitutes(spoken)))
+    phones = track(("B", 5), ("OY", 10), ("SH", 4), ("AA", 3))
+    found = list(phone_spans(with_substitutes(phones)))
     assert found == [(0, 5, "B"), (5, 10, "AO"), (10, 15, "IY"), (15, 19, "CH"), (19, 22, "AA")]
     substitutes = {name for names in SUBSTITUTES.values() for name in names}
     assert substitutes <= set(PHONES) - set(SUBSTITUTES)
-    assert PHONES[spoken[5]] == "OY"  # the input is unchanged
+    assert PHONES[phones[5]] == "OY"  # the input is unchanged
 
 
 def test_the_same_seed_teaches_the_same_face(corpus: Corpus) -> None:
-    spoken = random_track(np.random.default_rng(1))
+    phones = random_track(np.random.default_rng(1))
     teachers = [teacher.train([corpus], 1, seed) for seed in (1, 1, 2)]
-    one, again, other = (teacher.predict(each, spoken) for each in teachers)
+    one, again, other = (teacher.predict(each, phones) for each in teachers)
     assert np.array_equal(one, again) and not np.array_equal(one, other)
 
 
-def test_what_is_saved_says_the_same_when_it_is_loaded(taught: Teacher, tmp_path: Path) -> None:
-    teacher.save(taught, tmp_path / "deep" / "t.safetensors")
+def test_what_is_saved_says_the_same_when_it_is_loaded(trained: Teacher, tmp_path: Path) -> None:
+    teacher.save(trained, tmp_path / "deep" / "t.safetensors")
     again = teacher.load(tmp_path / "deep" / "t.safetensors")
-    spoken = random_track(np.random.default_rng(9), PHONES)
-    assert np.array_equal(teacher.predict(again, spoken), teacher.predict(taught, spoken))
-    assert torch.equal(again.rest, taught.rest)
+    phones = random_track(np.random.default_rng(9), PHONES)
+    assert np.array_equal(teacher.predict(again, phones), teacher.predict(trained, phones))
+    assert torch.equal(again.rest, trained.rest)
     assert lip_gap(again.rest.numpy()) == pytest.approx(lip_gap(NEUTRAL), abs=0.1)
 
 
@@ -168,12 +168,12 @@ SPEAKERS = ("amy", "ben", "cat", "dan")
 
 
 @pytest.fixture
-def untaught(tmp_path: Path) -> Path:
+def still_teacher(tmp_path: Path) -> Path:
     """A teacher's file: it knows a face, and keeps it still."""
     still = Teacher().eval()
     still.rest.copy_(torch.from_numpy(NEUTRAL.copy()))
-    teacher.save(still, tmp_path / "untaught.safetensors")
-    return tmp_path / "untaught.safetensors"
+    teacher.save(still, tmp_path / "still_teacher.safetensors")
+    return tmp_path / "still_teacher.safetensors"
 
 
 @pytest.fixture
@@ -183,10 +183,10 @@ def source(tmp_path: Path) -> Path:
     folder.mkdir()
     lines = ["clip\tstart_s\tend_s\tphone"]
     for k, name in enumerate([f"{who}-{n}" for who in SPEAKERS for n in range(2)] + ["amy-9"]):
-        spoken = random_track(np.random.default_rng(k))[: 2 if name == "amy-9" else 150]
-        sound = voice(len(spoken) / 100 + 0.004, seed=k)
+        phones = random_track(np.random.default_rng(k))[: 2 if name == "amy-9" else 150]
+        sound = voice(len(phones) / 100 + 0.004, seed=k)
         soundfile.write(folder / f"{name}.wav", sound, 16_000, subtype="FLOAT")
-        lines += [f"{name}\t{a / 100}\t{b / 100}\t{p}" for a, b, p in phone_spans(spoken)]
+        lines += [f"{name}\t{a / 100}\t{b / 100}\t{p}" for a, b, p in phone_spans(phones)]
     soundfile.write(folder / "amy-unheard.wav", voice(1.0), 16_000)
     (tmp_path / "phones.tsv").write_text("\n".join(lines) + "\n")
     return folder
@@ -203,39 +203,40 @@ def label_with(
 
 
 def test_labels_are_what_the_teacher_says_on_its_own_face(
-    taught: Teacher, source: Path, tmp_path: Path
+    trained: Teacher, source: Path, tmp_path: Path
 ) -> None:
-    teacher.save(taught, tmp_path / "t.safetensors")
+    teacher.save(trained, tmp_path / "t.safetensors")
     corpus = label_with(tmp_path / "t.safetensors", source, tmp_path / "out")
     assert [e.name for e in corpus.entries] == [f"{w}-{n}" for w in SPEAKERS for n in range(2)]
     assert [(s.name, s.reason) for s in corpus.skipped] == [("amy-9", "is shorter than a frame")]
     assert corpus.header.split_by == "speaker"
     for k, entry in enumerate(corpus.entries):
-        clip, spoken = corpus.clip(entry), random_track(np.random.default_rng(k))[:150]
-        assert clip.phones is not None and np.array_equal(clip.phones, spoken)
+        clip, phones = corpus.clip(entry), random_track(np.random.default_rng(k))[:150]
+        assert clip.phones is not None and np.array_equal(clip.phones, phones)
         assert (entry.speaker, entry.split) == (entry.name[:3], split_of_clip(entry.name[:3]))
-        said = teacher.predict(taught, spoken)
+        expected = teacher.predict(trained, phones)
         assert len(clip.points) == 45
-        np.testing.assert_allclose(lip_gap(clip.points), lip_gap(said + taught.rest.numpy()),
+        np.testing.assert_allclose(lip_gap(clip.points), lip_gap(expected + trained.rest.numpy()),
                                    atol=0.05)  # fmt: skip
-        np.testing.assert_allclose(clip.identity, taught.rest.numpy(), atol=0.02)
+        np.testing.assert_allclose(clip.identity, trained.rest.numpy(), atol=0.02)
         np.testing.assert_allclose(clip.audio, voice(1.504, seed=k), atol=1e-4)
 
 
 def test_brisker_labels_are_of_the_same_phones_and_swing_further(
-    taught: Teacher, source: Path, tmp_path: Path
+    trained: Teacher, source: Path, tmp_path: Path
 ) -> None:
-    teacher.save(taught, tmp_path / "t.safetensors")
+    teacher.save(trained, tmp_path / "t.safetensors")
     plain, brisk = (
         label_with(tmp_path / "t.safetensors", source, tmp_path / str(share), share)
         for share in (0.0, 0.5)
     )
     assert plain.header.files.keys() == {"phones", "teacher"}
     assert brisk.header.files["brisker"] == "0.5"
-    for was, now in zip(plain.entries, brisk.entries, strict=True):
-        before, after = lip_gap(plain.clip(was).points), lip_gap(brisk.clip(now).points)
+    for own, brisker_clip in zip(plain.clips(), brisk.clips(), strict=True):
+        before, after = lip_gap(own.points), lip_gap(brisker_clip.points)
         assert after.std() > 1.05 * before.std()
-        assert np.array_equal(plain.clip(was).phones, brisk.clip(now).phones)  # pyright: ignore[reportArgumentType]
+        assert own.phones is not None and brisker_clip.phones is not None
+        assert np.array_equal(own.phones, brisker_clip.phones)
         widest = before.argmax()
         assert before[widest] < after[widest] < 2 * before[widest] + 0.1
     with pytest.raises(DataError, match="other settings"):
@@ -264,14 +265,14 @@ def test_a_mouth_that_is_held_open_stays_so() -> None:
     ],
 )
 def test_a_speaker_that_is_asked_for_wrongly_is_told(
-    source: Path, untaught: Path, tmp_path: Path, speaker: str, what: str
+    source: Path, still_teacher: Path, tmp_path: Path, speaker: str, what: str
 ) -> None:
     with pytest.raises(DataError, match=what):
-        label_with(untaught, source, tmp_path / "out", speaker=speaker)
+        label_with(still_teacher, source, tmp_path / "out", speaker=speaker)
 
 
 def test_the_same_recording_is_not_labelled_on_both_sides(
-    source: Path, untaught: Path, tmp_path: Path
+    source: Path, still_teacher: Path, tmp_path: Path
 ) -> None:
     names = (f"p{k}" for k in range(99))
     other = next(n for n in names if split_of_clip(n) != split_of_clip("amy"))
@@ -279,31 +280,31 @@ def test_the_same_recording_is_not_labelled_on_both_sides(
     text = table(source).read_text()
     same = "".join(f"{li}\n" for li in text.splitlines() if li.startswith("amy-0\t"))
     table(source).write_text(text + same.replace("amy-0", f"{other}-0"))
-    corpus = label_with(untaught, source, tmp_path / "out")
+    corpus = label_with(still_teacher, source, tmp_path / "out")
     reasons = {s.name: s.reason for s in corpus.skipped}
     assert "the same recording as amy-0" in reasons[f"{other}-0"]
 
 
 def test_stopped_in_the_middle_it_goes_on_and_ends_with_the_same_files(
-    source: Path, untaught: Path, tmp_path: Path
+    source: Path, still_teacher: Path, tmp_path: Path
 ) -> None:
     whole, torn = tmp_path / "whole", tmp_path / "torn"
-    label_with(untaught, source, whole)
+    label_with(still_teacher, source, whole)
     third = source / "ben-0.wav"
     sound = third.read_bytes()
     third.write_bytes(b"torn")
     with pytest.raises(DataError, match=r"ben-0\.wav: cannot be read"):
-        label_with(untaught, source, torn)
+        label_with(still_teacher, source, torn)
     assert (torn / "clips.jsonl").read_bytes().count(b"\n") == 2
     for file in ("audio.i16", "points.i16", "phones.u8"):  # as a kill leaves them
         with (torn / file).open("ab") as more:
             more.write(b"half a clip")
     third.write_bytes(sound)
-    label_with(untaught, source, torn)
+    label_with(still_teacher, source, torn)
     assert corpus_files(whole) == corpus_files(torn)
     table(source).write_text(table(source).read_text() + "more\t0.0\t1.0\tAA\n")
     with pytest.raises(DataError, match="begun with other settings"):
-        label_with(untaught, source, torn)
+        label_with(still_teacher, source, torn)
 
 
 def test_labels_are_what_the_model_says_of_any_sound(source: Path, tmp_path: Path) -> None:
@@ -311,9 +312,9 @@ def test_labels_are_what_the_model_says_of_any_sound(source: Path, tmp_path: Pat
     assert "amy-unheard" in {e.name for e in corpus.entries}, "no phones are needed"
     clip = corpus.clip(next(e for e in corpus.entries if e.name == "ben-1"))
     sound, _ = soundfile.read(source / "ben-1.wav", dtype="float32")
-    said = Animator(open_engine(WEIGHTS)).animate(sound, 16_000, lookahead=15)
-    assert clip.phones is None and len(clip.points) == len(said)
-    np.testing.assert_allclose(clip.points, said, atol=0.05)
+    expected = Animator(open_engine(WEIGHTS)).animate(sound, 16_000, lookahead=15)
+    assert clip.phones is None and len(clip.points) == len(expected)
+    np.testing.assert_allclose(clip.points, expected, atol=0.05)
     np.testing.assert_allclose(clip.identity, NEUTRAL, atol=0.02)
 
 

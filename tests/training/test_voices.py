@@ -41,8 +41,8 @@ def fundamental(sound: Samples) -> NDArray[np.float64]:
 
 def envelope(sound: Samples) -> NDArray[np.float64]:
     """Power at each bin of the spectral envelope, a mean over what is voiced."""
-    taken = Speech(sound)
-    return taken.envelope[taken.pitch > 0].mean(axis=0)
+    analysed = Speech(sound)
+    return analysed.envelope[analysed.pitch > 0].mean(axis=0)
 
 
 def centroid(sound: Samples) -> float:
@@ -99,19 +99,19 @@ def test_tilt_is_in_decibels_an_octave(speech: Speech) -> None:
 
 def test_breath_makes_the_treble_noisy(speech: Speech) -> None:
     def noise(breath: float) -> float:
-        taken = Speech(speech.synthesise(Voice(breath=breath)))
-        return float(taken.aperiodicity[taken.pitch > 0, -200:].mean())
+        analysed = Speech(speech.synthesise(Voice(breath=breath)))
+        return float(analysed.aperiodicity[analysed.pitch > 0, -200:].mean())
 
     assert noise(1.0) > noise(0.0) + 0.05
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_length_loudness_and_timing_stay(sound: Samples, speech: Speech, seed: int) -> None:
-    said = speech.synthesise(random_voice(np.random.default_rng(seed)))
-    assert said.shape == sound.shape and said.dtype == np.float32
-    assert np.abs(said).max() <= 1
-    assert rms(said) == pytest.approx(rms(sound), rel=0.03)
-    mine, other = (np.convolve(np.square(s), np.ones(400), "same")[::16] for s in (sound, said))
+    output = speech.synthesise(random_voice(np.random.default_rng(seed)))
+    assert output.shape == sound.shape and output.dtype == np.float32
+    assert np.abs(output).max() <= 1
+    assert rms(output) == pytest.approx(rms(sound), rel=0.03)
+    mine, other = (np.convolve(np.square(s), np.ones(400), "same")[::16] for s in (sound, output))
     across = np.correlate(other - other.mean(), mine - mine.mean(), "full")
     assert abs(int(across.argmax()) - len(mine) + 1) <= 10  # ms
     assert across.max() > 0.6 * len(mine) * mine.std() * other.std()
@@ -134,8 +134,8 @@ def test_random_voices_are_from_a_deeper_man_to_a_child() -> None:
 
 
 def test_silence_stays_silence() -> None:
-    said = Speech(np.zeros(8000, np.float32)).synthesise(Voice(pitch=1.5))
-    assert np.abs(said).max() < 1e-4
+    output = Speech(np.zeros(8000, np.float32)).synthesise(Voice(pitch=1.5))
+    assert np.abs(output).max() < 1e-4
 
 
 # Corpora

@@ -66,11 +66,11 @@ def _stopped(rng: np.random.Generator, window: Window) -> Window:
 
     gain = np.maximum(level, open_at(begin + np.arange(WINDOW) / SAMPLE_RATE, fade, fade))
     silent = (begin + PHONE_TIMES >= start) & (begin + PHONE_TIMES < back)
-    known = (times >= 0) & ((times <= end + 1e-9) | (times < back))
+    mask = (times >= 0) & ((times <= end + 1e-9) | (times < back))
     return replace(
         window,
         audio=(window.audio * gain).astype(np.float32),
         target=window.target * open_at(times, SETTLE_S, PARTS_S)[:, None, None],
-        mask=known.astype(np.float32),
+        mask=mask.astype(np.float32),
         phones=np.where(silent, 0, window.phones).astype(np.uint8),
     )

@@ -46,7 +46,7 @@ def music(rng: Rng, count: int) -> Array:
 
 
 def no_speech(rng: Rng, count: int) -> Array:
-    """Noise, a hum or music, from barely heard to as loud as a voice: -74 to -18 dB rms."""
+    """Noise, a hum or music, from barely output to as loud as a voice: -74 to -18 dB rms."""
     kind = (coloured_noise, hum, music, music)[rng.integers(4)]
     return kind(rng, count) * np.float32(10 ** rng.uniform(-3.7, -0.9))
 
@@ -67,9 +67,9 @@ def random_channel(rng: Rng, audio: Array) -> Array:
     response = np.exp(decibels * np.float32(math.log(10) / 20))
     if rng.random() < 0.5:
         response = response * _rooms()[rng.integers(ROOMS)]
-    heard = np.fft.irfft(np.fft.rfft(audio, FFT) * response, FFT)[: len(audio)]
-    power, was = float(heard @ heard), float(audio @ audio)
-    return (heard * math.sqrt(was / max(power, 1e-12))).astype(np.float32, copy=False)
+    output = np.fft.irfft(np.fft.rfft(audio, FFT) * response, FFT)[: len(audio)]
+    power, input_power = float(output @ output), float(audio @ audio)
+    return (output * math.sqrt(input_power / max(power, 1e-12))).astype(np.float32, copy=False)
 
 
 @lru_cache(1)

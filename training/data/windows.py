@@ -235,9 +235,9 @@ def _prefetched(batches: Iterable[Batch]) -> Iterator[Batch]:
     """
     waiting = iter(batches)
     with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as maker:
-        made = maker.submit(next, waiting, None)
-        while (batch := made.result()) is not None:
-            made = maker.submit(next, waiting, None)
+        future = maker.submit(next, waiting, None)
+        while (batch := future.result()) is not None:
+            future = maker.submit(next, waiting, None)
             yield batch
 
 

@@ -83,8 +83,8 @@ class Eskimez(Baseline):
         steps = around_frames(mel, 4, self.DELAY).mean(dim=2)  # (B, 30, mels), 40 ms each
         first = torch.diff(steps, dim=1, prepend=steps[:, :1])
         second = torch.diff(first, dim=1, prepend=first[:, :1])
-        felt = e.unsqueeze(1).expand(-1, FRAMES, -1)
-        return self.out(self.lstm(torch.cat([first, second, felt], dim=-1))[0])
+        emotion = e.unsqueeze(1).expand(-1, FRAMES, -1)
+        return self.out(self.lstm(torch.cat([first, second, emotion], dim=-1))[0])
 
 
 class Chen(Baseline):
@@ -137,9 +137,9 @@ class Chen(Baseline):
 
     def predict(self, mel: Tensor, v: Tensor, e: Tensor) -> Tensor:
         mfcc = around_frames(mel @ self.dct.T, self.STEPS)  # (B, 30, 28, 12)
-        heard = self.sound(mfcc.flatten(0, 1).unsqueeze(1)).unflatten(0, (-1, FRAMES))
+        sound = self.sound(mfcc.flatten(0, 1).unsqueeze(1)).unflatten(0, (-1, FRAMES))
         face = self.face(v @ F.normalize(self.components, dim=1).T)
-        both = torch.cat([heard, face.unsqueeze(1).expand(-1, FRAMES, -1)], dim=-1)
+        both = torch.cat([sound, face.unsqueeze(1).expand(-1, FRAMES, -1)], dim=-1)
         return self.out(self.lstm(both)[0]) @ self.components + self.middle
 
 
@@ -165,13 +165,13 @@ class Cao(Baseline):
         self.out = nn.Linear(256, FACE)
 
     def predict(self, mel: Tensor, v: Tensor, e: Tensor) -> Tensor:
-        heard = self.to_frames(self.encoder(self.stem(mel)))  # (B, 30, d)
-        who = self.identity(torch.cat([v, e], dim=-1))
-        state = heard.new_zeros(len(heard), 256)
-        frame = heard.new_zeros(len(heard), FACE)
+        sound = self.to_frames(self.encoder(self.stem(mel)))  # (B, 30, d)
+        speaker = self.identity(torch.cat([v, e], dim=-1))
+        state = sound.new_zeros(len(sound), 256)
+        frame = sound.new_zeros(len(sound), FACE)
         frames: list[Tensor] = []
         for c in range(FRAMES):
-            state = self.cell(torch.cat([heard[:, c], self.prior(frame), who], dim=-1), state)
+            state = self.cell(torch.cat([sound[:, c], self.prior(frame), speaker], dim=-1), state)
             frame = self.out(state)
             frames.append(frame)
         return torch.stack(frames, dim=1)
@@ -192,5 +192,5 @@ class Transformer(Baseline):
         self.out = nn.Linear(d, FACE)
 
     def predict(self, mel: Tensor, v: Tensor, e: Tensor) -> Tensor:
-        who = self.who(torch.cat([v, e], dim=-1)).unsqueeze(1)
-        return self.out(self.to_frames(self.encoder(self.stem(mel) + who)))
+        speaker = self.who(torch.cat([v, e], dim=-1)).unsqueeze(1)
+        return self.out(self.to_frames(self.encoder(self.stem(mel) + speaker)))
