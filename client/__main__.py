@@ -5,8 +5,6 @@ Exit codes: 0 success; 1 the server or the connection failed; 2 the command cann
 130 interrupted. Of ``loadtest``: 1 the bound did not hold; 2 nothing could be measured.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

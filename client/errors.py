@@ -1,7 +1,5 @@
 """Errors of the client, and the errors of a server by their codes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any, Final
 

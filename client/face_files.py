@@ -1,7 +1,5 @@
 """Faces in files: 68 points in JSON, photos, and the portraits that come with the page."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Final
 

@@ -8,8 +8,6 @@ the SHA-512 that ``client/viewer/package-lock.json`` has. Everything else works 
 Standard library only: the build of a wheel runs this file before anything is installed.
 """
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys

@@ -7,8 +7,6 @@ async with connect("ws://127.0.0.1:8765") as face:
         draw(frame.points)  # (68, 2)
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 from collections.abc import AsyncGenerator, Iterable, Mapping

@@ -5,8 +5,6 @@ soxr 1.1 keeps 20 ms at its LQ setting and 37-41 ms at MQ and HQ (its QQ does no
 aliases). A symmetric FIR with an 800 Hz transition needs 2.3 ms at 48 kHz.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from dataclasses import dataclass
 from functools import lru_cache

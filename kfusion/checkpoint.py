@@ -13,8 +13,6 @@ left over, that all are finite, and that the normalisation is this version's; wh
 named.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any, Final

@@ -7,8 +7,6 @@ here moves some of the 68 points by a share of the inter-ocular distance; the ta
 project's own reading of FACS's descriptions.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ cross the wire (:class:`WireError`) carry the protocol's code, whether they end 
 session, and the WebSocket close code that follows when they do.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from typing import ClassVar, Literal

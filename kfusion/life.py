@@ -12,8 +12,6 @@ An accent at frame n depends on the half second up to the end of that frame and 
 whatever the look-ahead.
 """
 
-from __future__ import annotations
-
 from math import exp, log
 from statistics import NormalDist
 from typing import Any, Final

@@ -1,7 +1,5 @@
 """The packages and the encoder for writing MP4 files."""
 
-from __future__ import annotations
-
 from importlib.util import find_spec
 
 from kfusion.errors import MissingExtra

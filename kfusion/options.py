@@ -7,8 +7,6 @@ repeated option). tyro and jsonargparse do more; they would change the names, th
 messages of options that are documented, and add four packages to the server.
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import types

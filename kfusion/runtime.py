@@ -4,8 +4,6 @@ import kfusion
 frames = kfusion.load().animate("speech.wav", emotion={"happy": 0.7})   # (T, 68, 2)
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor

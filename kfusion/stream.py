@@ -9,8 +9,6 @@ joins the network's outputs for the windows into one sequence of frames.
     frames it yields                                  | hop |lookahead|
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final

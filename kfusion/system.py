@@ -1,7 +1,5 @@
 """The operating system: signals, limits, cores, and files written whole."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import signal

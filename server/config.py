@@ -1,7 +1,5 @@
 """The server's configuration; the defaults serve the users of one machine."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final

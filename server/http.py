@@ -2,8 +2,6 @@
 may open a WebSocket.
 """
 
-from __future__ import annotations
-
 import asyncio
 import importlib.util
 from collections.abc import Callable

@@ -4,8 +4,6 @@ A row of ``FOLDER/identities.sqlite`` is one face. Its holder is a slow hash of 
 the token is not in the file.
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import sqlite3

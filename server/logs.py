@@ -3,8 +3,6 @@
 It never has audio, points, or tokens.
 """
 
-from __future__ import annotations
-
 import logging
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """The server's metrics, for Prometheus."""
 
-from __future__ import annotations
-
 from functools import partial
 
 from prometheus_client import (

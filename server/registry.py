@@ -1,7 +1,5 @@
 """Who is connected, which session each connection has, and which sessions wait to be resumed."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import secrets

@@ -1,7 +1,5 @@
 """What tests share: the real data where it is, the bundled model, a server of their own."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import re

@@ -4,8 +4,6 @@ at pictures, and weights made here for face_alignment's own classes.
 A green dot lies on the outer corner of one eye (point 36) and a blue one on the other's (45).
 """
 
-from __future__ import annotations
-
 import io
 import os
 import time

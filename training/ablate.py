@@ -10,8 +10,6 @@ finished is not made again: start the same command again to go on. Several such 
 share the work with ``--only``; the last prints the table.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

@@ -7,8 +7,6 @@ it would be slower, or as a matrix product less exact) and gives displacements; 
 the checkpoint's sha256 and configuration. It is written only if it agrees with torch.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import math

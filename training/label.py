@@ -10,8 +10,6 @@ A corpus that a teacher made holds the phones too. Speakers are split by the fir
 name's sha256: validation below 26.
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 from collections.abc import Sequence

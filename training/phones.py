@@ -9,8 +9,6 @@ dictionary, are recognised first, which is rough: of seven clips of read speech 
 steps got the phone that the true words give.
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 import os

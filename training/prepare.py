@@ -8,8 +8,6 @@ same command goes on and ends with the same files. Clips that cannot be used are
 each with the reason.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

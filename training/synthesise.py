@@ -6,8 +6,6 @@ Every sentence is spoken once, by a voice and at a pace drawn from its number; t
 training.phones asks for is written beside the sounds.
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 import os

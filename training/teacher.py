@@ -7,8 +7,6 @@ Phones that GRID's clips lack are replaced by those that look most like them.
     python -m training.teacher --data CORPUS --out teacher.safetensors
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

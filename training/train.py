@@ -9,8 +9,6 @@ network, resume, the loop. A run saves itself as it goes, on Ctrl-C too, and is 
 same bits by the same command. Options may stand in a file, one a line: @FILE.
 """
 
-from __future__ import annotations
-
 import argparse
 import math
 import shlex

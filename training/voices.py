@@ -6,8 +6,6 @@ WORLD (Morise, Yokomori & Ozawa 2016) takes sound apart into pitch, spectral env
 aperiodicity and puts it together again.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 from collections.abc import Collection, Iterator, Sequence

@@ -1,7 +1,5 @@
 """The sound devices of this machine, through PortAudio (sounddevice)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 

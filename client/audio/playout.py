@@ -12,8 +12,6 @@ stream to samples of the device, :class:`DeviceClock` gives the time at which a 
 is heard, and :class:`FrameSchedule` gives each frame at that time.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from itertools import islice
 from statistics import median

@@ -1,7 +1,5 @@
 """An output device, through PortAudio (sounddevice), and the times at which sound is heard."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from typing import Any, Final, Protocol

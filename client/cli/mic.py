@@ -1,7 +1,5 @@
 """The command ``mic``: the microphone through a server, live, with a status line."""
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import contextlib

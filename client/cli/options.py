@@ -1,7 +1,5 @@
 """Values and checks of command-line options, and the stream that they describe."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager

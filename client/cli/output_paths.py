@@ -1,7 +1,5 @@
 """The files that the commands write: of several sounds at once, each has its own."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path

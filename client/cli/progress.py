@@ -1,7 +1,5 @@
 """One progress bar for all files: frames that were streamed, and drawn where there is a video."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from pathlib import Path

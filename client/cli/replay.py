@@ -1,7 +1,5 @@
 """The command ``replay``: the frames of a recorded stream to sinks."""
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 from contextlib import ExitStack, aclosing

@@ -1,7 +1,5 @@
 """The command ``say``: a sound file on the loudspeaker, in step with its frames."""
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import sys

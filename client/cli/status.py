@@ -3,8 +3,6 @@
 The status line takes times as arguments and reads no clock.
 """
 
-from __future__ import annotations
-
 import sys
 from collections import deque
 from math import log10

@@ -5,8 +5,6 @@
 Every row starts a server of its own on a free port and runs ``python -m client loadtest``.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -1,7 +1,5 @@
 """What a run sends: the load, its clips, and which of them each stream sends from when. Pure."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Opens streams, and sends the chunks of all of them with one timer."""
 
-from __future__ import annotations
-
 import asyncio
 import heapq
 from collections.abc import Sequence

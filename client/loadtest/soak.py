@@ -5,8 +5,6 @@
 Exit codes: 0 all held; 1 something did not; 2 nothing could be measured.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 from collections.abc import Sequence

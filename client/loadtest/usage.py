@@ -1,7 +1,5 @@
 """CPU and memory of the server, from its /metrics."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import re

@@ -1,7 +1,5 @@
 """Runs a load: its streams in this process or in several, and the server's usage meanwhile."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import gc

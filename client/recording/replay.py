@@ -1,7 +1,5 @@
 """Plays a recording: the events of the recorded stream, at any speed."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
 from typing import Final

@@ -9,8 +9,6 @@
 bridge.py gives frames to several sinks, each frame at its own time.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 from urllib.parse import SplitResult, parse_qsl, urlsplit

@@ -1,7 +1,5 @@
 """Frames as JSON Lines: {"n": 0, "t": 0.0, "points": [[x, y] * 68]}, and coefficients if any."""
 
-from __future__ import annotations
-
 import contextlib
 import sys
 from pathlib import Path

@@ -10,8 +10,6 @@ Big endian; strings are an int32 length and so many characters::
     float32  61 values in the order of kfusion.coefficients.arkit.LIVE_LINK_FACE
 """
 
-from __future__ import annotations
-
 import struct
 import time
 import uuid

@@ -12,8 +12,6 @@ subject's::
 The 68 points are not iBUG's: the outer corners of the lips are missing, the eyes' centres last.
 """
 
-from __future__ import annotations
-
 import time
 from typing import Any, Final
 

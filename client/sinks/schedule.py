@@ -9,8 +9,6 @@ When none is received for :data:`GAP_S` (the connection is lost, the server is l
 ended) the face eases to rest, so that no mouth stays half open, and back when frames come again.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from typing import Final
 

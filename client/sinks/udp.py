@@ -1,7 +1,5 @@
 """The base of sinks over UDP: packets sent without waiting, and counts of those lost."""
 
-from __future__ import annotations
-
 import os
 import socket
 from abc import ABC, abstractmethod

@@ -8,8 +8,6 @@
 Bones are not sent: a bone's message has its position too, which only the receiver's model knows.
 """
 
-from __future__ import annotations
-
 from typing import Final
 
 from client.sinks.udp import UdpSink

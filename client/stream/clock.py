@@ -1,7 +1,5 @@
 """The clock of the SDK, which a test can replace."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from typing import Protocol

@@ -1,7 +1,5 @@
 """The connection of a stream, and another one when it is lost."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import random

@@ -1,7 +1,5 @@
 """A bounded queue of events that were received and not read yet. Pure: no waiting."""
 
-from __future__ import annotations
-
 from collections import deque
 from typing import Final
 

@@ -1,7 +1,5 @@
 """The events of a stream, as its reader gets them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

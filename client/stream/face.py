@@ -1,7 +1,5 @@
 """One open stream, as its user has it: the asyncio shell around state.py."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping

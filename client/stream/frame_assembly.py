@@ -1,7 +1,5 @@
 """Assembles frames: binary blocks carry one output of several frames, JSON a whole frame."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Final
 

@@ -39,8 +39,6 @@ To test lost connections, pass as ``transport`` a function that opens a new ``Me
 the same server each time.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable

@@ -1,7 +1,5 @@
 """The control messages of a client, checked before they are sent as the server checks them."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Mapping
 from typing import TypeVar

@@ -8,8 +8,6 @@ wait for the next one (protocol.md, Time)::
     |======== speech ======|.......................|--|--|--|--|--|--|---|  silence, in steps
 """
 
-from __future__ import annotations
-
 from typing import Final
 
 from kfusion.config import FPS

@@ -12,8 +12,6 @@ OPEN and ENDING outlive a connection. The first message of another one is ``resu
 The shell around it is face.py.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from enum import Enum
 from typing import Final

@@ -1,7 +1,5 @@
 """The connection that carries a stream's messages; websocket.py and memory.py implement it."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 

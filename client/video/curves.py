@@ -1,7 +1,5 @@
 """Smooth curves through landmarks, as polygons."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -4,8 +4,6 @@
 triangles; ``face-mesh.js`` beside it describes them. They are the same for every face.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Preview videos: a face at 30 fps with its sound, in MP4."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path

@@ -5,8 +5,6 @@ the eyes are edges of it. What lies between the lips is drawn (photo_mouth.py). 
 they cover the eye, which itself is not squeezed.
 """
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Draws the inside of a photographed mouth: the dark, the upper teeth, a hint of the tongue."""
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 import numpy as np

@@ -8,8 +8,6 @@ would add 60 MB to ``kfusion[client]`` for this module alone, and because it doe
 pixels on a shared edge to one of the two triangles, which this does.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, Final
 

@@ -7,8 +7,6 @@
 A coefficient is a function of one frame and the identity alone: no state, no smoothing, no jumps.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, Final, Literal
 

@@ -4,8 +4,6 @@ Names, and what each stands for, are Apple's (ARFaceAnchor.BlendShapeLocation): 
 strongest; left and right are the face's own. docs/coefficients.md has a line for each.
 """
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 import numpy as np

@@ -7,8 +7,6 @@ rest. A millimetre is 1/91 of the identity's inter-ocular distance: outer eye co
 36-41 are the subject's right eye, and on the left of an image that is not mirrored.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final

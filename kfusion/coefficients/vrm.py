@@ -1,7 +1,5 @@
 """VRM's expressions and Oculus's visemes from what moved on a face."""
 
-from __future__ import annotations
-
 from typing import Final
 
 import numpy as np

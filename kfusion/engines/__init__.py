@@ -1,7 +1,5 @@
 """Engines that run a network behind one interface: PyTorch, ONNX Runtime, or a synthetic one."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from kfusion.engines.base import ENGINES, EXPORTED, WEIGHTS, Engine, EngineName

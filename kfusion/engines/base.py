@@ -1,7 +1,5 @@
 """The interface of an engine, which runs a network, and the paths of the bundled model."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 

@@ -1,7 +1,5 @@
 """Engine that runs an exported checkpoint in ONNX Runtime on the CPU, without torch."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

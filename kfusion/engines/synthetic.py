@@ -1,7 +1,5 @@
 """Engine without a network: mouth opening from loudness, for clients' tests and load tests."""
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 import numpy as np

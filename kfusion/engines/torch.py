@@ -1,7 +1,5 @@
 """Engine that runs a checkpoint in PyTorch."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Final
 

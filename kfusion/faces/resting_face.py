@@ -1,7 +1,5 @@
 """From a picture of one person to a face at rest: which picture can be an identity, and why not."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final
 

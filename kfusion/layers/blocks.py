@@ -3,8 +3,6 @@
 Attention here always runs along time, within a row: dimension 1 of (B, T, d).
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

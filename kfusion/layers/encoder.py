@@ -1,7 +1,5 @@
 """Audio front ends: log-mel, the strided stems, and the step from encoder time to frame time."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Final
 

@@ -5,8 +5,6 @@ a cubic B-spline: ``phi_oi(x) = base_oi * silu(x) + sum_k coef_oik * B_k(x)``; a
 sum over its edges. Eq. 2 of the KFusion paper is a stack of such layers.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

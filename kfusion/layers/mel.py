@@ -4,8 +4,6 @@ Whole, in torch, it is :class:`~kfusion.layers.encoder.LogMel`; an exported grap
 the power spectrum. Tests hold both, and torchaudio's, equal.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 from typing import Any, Final
 

@@ -6,8 +6,6 @@ where it is installed. Nothing here needs the extension, so a stand-in takes its
 the log says so. This is the one place that imports torchaudio; the running server never does.
 """
 
-from __future__ import annotations
-
 import importlib
 import logging
 import sys

@@ -9,8 +9,6 @@
 ``n``: the frame's number. ``clock``: the server's time in microseconds. ``width``: 136 for points.
 """
 
-from __future__ import annotations
-
 import struct
 from dataclasses import dataclass
 from typing import Final

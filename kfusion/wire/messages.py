@@ -3,8 +3,6 @@
 The classes are the schema, for both directions. Unknown fields are ignored.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Final, Literal
 
 import msgspec

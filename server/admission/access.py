@@ -4,8 +4,6 @@ Engines and scripts name no origin; a browser names that of the page, which keep
 else's from using a server that listens on its reader's own machine.
 """
 
-from __future__ import annotations
-
 import hmac
 import ipaddress
 import ssl

@@ -1,7 +1,5 @@
 """TCP connections that have not sent their request yet."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import Counter
 from functools import partial

@@ -3,8 +3,6 @@
 It orders clients only while the loop lags: a client that has used little of it goes first.
 """
 
-from __future__ import annotations
-
 import asyncio
 import heapq
 from collections.abc import Callable

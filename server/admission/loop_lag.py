@@ -1,7 +1,5 @@
 """Event-loop lag: how much later than due the loop runs its callbacks, the sign of overload."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import deque
 from itertools import islice

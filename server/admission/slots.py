@@ -1,7 +1,5 @@
 """Admission of streams: by number, by address, and by what else refuses one. Pure."""
 
-from __future__ import annotations
-
 import ipaddress
 from collections import Counter
 from collections.abc import Callable, Hashable

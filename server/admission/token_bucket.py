@@ -1,7 +1,5 @@
 """A token bucket: limits how often something may be done. Times are seconds of any one clock."""
 
-from __future__ import annotations
-
 
 class TokenBucket:
     """``rate`` tokens are added each second, up to ``capacity``, with which it starts."""

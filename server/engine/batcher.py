@@ -5,8 +5,6 @@ earliest deadline first; files, which have none, run when nothing live waits. No
 batch to fill: the next batch grows while the lanes are busy, and idle lanes share what is there.
 """
 
-from __future__ import annotations
-
 import heapq
 from itertools import count
 from typing import Final, Generic, TypeVar

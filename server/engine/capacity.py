@@ -1,7 +1,5 @@
 """What an engine can do: step times measured at warm-up, corrected by those of live steps. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Final
 

@@ -1,7 +1,5 @@
 """The inference threads, one for each lane of the engine, each with one batch at a time."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import logging

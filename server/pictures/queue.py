@@ -4,8 +4,6 @@ The process (worker.py) is started for the first picture, ended when none came f
 killed where it takes too long; the next picture gets another one.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import hashlib

@@ -9,8 +9,6 @@ FINDER is MODULE:FUNCTION; the function returns a :class:`~kfusion.faces.FaceFin
 for the first picture that can be read.
 """
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import os

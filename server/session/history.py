@@ -1,7 +1,5 @@
 """What was sent lately, for a client that resumes after a lost connection."""
 
-from __future__ import annotations
-
 from collections import deque
 from typing import Final
 

@@ -1,7 +1,5 @@
 """The faces that a client has put, by id."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

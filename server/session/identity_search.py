@@ -1,7 +1,5 @@
 """The identity that a client asks for: stored or new points, or a face to find in a picture."""
 
-from __future__ import annotations
-
 from kfusion import wire
 from kfusion.errors import BadIdentity, BadMessage, WireError
 from kfusion.landmarks import Identity

@@ -1,7 +1,5 @@
 """WebRTC as a session sees it: the client's offer, and the media that were negotiated."""
 
-from __future__ import annotations
-
 from typing import Final, Protocol
 
 from kfusion.errors import BadMessage

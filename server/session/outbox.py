@@ -1,7 +1,5 @@
 """What is still to be sent to one client, in order, with every frame counted once."""
 
-from __future__ import annotations
-
 from bisect import bisect_left, bisect_right
 from collections import deque
 from typing import Final

@@ -1,7 +1,5 @@
 """When audio is due: the play-out clock of a live stream. Times are seconds of any one clock."""
 
-from __future__ import annotations
-
 from collections import deque
 from typing import Final
 

@@ -1,7 +1,5 @@
 """Which session a resume token stands for, and which are kept without a connection."""
 
-from __future__ import annotations
-
 import hashlib
 from typing import Generic, TypeVar
 

@@ -23,8 +23,6 @@ A shell moves bytes, runs windows and passes the time, in seconds of any one clo
 - ``stop`` ends a session in good order, ``fail`` by an error. ``summary`` counts what it did.
 """
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Callable, Generator
 from contextlib import contextmanager

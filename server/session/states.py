@@ -38,8 +38,6 @@ in this one. ``RepeatedEnd`` is an ``end`` in the state ending of a session that
 client cannot know whether the first one arrived.
 """
 
-from __future__ import annotations
-
 from enum import Enum, auto
 from typing import Any, Final
 

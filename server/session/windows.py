@@ -1,7 +1,5 @@
 """Which windows of an open stream are computed when, and what becomes of their results."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass

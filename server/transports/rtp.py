@@ -4,8 +4,6 @@ No socket and no clock. Timestamps and lengths are samples of 48 kHz, as RFC 758
 Opus whatever it was recorded at.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final
 

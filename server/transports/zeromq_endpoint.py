@@ -1,7 +1,5 @@
 """The address at which ZeroMQ listens, and the CURVE keys of those who may connect."""
 
-from __future__ import annotations
-
 import errno
 from pathlib import Path
 from typing import Final

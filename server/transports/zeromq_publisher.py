@@ -7,8 +7,6 @@ A thread owns the socket: within one call ZeroMQ handles all that its peers have
 which a flood of subscriptions can make long.
 """
 
-from __future__ import annotations
-
 import logging
 import threading
 import time

@@ -1,7 +1,5 @@
 """Connections within the process that are lost after a given number of messages."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Iterator, Sequence
 

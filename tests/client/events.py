@@ -1,7 +1,5 @@
 """What tests read from the events of a stream."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

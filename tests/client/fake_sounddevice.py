@@ -1,7 +1,5 @@
 """The sounddevice package without PortAudio: a test makes the calls of its thread."""
 
-from __future__ import annotations
-
 from types import ModuleType, SimpleNamespace
 from typing import Any
 

@@ -2,8 +2,6 @@
 message for :class:`client.stream.memory.MemoryTransport`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 
 from client.stream.memory import Answer, MemoryTransport

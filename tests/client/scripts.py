@@ -1,7 +1,5 @@
 """Random sequences of what a client sends, performed while its events are read."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Files that become whole: where they appear, and what is never replaced by one."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys

@@ -1,7 +1,5 @@
 """Faces in files: points as pairs or with their photo, pictures within limits, portraits."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

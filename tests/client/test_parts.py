@@ -1,7 +1,5 @@
 """The page's face finder: fetched by npm, checked by its hashes, served by the server."""
 
-from __future__ import annotations
-
 import base64
 import json
 import os

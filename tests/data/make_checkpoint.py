@@ -3,8 +3,6 @@
 Run once, when the format changes; never to make a failing test pass.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

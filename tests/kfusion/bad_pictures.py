@@ -1,7 +1,5 @@
 """Pictures that nothing can be found in, each with the code and the words of its refusal."""
 
-from __future__ import annotations
-
 import io
 import struct
 import zlib

@@ -1,7 +1,5 @@
 """Emotion over time: what is written, the frames where it begins, and the same from a stream."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 from itertools import pairwise
 

@@ -1,7 +1,5 @@
 """The engines behind one interface: same frames, same name for the same weights."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from pathlib import Path

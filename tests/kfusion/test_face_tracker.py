@@ -1,8 +1,6 @@
 """face_alignment's own classes run here, with seeded weights: shapes, order, batching and errors.
 How well its real weights find a face is tested only where they are."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Clients' pictures: decoded upright, within limits, whatever is in their bytes."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import tracemalloc

@@ -1,7 +1,5 @@
 """The promises of the whole path, with the bundled model, offline (streams: test_server.py)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

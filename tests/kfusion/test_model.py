@@ -1,7 +1,5 @@
 """The network of both presets, with every switch of the paper's Table 2."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """Options made from a dataclass: what each kind of field accepts, and what it becomes."""
 
-from __future__ import annotations
-
 import argparse
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Headless Chromium whose microphone plays a sound file, packages of npm, a server for files."""
 
-from __future__ import annotations
-
 import functools
 import subprocess
 import threading

@@ -1,7 +1,5 @@
 """What the page's tests share: one Chromium for all, a fresh tab for each."""
 
-from __future__ import annotations
-
 import base64
 import io
 from collections.abc import Iterator

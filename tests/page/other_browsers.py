@@ -1,7 +1,5 @@
 """Firefox, over WebDriver BiDi, and WebKitGTK, over its WebDriver, on a virtual screen."""
 
-from __future__ import annotations
-
 import base64
 import itertools
 import json

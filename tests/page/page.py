@@ -1,7 +1,5 @@
 """The viewer page in headless Chromium, as its user sees and uses it."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Generator

@@ -1,7 +1,5 @@
 """A drawn face as a photo, and the page that is given it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Final
 

@@ -1,7 +1,5 @@
 """The page in Firefox and in WebKit."""
 
-from __future__ import annotations
-
 import io
 import time
 from collections.abc import Iterator

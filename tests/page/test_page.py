@@ -1,7 +1,5 @@
 """The viewer page in headless Chromium, against a real server process on this machine."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The page for everyone: what axe-core finds wrong with it, on two screens in both schemes."""
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 import pytest

@@ -1,7 +1,5 @@
 """The page's controls in headless Chromium: emotion, plots, links, settings, words, layout."""
 
-from __future__ import annotations
-
 import json
 import re
 from typing import Any, Final

@@ -1,7 +1,5 @@
 """What the page records in headless Chromium: the video of the face with its sound, the frames."""
 
-from __future__ import annotations
-
 import base64
 import io
 import json

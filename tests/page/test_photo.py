@@ -1,7 +1,5 @@
 """A photo on the page in headless Chromium: found, set right, and warped by what is streamed."""
 
-from __future__ import annotations
-
 import json
 import time
 from pathlib import Path

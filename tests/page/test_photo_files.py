@@ -1,7 +1,5 @@
 """Files given to the page in headless Chromium: photos without a face, and what is no photo."""
 
-from __future__ import annotations
-
 import base64
 import functools
 import io

@@ -1,7 +1,5 @@
 """The picture of a photo that speaks, and the page's portraits, in headless Chromium."""
 
-from __future__ import annotations
-
 import json
 from typing import Final
 

@@ -1,7 +1,5 @@
 """The page's own modules, by Node's test runner; and what their tests hold to be the wire's."""
 
-from __future__ import annotations
-
 import base64
 import json
 import os

@@ -1,7 +1,5 @@
 """Who may come in: tokens, origins, addresses, TLS."""
 
-from __future__ import annotations
-
 import asyncio
 import ssl
 import subprocess

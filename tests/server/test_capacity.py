@@ -1,7 +1,5 @@
 """What an engine can do: measured at warm-up, corrected by live steps."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

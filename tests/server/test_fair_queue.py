@@ -1,7 +1,5 @@
 """Fair queueing: a client that uses little of the event loop goes first, and none is left out."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

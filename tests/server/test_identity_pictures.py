@@ -1,7 +1,5 @@
 """A face from a client's picture, through real servers."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 from collections.abc import AsyncGenerator, Callable

@@ -1,7 +1,5 @@
 """Identities on disk: kept over a restart, for the holders of one token."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

@@ -1,7 +1,5 @@
 """The process that finds faces in pictures: its results, its ends, the cache of results."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os

@@ -1,7 +1,5 @@
 """The receive buffer: packets in order, each once, and silence of exactly the right length."""
 
-from __future__ import annotations
-
 import av
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """Admission of streams: by number, by address, and by what else refuses one."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

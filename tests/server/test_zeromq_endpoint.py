@@ -1,7 +1,5 @@
 """The ZeroMQ endpoint: keys, addresses, and options that cannot be used."""
 
-from __future__ import annotations
-
 import asyncio
 import socket as sockets
 import subprocess

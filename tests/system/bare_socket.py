@@ -1,7 +1,5 @@
 """A WebSocket client made byte by byte with the standard library, which may break every rule."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import contextlib

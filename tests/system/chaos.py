@@ -6,8 +6,6 @@ Each client repeats one behaviour of tests/system/hostile_clients.py until the t
 of it is printed as JSON, by behaviour.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import json

@@ -1,7 +1,5 @@
 """The project's documents: their blocks of code, links and headings."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """What hostile clients do: each behaviour is a coroutine over one bare socket."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import random

@@ -1,7 +1,5 @@
 """A client of the stream protocol that shares no code with the SDK, for tests of real servers."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import urllib.error

@@ -1,7 +1,5 @@
 """Two hundred hostile clients beside four honest streams, on one real server process."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os

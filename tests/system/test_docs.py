@@ -3,8 +3,6 @@
 A block is executed here, or a comment before it says why not (tests/system/documents.py).
 """
 
-from __future__ import annotations
-
 import ast
 import inspect
 import json

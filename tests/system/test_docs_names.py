@@ -1,7 +1,5 @@
 """What the documents name exists: commands and their options, links, messages that are quoted."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import io

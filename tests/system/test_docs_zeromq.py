@@ -1,7 +1,5 @@
 """What docs/zeromq.md shows runs."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 import shutil

@@ -1,7 +1,5 @@
 """The examples: that in Python and that for three.js run, the others are read by parsers."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import re

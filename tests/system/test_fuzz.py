@@ -5,8 +5,6 @@
 Seeded and bounded by time; a failure names the seed and the number of the input.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Real speech, at the pace of speech, through a real server process."""
 
-from __future__ import annotations
-
 import asyncio
 from math import ceil
 

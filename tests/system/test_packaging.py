@@ -1,7 +1,5 @@
 """What installs where: the client without torch, the wheel with its page and weights."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

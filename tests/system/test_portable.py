@@ -3,8 +3,6 @@
 ``.ci/run`` also has pyright read the packages as Windows and macOS see the standard library.
 """
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Ctrl-C in a terminal is told once, by the process the user started."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """Clients behind a relay that loses their connections: real sockets, a server in this process."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import sys

@@ -1,7 +1,5 @@
 """Lost connections, over real sockets: aborted, half open, too late, and gone on with."""
 
-from __future__ import annotations
-
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable

@@ -1,7 +1,5 @@
 """Real server processes, spoken to over real sockets by a client that is not our SDK."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 

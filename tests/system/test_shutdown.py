@@ -1,7 +1,5 @@
 """A server that is told to stop: streams are finished, clients told, and the process ends well."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import socket

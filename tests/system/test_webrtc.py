@@ -1,7 +1,5 @@
 """Sessions over WebRTC: aiortc's own peer against a real server process."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from itertools import pairwise

@@ -2,8 +2,6 @@
 a small network mostly wait for each other.
 """
 
-from __future__ import annotations
-
 import os
 from dataclasses import replace
 

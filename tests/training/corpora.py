@@ -1,7 +1,5 @@
 """Small corpora that tests make: voices, and mouths that open with their loudness."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """training.train with a network of width 16 under the name of the bundled preset."""
 
-from __future__ import annotations
-
 import sys
 from dataclasses import replace
 from typing import Final

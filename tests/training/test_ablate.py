@@ -1,7 +1,5 @@
 """The table of variants: made row by row, resumed, and printed."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The benchmarks, on networks small enough to be counted by hand."""
 
-from __future__ import annotations
-
 import json
 import math
 from dataclasses import asdict, replace

@@ -1,7 +1,5 @@
 """The command, from prepared corpora to tables, figures and a video, with the bundled weights."""
 
-from __future__ import annotations
-
 import csv
 import json
 import re

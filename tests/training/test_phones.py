@@ -1,7 +1,5 @@
 """Phones in time: tables that come back as they went out, and words found in real speech."""
 
-from __future__ import annotations
-
 import csv
 from itertools import pairwise
 from pathlib import Path

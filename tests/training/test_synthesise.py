@@ -1,7 +1,5 @@
 """Sentences spoken by flite, where it is."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A face trained by phones, and sound that nobody filmed labelled by it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

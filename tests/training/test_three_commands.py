@@ -1,7 +1,5 @@
 """Prepare, train, evaluate, as the README has them, on real speech of three tracked speakers."""
 
-from __future__ import annotations
-
 import csv
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The loop: it resumes with the same bits, spreads over processes, and says what stops it."""
 
-from __future__ import annotations
-
 import os
 import resource
 import signal

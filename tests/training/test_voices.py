@@ -1,7 +1,5 @@
 """The same speech in other voices: what was asked to change changes, the rest stays."""
 
-from __future__ import annotations
-
 import shutil
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Small ready-made tracks: for training.prepare, and the sets that a trial reads."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -7,8 +7,6 @@ A time alone says little: beside each cell stands a float32 matrix product, meas
 it so that a busy or throttled machine slows both.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import tempfile

@@ -1,7 +1,5 @@
 """What is measured: a preset's checkpoint, the engine that opens it, its input and its memory."""
 
-from __future__ import annotations
-
 import importlib
 import json
 import multiprocessing

@@ -1,7 +1,5 @@
 """The arithmetic work of a window: what torch counts, and by formula what it does not see."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Any, Final

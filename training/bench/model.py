@@ -1,7 +1,5 @@
 """Measures networks: speed in each engine and batch size, work, and each part's share of time."""
 
-from __future__ import annotations
-
 import os
 import platform
 import sys

@@ -1,7 +1,5 @@
 """A benchmark's report as Markdown."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 
 from training.bench.model import PARTS, Report

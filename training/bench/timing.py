@@ -1,7 +1,5 @@
 """Times of calls that take turns, so that a busy or throttled machine slows all of them alike."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Final

@@ -1,7 +1,5 @@
 """Measures the speed of training: the real loop, on a corpus of noise."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path

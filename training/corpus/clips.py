@@ -5,8 +5,6 @@ A ready-made track is ``NAME.flac`` (or .ogg, .wav) and ``NAME.npz`` with ``poin
 and picture start together.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path

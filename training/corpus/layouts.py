@@ -11,8 +11,6 @@ In ``plain`` and ``tracks`` the speaker is the folder directly under the source,
 own name where the clips lie flat; a pattern over the clips' names can say otherwise.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace

@@ -4,8 +4,6 @@ A split is a function of the seed and the names alone, so that it can be made be
 read and made again by anyone.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Final, Literal

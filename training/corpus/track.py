@@ -5,8 +5,6 @@ pictures and points in crops; :class:`FaceAlignmentTracker` is the one of the pa
 Tzimiropoulos, *How far are we from solving the 2D & 3D face alignment problem?*, ICCV 2017).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice

@@ -1,7 +1,5 @@
 """Reads and tracks clips in order, in this process or in several that each own a tracker."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal

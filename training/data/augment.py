@@ -3,8 +3,6 @@
 Speed and edges decide where in a clip a window lies: :mod:`training.data.windows` does these.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Pauses: an augmentation that takes speech away, with the target at rest and phones silent."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from typing import Final

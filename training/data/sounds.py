@@ -3,8 +3,6 @@
 Noise, hum and music have unit power. The banks are the same in every process.
 """
 
-from __future__ import annotations
-
 import math
 from functools import lru_cache
 from typing import Any, Final

@@ -1,7 +1,5 @@
 """Speed and pitch of sound, as torchaudio's but several times as fast for a second of it."""
 
-from __future__ import annotations
-
 import math
 from functools import lru_cache
 from typing import Any, Final

@@ -6,8 +6,6 @@ are trained by the same loop on the same windows. The figures of Table 1 are of 
 systems and data, not of these.
 """
 
-from __future__ import annotations
-
 from typing import Final
 
 import torch

@@ -5,8 +5,6 @@ counts, and sums are divided by what a full batch has, so that the mean over pro
 loss of their batches together.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final
 

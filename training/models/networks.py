@@ -1,7 +1,5 @@
 """Every network that can be trained here by its name: KFusion, its ablations, the baselines."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace

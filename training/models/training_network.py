@@ -1,7 +1,5 @@
 """A network as it is trained: with outputs for the loss alone, and a moving average."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """Accuracy against latency: one model at several hops and look-aheads."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path

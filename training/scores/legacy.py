@@ -14,8 +14,6 @@ it. The mouth's first point is 49 and its last, left out of v, is 48, as in thei
 Figures are means over whole batches; what does not fill a batch is left out, as in their loader.
 """
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 import numpy as np

@@ -6,8 +6,6 @@ were each brought to the clip's identity by a similarity, *raw* ones frames as t
 is aligned to the truth.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final

@@ -1,7 +1,5 @@
 """A figure of predicted over true landmarks, like the paper's Fig. 4: a row a method and clip."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

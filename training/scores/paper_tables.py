@@ -3,8 +3,6 @@
 The published numbers are facts copied from the paper; nothing here was run to obtain them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final

@@ -3,8 +3,6 @@
 Clips are read one at a time and only their metrics are kept, so a corpus need not fit in memory.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial

@@ -1,7 +1,5 @@
 """From clips' metrics to tables: means with bootstrap intervals, as Markdown, CSV and JSON."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import isfinite, nan

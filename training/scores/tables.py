@@ -1,7 +1,5 @@
 """Tables as Markdown and CSV, and numbers as JSON has them."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite

@@ -8,8 +8,6 @@ whether it holds. Bounds that do not hold do not change the exit status. --out g
 trial.json.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import shlex

@@ -1,7 +1,5 @@
 """How near a model is to real speech, compared with faces that never move."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from functools import partial

@@ -1,7 +1,5 @@
 """ARKit, VRM and viseme coefficients of tracked faces: a trial of the rig; the model is not run."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf

@@ -5,8 +5,6 @@ Of an emotion it is the difference to the same person's neutral clip (real faces
 speech with the emotion neutral (a model).
 """
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The model on trial, and the real speech that it is tried on."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property

@@ -4,8 +4,6 @@ All at 16 kHz, float32 in -1..1. Levels are root mean squares over the whole of 
 under full scale. Everything random is drawn from a seed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final

@@ -1,7 +1,5 @@
 """Results of a trial: values beside their bounds, as Markdown and JSON."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from math import inf, isfinite

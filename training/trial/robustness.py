@@ -1,7 +1,5 @@
 """How much accuracy a model loses on perturbed speech."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial

@@ -1,7 +1,5 @@
 """What a model does where nobody speaks: silence, noise, music."""
 
-from __future__ import annotations
-
 from typing import Final
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Whether a mouth follows the loudness of unseen voices as real mouths follow theirs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from math import nan
 from typing import Final

@@ -1,7 +1,5 @@
 """A PulseAudio of our own, whose only loudspeaker nobody hears."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """Choosing a sound device, and what is missing where there is none."""
 
-from __future__ import annotations
-
 import builtins
 import sys
 from collections.abc import Callable

@@ -2,8 +2,6 @@
 that sink is the microphone.
 """
 
-from __future__ import annotations
-
 import json
 import signal
 import subprocess

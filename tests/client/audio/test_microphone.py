@@ -1,7 +1,5 @@
 """The microphone with a fake device; PortAudio itself is not needed."""
 
-from __future__ import annotations
-
 import asyncio
 
 import numpy as np

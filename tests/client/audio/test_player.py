@@ -1,7 +1,5 @@
 """The player with a device and a clock that the test moves."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager

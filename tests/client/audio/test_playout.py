@@ -1,7 +1,5 @@
 """When audio is heard and its frames are shown: samples and times only, no device."""
 
-from __future__ import annotations
-
 from collections import deque
 from typing import Final
 

@@ -1,7 +1,5 @@
 """The output device with a fake one; PortAudio itself is not needed."""
 
-from __future__ import annotations
-
 import time
 
 import pytest

@@ -1,7 +1,5 @@
 """``python -m client`` as tests run it, and what it writes."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

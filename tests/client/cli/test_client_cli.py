@@ -1,7 +1,5 @@
 """``python -m client``: arguments, plain errors, whole files, and a real server."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

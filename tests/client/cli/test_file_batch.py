@@ -1,7 +1,5 @@
 """Several sound files in one command: output paths, failures, videos, progress."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """``python -m client identity``: a photo's face in a file that ``--identity`` reads."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The commands for sound devices, mic and say, with fake devices."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import signal

@@ -1,7 +1,5 @@
 """What a load test sends: chunks, positions and starts; loads that cannot be."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """``python -m client loadtest`` against real servers, and what it refuses to do."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import re

@@ -1,7 +1,5 @@
 """``python -m client.bench``: its table, and one row measured."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

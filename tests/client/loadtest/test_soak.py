@@ -1,7 +1,5 @@
 """``python -m client.soak``: what it finds wrong, and a short one with the bundled model."""
 
-from __future__ import annotations
-
 import os
 
 import numpy as np

@@ -1,7 +1,5 @@
 """One stream of a load test: what it makes of the server's bytes, and what it sends when."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 

@@ -1,7 +1,5 @@
 """Loads, and traces of streams as if they had run."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from client.loadtest.load import Load

@@ -1,7 +1,5 @@
 """Recording a stream: all of it, in order, and no token."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from pathlib import Path

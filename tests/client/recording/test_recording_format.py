@@ -1,7 +1,5 @@
 """The file of a recording: round trip, cut-off, damaged and foreign files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import cast
 

@@ -1,7 +1,5 @@
 """Recordings played again: the same events to the bit, also through lost connections."""
 
-from __future__ import annotations
-
 import asyncio
 from pathlib import Path
 from typing import Any

@@ -5,8 +5,6 @@ reads them. Live Link Face: FAppleARKitLiveLinkSource of Unreal's AppleARKitFace
 github.com/JimWest/PyLiveLinkFace.
 """
 
-from __future__ import annotations
-
 import struct
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Frames to several sinks: each in its time, none waits for another, no mouth freezes open."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Commands with sinks: programs that receive packets, and files written at the same time."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import re

@@ -1,7 +1,5 @@
 """The packets of sinks: what independent readers read in them, and that they do not change."""
 
-from __future__ import annotations
-
 import itertools
 import re
 from pathlib import Path

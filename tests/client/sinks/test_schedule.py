@@ -1,7 +1,5 @@
 """When live sinks see which face: hops spread out, silence that eases to rest, and back."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import numpy as np

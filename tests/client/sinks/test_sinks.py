@@ -1,7 +1,5 @@
 """Sinks: their URLs, JSON Lines, and what becomes of UDP packets that are not received."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os

@@ -1,7 +1,5 @@
 """connect(), sending and reading, against the server's session within the process."""
 
-from __future__ import annotations
-
 import asyncio
 from dataclasses import fields
 from typing import Any

@@ -1,7 +1,5 @@
 """Frames of several outputs: binary blocks and JSON messages -> whole frames."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

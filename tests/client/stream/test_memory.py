@@ -1,7 +1,5 @@
 """The connection within the process: its documented servers, and the real session behind it."""
 
-from __future__ import annotations
-
 import itertools
 import re
 import textwrap

@@ -1,7 +1,5 @@
 """Samples in the forms of a caller -> PCM in messages."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Lost connections: what is sent again, and what ends a stream."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager

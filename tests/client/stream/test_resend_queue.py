@@ -1,7 +1,5 @@
 """The queue of what is sent, and sent again on another connection."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given

@@ -1,7 +1,5 @@
 """The errors of a server, and messages that break the protocol."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The silence that a live stream sends when its source stops talking."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Any
 

@@ -1,7 +1,5 @@
 """WebSocket connections: addresses, proxies, and a real server."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Any, get_args
 

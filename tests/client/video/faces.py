@@ -1,7 +1,5 @@
 """Faces that tests draw, and the reading of videos."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The mesh over a face: the table that the page and the video share, and faces under it."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """A photographed face that speaks: the warp's laws, on a drawn face whose points are known."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Pictures through triangles: nothing is left out, nothing drawn twice."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

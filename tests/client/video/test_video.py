@@ -1,7 +1,5 @@
 """The drawn face and the preview video, decoded again."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """A session with an engine that answers at once, and its client."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -2,8 +2,6 @@
 the session machine makes of every message that arrives.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any

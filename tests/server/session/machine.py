@@ -5,8 +5,6 @@ Every message in every state, time, an engine that answers late or gives windows
 lost connections with messages still in transit.
 """
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The rules of the session machine by which a client sends its messages."""
 
-from __future__ import annotations
-
 import base64
 import json
 from typing import Any

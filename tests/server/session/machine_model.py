@@ -2,8 +2,6 @@
 which the rules of the session machine stand.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from typing import Any, Final
 

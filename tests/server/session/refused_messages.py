@@ -1,7 +1,5 @@
 """Messages that a session refuses, each with the code of the error."""
 
-from __future__ import annotations
-
 import json
 from typing import Final
 

@@ -1,7 +1,5 @@
 """What is to be sent, and sent again. The session machine checks the same through a session."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Sessions by their tokens, and which are kept without a connection."""
 
-from __future__ import annotations
-
 from server.session.resume_tokens import ResumeTokens
 
 

@@ -6,8 +6,6 @@ For a longer search than the usual one::
         tests/server/session/test_session_machine.py
 """
 
-from __future__ import annotations
-
 import json
 import os
 import tracemalloc

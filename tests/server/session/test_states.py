@@ -1,7 +1,5 @@
 """The table of the session's states: what is written of it, and that it is what runs."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What the frames of a stream are, when they come, and what they are shown as."""
 
-from __future__ import annotations
-
 import itertools
 from typing import Any
 

@@ -4,8 +4,6 @@ The face is a yellow disc with a red mark on the upper lip and a blue one on the
 opens and closes again smoothly, widest at the click.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path

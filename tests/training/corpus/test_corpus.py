@@ -1,7 +1,5 @@
 """The prepared format: what goes in comes out, whole clips only, leaks and damage are named."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Killed, stopped or out of disk: whole clips stay, and the same command goes on from them."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal

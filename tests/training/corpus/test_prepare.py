@@ -1,7 +1,5 @@
 """From video and from tracks to a corpus: in time, in order, and whole whatever happens."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 from pathlib import Path
 

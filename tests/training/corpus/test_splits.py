@@ -1,7 +1,5 @@
 """Who is held out: laws of the split, and what a leak says."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

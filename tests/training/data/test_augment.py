@@ -1,7 +1,5 @@
 """What augmentation does to a window, and what it leaves alone."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Sounds that are not the speaker: as loud as said, the same again, and in time."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Speed and pitch: as torchaudio's, and silence stays silence."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """The windows that training sees: which second of which clip, and what is true of it."""
 
-from __future__ import annotations
-
 from dataclasses import fields
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The paper's loss, the terms that only some recipes ask for, and what does not count."""
 
-from __future__ import annotations
-
 import torch
 
 from kfusion.landmarks import INNER_LOWER

@@ -1,7 +1,5 @@
 """The baselines and the ablations: shapes, what each hears, and their checkpoints."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 
