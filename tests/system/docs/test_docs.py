@@ -1,6 +1,6 @@
 """What the documents show runs.
 
-A block is executed here, or a comment before it says why not (tests/system/documents.py).
+A block is executed here, or a comment before it says why not (tests/system/docs/documents.py).
 """
 
 import ast
@@ -25,7 +25,7 @@ from kfusion.errors import WireError
 from kfusion.landmarks import NEUTRAL
 from tests.conftest import RunningServer, program, voice
 from tests.page.browser import chromium
-from tests.system.documents import (
+from tests.system.docs.documents import (
     MARK,
     ROOT,
     Block,
@@ -33,7 +33,7 @@ from tests.system.documents import (
     documents,
     spans,
 )
-from tests.system.shell import Shell
+from tests.system.docs.shell import Shell
 
 Names = dict[str, Any]
 LANGUAGES: Final = ("shell", "python", "javascript", "json client", "json server", "text")

@@ -19,7 +19,7 @@ from kfusion.coefficients import ARKIT52
 from tests.conftest import RunningServer, voice
 from tests.page.browser import chromium, files_served, npm_install
 
-EXAMPLES: Final = Path(__file__).parents[2] / "examples"
+EXAMPLES: Final = Path(__file__).parents[3] / "examples"
 CODE: Final = (".py", ".js", ".html", ".gd", ".cs")
 RATE: Final = 16_000
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from tests.system.documents import ROOT
+from tests.system.docs.documents import ROOT
 
 # Nothing else is started: it may install, or take hours.
 MAY: Final = re.compile(

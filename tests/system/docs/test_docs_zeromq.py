@@ -14,9 +14,9 @@ import zmq
 
 from client.sdk import connect
 from tests.conftest import RunningServer, start_server, stop_server, voice
-from tests.system.documents import Block
-from tests.system.shell import Shell
-from tests.system.test_docs import execute, folder, of
+from tests.system.docs.documents import Block
+from tests.system.docs.shell import Shell
+from tests.system.docs.test_docs import execute, folder, of
 
 __all__ = ["folder"]  # a fixture
 

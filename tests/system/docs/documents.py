@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-ROOT: Final = Path(__file__).resolve().parents[2]
+ROOT: Final = Path(__file__).resolve().parents[3]
 ELSEWHERE: Final = {"node_modules", ".venv", "build", "dist", ".git", ".pytest_cache"}
 
 # <!-- not run here: reason -->, or of some commands of a block (their first words):

@@ -12,7 +12,7 @@ from typing import Final
 
 import pytest
 
-from tests.system.documents import ROOT, Call, anchors, blocks, calls, documents, links, spans
+from tests.system.docs.documents import ROOT, Call, anchors, blocks, calls, documents, links, spans
 
 OURS: Final = ("server", "client", "training", "kfusion")
 OTHERS: Final = {"--allow-loopback-in-peer-connection"}  # Chromium's
