@@ -50,7 +50,7 @@ from training.run import Processes, Run
 
 LEAST_RATE: Final = 1e-6
 """The learning rate that the cosine ends at."""
-FREE: Final = ("out", "device", "threads", "workers", "save_every", "licence", "data", "command")
+MUTABLE: Final = ["out", "device", "threads", "workers", "save_every", "licence", "data", "command"]
 """Options that may differ when a run is resumed."""
 
 
@@ -64,15 +64,10 @@ class TrainConfig:
     network: str = option("kfusion", group="network", choices=[*ABLATIONS, *CHOICES, *BASELINES])
     preset: str = option("compact", group="network", choices=sorted(PRESETS))
     wav2vec2: str = option("facebook/wav2vec2-base", "hub name or local folder", group="network")
-    init: Path | None = option(
-        None, "a checkpoint to begin from, with its network", group="network"
-    )
+    init: Path | None = option(None, "checkpoint to begin from, with its network", group="network")
     finetune: bool = option(False, "train wav2vec2 too", group="network")
     set: tuple[str, ...] = option(
-        (),
-        "of kfusion.config.ModelConfig, instead of the preset's",
-        group="network",
-        metavar="FIELD=VALUE",
+        (), "fields of kfusion.config.ModelConfig to change", group="network", metavar="FIELD=VALUE"
     )
     kan_l1: float = option(0.0, "weight of the KAN's sparsification", group="network")
     kan_grid_at: int = option(0, "step that fits its grids to data", group="network")
@@ -83,7 +78,7 @@ class TrainConfig:
     width: float = option(0.0, "weight of the mouth's width", group="loss")
     late: float = option(1.0, "weight of a frame from the 19th on", group="loss")
     swing: float = option(0.0, "weight of the gap's deviation", group="loss")
-    phones: float = option(0.0, "weight of hearing phones as well", group="loss")
+    phones: float = option(0.0, "weight of naming the phones as well", group="loss")
 
     epochs: int = option(200, group="optimisation")
     steps: int | None = option(None, "end after as many, instead of --epochs", group="optimisation")
@@ -113,7 +108,7 @@ class TrainConfig:
 
     def settings(self) -> dict[str, Any]:
         """The options that a run keeps when it is resumed, as they stand in its state.pt."""
-        kept = {name: value for name, value in vars(self).items() if name not in FREE}
+        kept = {name: value for name, value in vars(self).items() if name not in MUTABLE}
         kept |= {"set": list(self.set), "augment": list(self.augment)}
         return kept | {"init": file_sha256(self.init) if self.init else None}
 
