@@ -284,7 +284,7 @@ class KFusion(nn.Module):
 #     test_a_row_alone_gives_what_it_gives_in_a_batch
 # the emotion is a label that | a vector e per row in a gate   | mixtures are possible
 # cancels out at batch 1      | 1 + W e                        |
-#     test_the_emotion_changes_its_own_row_and_no_other
+#     test_a_row_alone_gives_what_it_gives_in_a_batch, test_every_input_matters_at_batch_one
 # the identity is the         | the speaker's face at rest     | a live stream has no such frame
 # window's own first frame    |                                |
 #     tests/training/data/test_windows.py,
@@ -294,7 +294,7 @@ class KFusion(nn.Module):
 #     test_an_untrained_network_answers_the_identity
 # landmarks in pixels         | normalised by a similarity     | a face's place, size and roll do
 #                             |                                | not matter
-#     test_a_similarity_of_the_identity_is_one_of_the_answer
+#     tests/kfusion/test_laws.py, test_a_similarity_of_the_identity_is_one_of_the_answer
 # decoder queries are the     | identity + frame position +    | from the identity alone the queries
 # identity                    | the frame's audio feature      | of all frames are equal
 #     test_every_input_matters_at_batch_one

@@ -15,7 +15,6 @@ from kfusion.coefficients import (
     VRM,
     VRM0,
     Rig,
-    coefficients,
     mirrored_names,
 )
 from kfusion.emotion import displacement, vector
@@ -27,9 +26,9 @@ from kfusion.landmarks import (
     NEUTRAL,
     NEUTRAL_IDENTITY,
     Identity,
-    Similarity,
     mirrored,
 )
+from tests.kfusion.test_landmarks import similarity
 
 Array = NDArray[np.float32]
 SEEDS = st.integers(0, 2**32 - 1)
@@ -51,11 +50,6 @@ def moves(seed: int, count: int = 1, size: float = 4.0) -> NDArray[np.float64]:
     for part in (JAW, BROWS, EYES, MOUTH):
         out[:, part] += rng.normal(0, size, (count, 1, 2))
     return out
-
-
-def similarity(scale: float, angle: float, x: float) -> Similarity:
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    return Similarity(scale * turn, np.array([x, -x / 2]))
 
 
 def everything(rig: Rig, displacement: NDArray[np.float64]) -> Array:
@@ -85,18 +79,8 @@ def test_every_name_comes_once_and_live_link_face_and_vrm_0_know_the_same() -> N
     assert set(VRM) - set(VRM0) == {"surprised"}
 
 
-def test_outputs_have_a_value_for_every_name() -> None:
-    for name, names in OUTPUTS.items():
-        values = coefficients(name, RIG, moves(0, 3))
-        assert values.shape == (3, len(names)) and values.dtype == np.float32
-    assert np.array_equal(coefficients("arkit52", RIG, moves(1)), RIG.arkit52(moves(1)))
-    assert np.array_equal(coefficients("vrm", RIG, moves(1)), RIG.vrm(moves(1)))
-    assert RIG.visemes(moves(0, 3)).shape == (3, len(VISEMES))
-    assert RIG.arkit52(np.zeros((0, 68, 2))).shape == (0, 52)
-
-
 def test_live_link_faces_values_are_arkits_in_another_order_and_the_heads_roll() -> None:
-    head = similarity(1, 0.2, 0)  # clockwise in the image
+    head = similarity(1, 0.2, 0, 0)  # clockwise in the image
     frames = head.apply(NEUTRAL + moves(2, 5, 2.0) * NOT_RIGID)
     shown = RIG.live_link_face(frames - NEUTRAL)
     plain = RIG.arkit52(frames - NEUTRAL)
@@ -141,7 +125,7 @@ def test_at_rest_everything_is_0_but_neutral_and_sil(seed: int) -> None:
 def test_a_similarity_of_the_identity_changes_nothing(
     seed: int, scale: float, angle: float, x: float
 ) -> None:
-    moved = similarity(scale, angle, x)
+    moved = similarity(scale, angle, x, -x / 2)
     plain = Rig(face(seed))
     other = Rig(Identity.from_points(moved.apply(plain.identity.points)))
     points = plain.identity.points + moves(seed, 3)
@@ -156,7 +140,7 @@ def test_a_similarity_of_the_identity_changes_nothing(
 def test_the_heads_own_motion_changes_nothing(
     seed: int, scale: float, angle: float, x: float
 ) -> None:
-    head = similarity(scale, angle, x)
+    head = similarity(scale, angle, x, -x / 2)
     rig = Rig(face(seed))
     frames = rig.identity.canonical + moves(seed, 3) * NOT_RIGID
     np.testing.assert_allclose(

@@ -15,7 +15,6 @@ from client.stream.pcm import chunks, silent_chunks
 from client.stream.state import ClientStream
 from kfusion import wire
 from kfusion.audio import frame_bytes
-from kfusion.emotion import vector
 from kfusion.emotion_timeline import EmotionSpan, EmotionTimeline
 from kfusion.errors import BadEmotion
 from kfusion.runtime import Animator, SyntheticEngine
@@ -33,29 +32,26 @@ def changes(timeline: EmotionTimeline) -> list[tuple[int, dict[str, float]]]:
 # What is written
 
 
-def test_spans_say_what_begins_when_and_gaps_are_neutral() -> None:
-    timeline = EmotionTimeline.parse(SPANS)
-    assert timeline.initial == {"happy": 1.0}
-    assert changes(timeline) == [
-        (15, {}), (27, {"happy": 0.25, "sad": 0.75}), (41, {}), (45, {"angry": 0.5})
-    ]  # fmt: skip
-
-
-def test_a_span_that_follows_at_once_has_no_neutral_before_it() -> None:
-    assert changes(EmotionTimeline.parse("1-2:sad,2-3:happy")) == [
-        (30, {"sad": 1.0}), (60, {"happy": 1.0}), (90, {})
-    ]  # fmt: skip
-    assert EmotionTimeline.parse("1-2:sad").initial == {}
-
-
-def test_a_span_begins_on_the_first_frame_at_or_after_its_second() -> None:
-    # 0.1 s is exactly frame 3, though binary floats cannot represent it.
-    for text, frames in (("0.1-0.2:sad", [3, 6]), ("0.101-.2001:sad", [4, 7])):
-        assert [n for n, _ in EmotionTimeline.parse(text).changes] == frames
-
-
-def test_a_span_with_no_frame_in_it_is_not_heard_of() -> None:
-    assert EmotionTimeline.parse("0.51-0.52:sad").changes == ()
+@pytest.mark.parametrize(
+    ("text", "initial", "expected"),
+    [
+        (
+            SPANS,
+            {"happy": 1.0},
+            [(15, {}), (27, {"happy": 0.25, "sad": 0.75}), (41, {}), (45, {"angry": 0.5})],
+        ),
+        ("1-2:sad,2-3:happy", {}, [(30, {"sad": 1.0}), (60, {"happy": 1.0}), (90, {})]),
+        # 0.1 s is exactly frame 3, though binary floats cannot represent it.
+        ("0.1-0.2:sad", {}, [(3, {"sad": 1.0}), (6, {})]),
+        ("0.101-.2001:sad", {}, [(4, {"sad": 1.0}), (7, {})]),
+        ("0.51-0.52:sad", {}, []),  # no frame lies in it
+    ],
+)
+def test_spans_change_the_weights_on_the_first_frame_at_or_after_their_ends(
+    text: str, initial: dict[str, float], expected: list[tuple[int, dict[str, float]]]
+) -> None:
+    timeline = EmotionTimeline.parse(text)
+    assert (timeline.initial, changes(timeline)) == (initial, expected)
 
 
 def test_blanks_may_stand_between_the_words() -> None:
@@ -208,16 +204,6 @@ def test_offline_each_window_has_the_emotion_of_its_last_frame() -> None:
         np.stack([expressions[n] for n in still]) - expressions[0],
         atol=1e-4,
     )
-
-
-def test_weights_that_do_not_change_are_as_they_were() -> None:
-    sound = voice(0.5)
-    animator = Animator(SyntheticEngine())
-    np.testing.assert_array_equal(
-        animator.animate(sound, 16_000, emotion=EmotionTimeline.parse("0-:sad=0.5")),
-        animator.animate(sound, 16_000, emotion={"sad": 0.5}),
-    )
-    assert vector(EmotionTimeline.parse("0-:sad=0.5").initial)[6] == 0.5
 
 
 # The command line

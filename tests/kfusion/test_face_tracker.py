@@ -85,16 +85,6 @@ def test_points_are_where_face_alignment_puts_them_within_its_rounding(
 
 
 @pytest.mark.slow
-def test_faces_and_tracks_have_their_shapes_and_places(tracker: FaceAlignmentTracker) -> None:
-    boxes = tracker.faces(frames(1)[0])
-    assert boxes.shape[1] == 4 and len(boxes) >= 1
-    assert (boxes[:, 2:] > boxes[:, :2]).all()
-    points, found = tracker.track(frames(2))
-    assert points.shape == (2, 68, 2) and found.tolist() == [True, True]
-    assert np.isfinite(points).all()
-
-
-@pytest.mark.slow
 def test_the_command_tracks_a_video_with_it(hub: Path, tmp_path: Path) -> None:
     (tmp_path / "clips").mkdir()
     write_clip(tmp_path / "clips" / "a.mp4", times=[0, 0.04], seconds=0.1, click=0.05)

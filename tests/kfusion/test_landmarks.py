@@ -8,7 +8,6 @@ from kfusion.landmarks import (
     MIRROR,
     NEUTRAL,
     NEUTRAL_INTER_OCULAR,
-    RIGID,
     Identity,
     Similarity,
     align,
@@ -73,11 +72,6 @@ def test_normalising_forgets_place_size_and_roll(moved: Similarity, seed: int) -
     np.testing.assert_allclose(
         b.place(displacement), moved.apply(a.place(displacement)), atol=1e-2, rtol=1e-5
     )
-
-
-def test_canonical_rigid_points_lie_on_the_neutral_ones() -> None:
-    face = Identity.from_points(NEUTRAL * 3 + 40).canonical
-    np.testing.assert_allclose(face[list(RIGID)], NEUTRAL[list(RIGID)], atol=1e-9)
 
 
 def test_alignment_takes_head_motion_away_and_leaves_the_mouth() -> None:

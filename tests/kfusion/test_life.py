@@ -3,7 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -20,7 +20,7 @@ from kfusion.landmarks import (
     align,
     lip_gap,
 )
-from kfusion.life import HISTORY, KNOT, CounterRandom, Life, LoudnessHistory, accents
+from kfusion.life import HISTORY, CounterRandom, Life, LoudnessHistory, accents
 from kfusion.stream import HOPS, Window, windows_of
 from tests.conftest import folder_of, voice
 
@@ -303,12 +303,3 @@ def test_real_speech_has_about_one_accent_a_second() -> None:
         assert found.mean() < 0.5
         counts.append(((found[1:] >= 0.3) & (found[:-1] < 0.3)).sum() / len(found) * 30)
     assert 0.5 < np.mean(counts) < 2.5
-
-
-@settings(max_examples=20)
-@given(st.integers(0, 2**63), st.integers(0, 10**6))
-def test_noise_is_smooth_where_its_pieces_meet(seed: int, knot: int) -> None:
-    life = Life(seed, 1.0)
-    n = knot * KNOT
-    track = lively(life, max(0, n - 6), 12)[:, 27, 0].astype(np.float64)
-    assert np.abs(np.diff(track, 3)).max() < 5e-3

@@ -13,13 +13,10 @@ from torch import nn
 
 from kfusion.checkpoint import load_model, save_model
 from kfusion.config import PRESETS, ModelConfig
-from kfusion.emotion import vector
 from kfusion.errors import CheckpointError
-from kfusion.landmarks import NEUTRAL, Similarity
+from kfusion.landmarks import NEUTRAL
 from kfusion.layers.torchaudio_python import torchaudio
 from kfusion.model import KFusion
-from kfusion.runtime import Animator, TorchEngine
-from tests.conftest import voice
 
 torchaudio()  # transformers imports it, and its extension may not load
 from transformers import Wav2Vec2Config, Wav2Vec2Model  # noqa: E402
@@ -124,17 +121,6 @@ def test_a_row_alone_gives_what_it_gives_in_a_batch(name: str) -> None:
         torch.testing.assert_close(alone[0], together[k], atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
-def test_the_emotion_changes_its_own_row_and_no_other(name: str) -> None:
-    model = perturbed(VARIANTS[name])
-    audio, identity, emotion = inputs(3)
-    before = model.displacement(audio, identity, emotion)
-    emotion[1] = torch.from_numpy(vector({"happy": 1.0}))
-    after = model.displacement(audio, identity, emotion)
-    assert (after[1] - before[1]).abs().max() > 1e-4
-    torch.testing.assert_close(after[[0, 2]], before[[0, 2]], atol=1e-5, rtol=0)
-
-
 # No gradient reaches these: wav2vec2's mask embedding stands in for masked steps, and nothing is
 # masked here; a bias of keys adds the same to every score of a query, which softmax cancels.
 UNREACHED = ("masked_spec_embed", "k_proj.bias")
@@ -201,42 +187,6 @@ def test_each_switch_changes_exactly_what_it_names(preset: str) -> None:
         assert sizes[0] < sizes[1]
 
 
-def test_the_compact_preset_is_small_enough_to_bundle() -> None:
-    assert sum(p.numel() for p in KFusion(ModelConfig()).parameters()) <= 4_800_000
-
-
-@pytest.mark.parametrize("config", [SMALL, PAPER], ids=["compact", "paper"])
-def test_a_similarity_of_the_identity_is_one_of_the_answer(
-    config: ModelConfig, tmp_path: Path
-) -> None:
-    path = tmp_path / "model.safetensors"
-    save_model(path, perturbed(config), {})
-    animator = Animator(TorchEngine(path))
-    face = NEUTRAL + np.random.default_rng(2).normal(0, 1.5, (68, 2))
-    moved = Similarity(np.array([[1.5, -0.8], [0.8, 1.5]]), np.array([400.0, -20.0]))
-    plain = animator.animate(voice(0.6), 16_000, identity=face)
-    other = animator.animate(voice(0.6), 16_000, identity=moved.apply(face))
-    assert np.abs(plain - face).max() > 0.1
-    np.testing.assert_allclose(other, moved.apply(plain), atol=5e-3)
-
-
-@pytest.mark.slow
-def test_one_batch_can_be_learned() -> None:
-    torch.manual_seed(0)
-    model = KFusion(replace(SMALL, dropout=0.0))
-    audio, identity, emotion = inputs(4)
-    target = (4 * torch.randn(68, 2)).expand(4, 30, 68, 2)
-    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    losses: list[float] = []
-    for _ in range(100):
-        loss = (model.displacement(audio, identity, emotion) - target).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert losses[-1] < 0.1 * losses[0]
-
-
 # wav2vec2 from weights saved here, through the calls that read it from a hub
 
 
@@ -282,9 +232,7 @@ def test_a_frozen_wav2vec2_does_not_learn_and_a_free_one_does(
     assert model.wav2vec2 is not None and model.wav2vec2.model.training is not frozen
 
 
-def test_the_whole_paper_preset_is_saved_loaded_and_streamed(
-    wav2vec2_folder: Path, tmp_path: Path
-) -> None:
+def test_the_whole_paper_preset_is_saved_and_loaded(wav2vec2_folder: Path, tmp_path: Path) -> None:
     model = KFusion.with_wav2vec2(PAPER, wav2vec2_folder)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -295,11 +243,6 @@ def test_the_whole_paper_preset_is_saved_loaded_and_streamed(
     torch.testing.assert_close(
         again.displacement(*inputs(2)), model.eval().displacement(*inputs(2))
     )
-    animator = Animator(TorchEngine(path))
-    one = animator.animate(voice(0.8), 16_000, emotion={"sad": 1.0}, batch=1)
-    some = animator.animate(voice(0.8), 16_000, emotion={"sad": 1.0}, batch=7)
-    assert one.shape == (24, 68, 2)
-    np.testing.assert_allclose(one, some, atol=1e-4)
 
 
 def test_a_wav2vec2_that_is_not_there_is_a_plain_error(tmp_path: Path) -> None:

@@ -132,17 +132,6 @@ def test_at_16_khz_a_window_is_the_last_second_with_zeros_before_the_start() -> 
     assert (later.first, later.last) == (later.end - 6, later.end - 3)
 
 
-def test_silence_is_the_same_as_zeros() -> None:
-    a, b = Slider(48_000, 3, 2), Slider(48_000, 3, 2)
-    noise = np.random.default_rng(1).uniform(-1, 1, 20_000).astype(np.float32)
-    for slider in (a, b):
-        slider.push(noise)
-    a.push_silence(30_000)
-    b.push(np.zeros(30_000, np.float32))
-    for x, y in zip(drain(a), drain(b), strict=True):
-        assert x.end == y.end and np.array_equal(x.audio, y.audio)
-
-
 @given(rates, shapes, st.integers(0, 30_000), st.integers(0, 2**31))
 def test_after_a_reset_windows_are_as_if_zeros_had_been_sent(
     rate: int, shape: tuple[int, int], before: int, seed: int

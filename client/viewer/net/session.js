@@ -23,9 +23,7 @@ const LOST = 4000; // the code of a connection that is given up; with 1000 the s
  */
 
 export class Session {
-  /**
-   * @param {{url: string, start: object, listener: Listener}} options `start`: the message
-   */
+  /** @param {{url: string, start: object, listener: Listener}} options `start`: the message */
   constructor({ url, start, listener }) {
     this.url = url;
     this.start = start;

@@ -26,10 +26,7 @@ export function emotionFromQuery(search) {
   return weights;
 }
 
-/**
- * All that an address says of the settings.
- * @param {string} search
- */
+/** All that an address says of the settings. @param {string} search */
 export function settingsFrom(search) {
   const query = new URLSearchParams(search);
   return {
