@@ -3,7 +3,6 @@
 import asyncio
 import ssl
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -103,7 +102,6 @@ def test_a_token_is_taken_from_the_header_or_the_query() -> None:
     assert not authorized(request(), "sesame")
 
 
-@pytest.mark.asyncio
 async def test_a_strangers_page_is_refused_at_the_handshake(
     synthetic_server: RunningServer,
 ) -> None:
@@ -118,7 +116,6 @@ async def test_a_strangers_page_is_refused_at_the_handshake(
         assert isinstance(wire.parse_server(str(await ws.recv())), wire.Ready)
 
 
-@pytest.mark.asyncio
 async def test_a_token_given_twice_is_none_and_leaves_nothing_behind() -> None:
     app = App(ServerConfig(port=0, engine="synthetic", token="sesame"))
     async with app.serving() as server:
@@ -160,7 +157,6 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return chain, key
 
 
-@pytest.mark.asyncio
 async def test_a_connection_that_never_begins_tls_is_closed(
     certificate: tuple[Path, Path],
 ) -> None:
@@ -175,7 +171,6 @@ async def test_a_connection_that_never_begins_tls_is_closed(
         writer.close()
 
 
-@pytest.mark.asyncio
 async def test_with_a_certificate_streams_are_wss(certificate: tuple[Path, Path]) -> None:
     chain, key = certificate
     server = start_server("--engine", "synthetic", "--tls-cert", str(chain), "--tls-key", str(key))
@@ -200,12 +195,3 @@ def test_certificates_that_cannot_be_used_are_told(
         tls_context(tmp_path / "none.pem", key)
     with pytest.raises(BadOptions, match="cannot be used"):
         tls_context(key, chain)
-
-
-def test_the_program_says_in_a_line_why_it_does_not_start() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "server", "--host", "0.0.0.0", "--engine", "synthetic"],
-        capture_output=True, text=True, cwd=ROOT, timeout=60, check=False,
-    )  # fmt: skip
-    assert done.returncode == 2 and done.stderr.startswith("kfusion-server: --host 0.0.0.0")
-    assert "Traceback" not in done.stderr

@@ -41,7 +41,6 @@ def add(backlog: Backlog, host: str, count: int) -> list[FakeConnection]:
     return connections
 
 
-@pytest.mark.asyncio
 async def test_the_oldest_of_a_network_with_too_many_is_closed() -> None:
     backlog = backlog_of()
     crowd = add(backlog, "192.0.2.7", 5)
@@ -50,7 +49,6 @@ async def test_the_oldest_of_a_network_with_too_many_is_closed() -> None:
     assert len(backlog.waiting) == 4
 
 
-@pytest.mark.asyncio
 async def test_the_oldest_of_all_is_closed_and_this_machine_has_no_limit_of_its_own() -> None:
     backlog = backlog_of()
     crowd = add(backlog, "127.0.0.1", LIMIT)
@@ -61,7 +59,6 @@ async def test_the_oldest_of_all_is_closed_and_this_machine_has_no_limit_of_its_
     assert all(c.closed for c in crowd) and not backlog.waiting and not backlog.networks
 
 
-@pytest.mark.asyncio
 async def test_a_new_connection_is_not_closed_until_there_are_twice_as_many() -> None:
     backlog = backlog_of(grace_s=1.0)
     crowd = add(backlog, "127.0.0.1", 2 * LIMIT)
@@ -70,7 +67,6 @@ async def test_a_new_connection_is_not_closed_until_there_are_twice_as_many() ->
     assert [c.closed for c in crowd[:2]] == [True, False]
 
 
-@pytest.mark.asyncio
 async def test_streams_open_beside_hundreds_of_silent_connections() -> None:
     app = App(ServerConfig(port=0, engine="synthetic", max_sessions=9))
     limit, waiting = app.backlog.limit, app.backlog.waiting
@@ -90,7 +86,6 @@ async def test_streams_open_beside_hundreds_of_silent_connections() -> None:
         await eventually(lambda: not waiting)
 
 
-@pytest.mark.asyncio
 async def test_connections_whose_handshake_is_delayed_are_no_backlog_but_count(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

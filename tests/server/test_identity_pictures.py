@@ -52,7 +52,6 @@ def finding(finder: str = "dots", **config: Any) -> AbstractAsyncContextManager[
     return serving(face_finder=f"tests.drawn_photo:{finder}", **config)
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("media", ["socket", "webrtc"])
 async def test_a_picture_becomes_the_face_that_is_shown(media: str) -> None:
     async with finding() as (_, opened):
@@ -69,7 +68,6 @@ async def test_a_picture_becomes_the_face_that_is_shown(media: str) -> None:
         await client.abort()
 
 
-@pytest.mark.asyncio
 async def test_an_open_mouth_is_shut_and_told_with_what_was_seen() -> None:
     async with finding("open_mouthed") as (_, opened):
         client = await opened()
@@ -81,7 +79,6 @@ async def test_an_open_mouth_is_shut_and_told_with_what_was_seen() -> None:
         await client.abort()
 
 
-@pytest.mark.asyncio
 async def test_bad_pictures_are_told_plainly_and_nobody_else_notices() -> None:
     sound = voice(8.0)
     bad: dict[str, tuple[bytes, str, str]] = {
@@ -112,7 +109,6 @@ async def test_bad_pictures_are_told_plainly_and_nobody_else_notices() -> None:
         await client.abort()
 
 
-@pytest.mark.asyncio
 async def test_live_frames_go_on_while_a_picture_never_ends() -> None:
     sound = voice(3.0)
     async with finding("unreliable") as (app, opened):
@@ -147,27 +143,6 @@ async def behind(open_gate: Callable[[], None], **config: Any) -> AsyncGenerator
             open_gate()
 
 
-@pytest.mark.asyncio
-async def test_a_later_identity_takes_the_place_of_a_picture(open_gate: Callable[[], None]) -> None:
-    async with behind(open_gate) as (_, opened):
-        client = await opened()
-        await send_picture(client, face(1), "first")
-        await send_picture(client, face(2), "second")
-        answer = await identity_answer(client)
-        assert answer.code == "bad_identity" and "'first': a later identity came" in answer.message
-        await send_picture(client, face(2), "second")  # the same once more has one answer
-        await client.send(type="identity", id="first")  # unknown, so that nothing changes
-        assert "'first' is unknown" in (await identity_answer(client)).message
-        open_gate()
-        assert (await identity_answer(client)).id == "second"
-        await client.send(type="identity", id="second")
-        assert (await identity_answer(client)).id == "second"
-        await client.send(type="end")
-        await client.rest()
-        assert client.codes == ["bad_identity", "bad_identity"]
-
-
-@pytest.mark.asyncio
 async def test_the_answer_to_a_picture_comes_over_the_next_connection(
     open_gate: Callable[[], None],
 ) -> None:
@@ -185,7 +160,6 @@ async def test_the_answer_to_a_picture_comes_over_the_next_connection(
         await client.abort()
 
 
-@pytest.mark.asyncio
 async def test_a_client_that_leaves_is_not_waited_for(open_gate: Callable[[], None]) -> None:
     async with behind(open_gate) as (app, opened):
         first, client = await opened(), await opened()
@@ -204,7 +178,6 @@ async def test_a_client_that_leaves_is_not_waited_for(open_gate: Callable[[], No
         await first.abort()
 
 
-@pytest.mark.asyncio
 async def test_a_server_that_stops_does_not_wait_for_a_picture(
     open_gate: Callable[[], None],
 ) -> None:

@@ -8,18 +8,12 @@ from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-import numpy as np
-import pytest
 import zmq
 import zmq.asyncio
 
 from kfusion import wire
-from kfusion.landmarks import NEUTRAL_IDENTITY
 from server.app import App
-from server.config import Bounds, ServerConfig
-from server.metrics import Metrics
-from server.session.rendering import FrameChunk, Rendering
-from server.transports.zeromq_endpoint import ZeroMQEndpoint
+from server.config import Bounds
 from server.transports.zeromq_publisher import Publisher
 from tests.conftest import eventually, voice
 from tests.system.raw_client import pcm
@@ -112,7 +106,6 @@ async def speak(client: Client, seconds: float, seed: int = 0) -> None:
 # What is published
 
 
-@pytest.mark.asyncio
 async def test_every_frame_comes_in_order_with_the_bytes_of_the_websocket() -> None:
     async with publishing() as (app, opened, endpoint, made):
         client = await opened(mode="file", life=0.5, seed=4)
@@ -131,7 +124,6 @@ async def test_every_frame_comes_in_order_with_the_bytes_of_the_websocket() -> N
         assert b"kfusion_zmq_subscriptions 1.0" in app.registry.figures()
 
 
-@pytest.mark.asyncio
 async def test_a_session_in_json_is_published_in_binary_with_what_it_did_not_ask_for() -> None:
     async with publishing() as (app, opened, endpoint, made):
         client = await opened(mode="file", encoding="json", outputs=["vrm"])
@@ -151,7 +143,6 @@ async def test_a_session_in_json_is_published_in_binary_with_what_it_did_not_ask
         ]
 
 
-@pytest.mark.asyncio
 async def test_nothing_is_computed_or_sent_that_nobody_subscribed_to() -> None:
     async with publishing() as (app, opened, endpoint, made):
         client = await opened(mode="file")
@@ -165,7 +156,6 @@ async def test_nothing_is_computed_or_sent_that_nobody_subscribed_to() -> None:
         assert not await others.socket.poll(0)
 
 
-@pytest.mark.asyncio
 async def test_sessions_are_told_apart_and_who_leaves_is_sent_no_more() -> None:
     async with publishing() as (app, opened, endpoint, made):
         one, two = await opened(mode="file"), await opened(mode="file")
@@ -187,7 +177,6 @@ async def test_sessions_are_told_apart_and_who_leaves_is_sent_no_more() -> None:
         assert b"kfusion_zmq_published_total 120.0" in app.registry.figures()
 
 
-@pytest.mark.asyncio
 async def test_after_a_reset_n_goes_on_where_the_session_says() -> None:
     async with publishing() as (app, opened, endpoint, made):
         client = await opened()
@@ -209,7 +198,6 @@ async def test_after_a_reset_n_goes_on_where_the_session_says() -> None:
 # Slow and hostile subscribers
 
 
-@pytest.mark.asyncio
 async def test_who_wakes_after_five_seconds_of_frames_has_the_newest_at_once() -> None:
     async with publishing() as (app, opened, endpoint, made):
         client = await opened(mode="file", hop=1)
@@ -222,7 +210,6 @@ async def test_who_wakes_after_five_seconds_of_frames_has_the_newest_at_once() -
         assert len(asleep.got) <= 2  # one may still have been on its way
 
 
-@pytest.mark.asyncio
 async def test_a_consumer_that_never_reads_costs_no_one_else_a_frame() -> None:
     async with publishing(bounds=Bounds(zmq_queue=100)) as (app, opened, endpoint, made):
         client = await opened(mode="file")
@@ -239,7 +226,6 @@ async def test_a_consumer_that_never_reads_costs_no_one_else_a_frame() -> None:
         assert kept == sorted(kept) and 100 <= len(kept) < 1500
 
 
-@pytest.mark.asyncio
 async def test_a_websocket_that_is_not_read_does_not_delay_what_is_published() -> None:
     async with publishing() as (app, opened, endpoint, made):
         client = await opened(encoding="json")
@@ -254,7 +240,6 @@ async def test_a_websocket_that_is_not_read_does_not_delay_what_is_published() -
         await client.abort()
 
 
-@pytest.mark.asyncio
 async def test_garbage_from_subscribers_is_nothing() -> None:
     async with publishing() as (app, opened, endpoint, made):
         client = await opened(mode="file")
@@ -281,7 +266,6 @@ async def test_garbage_from_subscribers_is_nothing() -> None:
         assert all(len(topic) < 512 for topic in publisher.subscribed)
 
 
-@pytest.mark.asyncio
 async def test_too_many_topics_are_forgotten_and_honest_subscribers_come_back() -> None:
     async with publishing(bounds=Bounds(zmq_topics=100)) as (app, opened, endpoint, made):
         client = await opened(mode="file")
@@ -303,27 +287,3 @@ async def test_too_many_topics_are_forgotten_and_honest_subscribers_come_back() 
         await speak(client, 1.0)
         await receiving
         assert bytes_of([b for _, b in subscriber.got]) == bytes_of(blocks_of(client))
-
-
-def test_without_subscribers_a_hop_costs_next_to_nothing() -> None:
-    """A comparison and a look at an empty tuple."""
-    endpoint = ZeroMQEndpoint(ServerConfig(zmq=ANY_PORT))
-    publisher = Publisher(endpoint, Metrics(), Bounds())
-    try:
-        publish = publisher.for_session("a")
-        computed: list[str] = []
-
-        class RecordingFrames(FrameChunk):
-            def render(self, outputs: tuple[wire.Output, ...] | None = None) -> dict[Any, Any]:
-                computed.extend(outputs or ())
-                return {}
-
-        frames = RecordingFrames(0, np.zeros((3, 68, 2), np.float32), Rendering(NEUTRAL_IDENTITY))
-        publish(frames, 0)
-        assert not computed
-        publisher.subscribed.add(b"a/points")
-        publish(frames, 0)
-        assert computed == ["points"]
-    finally:
-        publisher.close()
-        endpoint.close()

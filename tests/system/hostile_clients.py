@@ -200,16 +200,21 @@ async def floods_single_samples(line: BareSocket, rng: random.Random) -> None:
         await line.send(framed(BINARY, b"\0\0") * FEW)
 
 
-@kind
-async def floods_emotions(line: BareSocket, rng: random.Random) -> None:
-    await line.start(encoding="binary")
+async def flood(line: BareSocket, data: bytes) -> None:
+    """Sends it again and again, and reads, until the server ends the connection."""
     reading = asyncio.ensure_future(line.until_gone())
     try:
         while not reading.done():
-            await line.send(text_message(type="emotion", weights={"happy": 0.5}) * FEW)
+            await line.send(data)
         await reading
     finally:
         reading.cancel()
+
+
+@kind
+async def floods_emotions(line: BareSocket, rng: random.Random) -> None:
+    await line.start(encoding="binary")
+    await flood(line, text_message(type="emotion", weights={"happy": 0.5}) * FEW)
 
 
 @kind
@@ -217,27 +222,14 @@ async def interrupts(line: BareSocket, rng: random.Random) -> None:
     """A second of silence, then all of it taken back; windows that nobody wants."""
     await line.start(encoding="binary", hop=1, lookahead=0)
     again = text_message(type="silence", samples=16_000) + text_message(type="reset")
-    reading = asyncio.ensure_future(line.until_gone())
-    try:
-        while not reading.done():
-            await line.send(again * 8)
-        await reading
-    finally:
-        reading.cancel()
+    await flood(line, again * 8)
 
 
 @kind
 async def uploads_large_files(line: BareSocket, rng: random.Random) -> None:
     audio = {"rate": 96_000, "channels": 2, "format": "s16le"}
     await line.start(mode="file", hop=30, lookahead=0, audio=audio, encoding="binary")
-    sound = framed(BINARY, rng.randbytes(512_000))
-    reading = asyncio.ensure_future(line.until_gone())
-    try:
-        while not reading.done():
-            await line.send(sound)
-        await reading
-    finally:
-        reading.cancel()
+    await flood(line, framed(BINARY, rng.randbytes(512_000)))
 
 
 @kind

@@ -95,7 +95,6 @@ def calm(server: RunningServer, seconds: float = 60) -> dict[str, float]:
 
 
 @pytest.mark.live
-@pytest.mark.asyncio
 async def test_two_hundred_hostile_clients_harm_nobody_else() -> None:
     server = start_server("--engine", "synthetic")
     try:

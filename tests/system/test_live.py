@@ -20,7 +20,6 @@ def clips() -> list[Clip]:
 
 
 @pytest.mark.live
-@pytest.mark.asyncio
 @pytest.mark.parametrize("rate", [16_000, 48_000])
 async def test_ten_clips_at_live_pace_are_whole_and_on_time(
     server: RunningServer, clips: list[Clip], rate: int

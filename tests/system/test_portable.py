@@ -46,11 +46,6 @@ def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def test_the_refusal_refuses() -> None:
-    code = REFUSE + "exec('import resource', {'__name__': 'client.loadtest.workers'})"
-    assert "resource is refused" in run(code).stderr
-
-
 @pytest.mark.parametrize("packages", [["kfusion", "server", "client"], ["training"]])
 def test_every_module_imports_without_what_only_posix_has(packages: list[str]) -> None:
     done = run(REFUSE + EVERY, *packages)

@@ -20,7 +20,7 @@ from kfusion.runtime import Animator, SyntheticEngine
 from server.app import App
 from server.config import ServerConfig
 from tests.client.events import all_events, frame_numbers, of_type, stacked_points
-from tests.conftest import voice
+from tests.conftest import eventually, voice
 
 RATE = 16_000
 ROOT = Path(__file__).resolve().parents[2]
@@ -107,7 +107,6 @@ async def read(face: Face, at: dict[int, Any]) -> list[Any]:
     return events
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize(("encoding", "seed"), [("json", 1), ("binary", 2)])
 async def test_a_file_through_cut_sockets_is_the_offline_call(encoding: Any, seed: int) -> None:
     sound, places = voice(20.0, seed=seed), np.random.default_rng(seed).integers(0, 590, 6)
@@ -132,6 +131,9 @@ async def test_a_file_through_cut_sockets_is_the_offline_call(encoding: Any, see
         resumed = len(of_type(Resumed, events))
         assert resumed > 1
         assert f"kfusion_sessions_resumed_total {resumed}.0".encode() in app.metrics.text()
+        await eventually(lambda: not app.registry.tokens.by_key and not app.registry.tokens.lost)
+        figures = app.registry.figures()
+        assert b"kfusion_streams 0.0" in figures and b"kfusion_sessions_kept 0.0" in figures
     np.testing.assert_allclose(stacked_points(events), offline(sound), atol=1e-4)
     assert frame_numbers(events) == list(range(600))
     marks = [(e.id, e.n) for e in of_type(wire.MarkReached, events)]
@@ -139,7 +141,6 @@ async def test_a_file_through_cut_sockets_is_the_offline_call(encoding: Any, see
     assert not of_type(wire.Error, events)
 
 
-@pytest.mark.asyncio
 async def test_a_half_open_connection_is_left_and_the_old_one_closed() -> None:
     sound = voice(10.0)
     async with (
@@ -173,7 +174,6 @@ async def test_a_half_open_connection_is_left_and_the_old_one_closed() -> None:
 
 
 @pytest.mark.live
-@pytest.mark.asyncio
 async def test_a_live_source_behind_a_relay_that_is_down_for_a_while_loses_only_time() -> None:
     async with (
         asyncio.timeout(30),
@@ -212,7 +212,6 @@ async def test_a_live_source_behind_a_relay_that_is_down_for_a_while_loses_only_
         assert events[-1].seconds == face.stream.samples / RATE
 
 
-@pytest.mark.asyncio
 async def test_the_command_for_files_goes_on_and_says_so(tmp_path: Path) -> None:
     sound = voice(40.0)
     soundfile.write(tmp_path / "speech.wav", sound, RATE, subtype="FLOAT")

@@ -87,33 +87,6 @@ def offline(sound: NDArray[np.float32]) -> NDArray[np.float32]:
     return Animator(SyntheticEngine()).animate(exact, 16_000)
 
 
-@pytest.mark.asyncio
-async def test_a_file_that_lost_its_connections_is_the_offline_call() -> None:
-    sound = voice(12.0)
-    async with serving() as (app, opened):
-        client = await opened(mode="file")
-        for until in (60, 200):
-            at = client.ready.audio_position
-            await client.ws.send(pcm(sound[at : at + 16_000 * 5]))
-            await client.frames_until(until)
-            await client.send(type="mark", id=f"mark {until}")
-            await client.abort()
-            ready = await client.resume()
-            assert ready.n == client.next_frame and ready.session == client.ready.session
-        await client.ws.send(pcm(sound[client.ready.audio_position :]))
-        await client.send(type="end")
-        await client.rest()
-        assert client.frames == list(range(360))
-        np.testing.assert_allclose(client.points, offline(sound), atol=1e-4)
-        assert client.received[-1] == wire.End(360, 0, 12.0) and client.ws.close_code == 1000
-        await eventually(lambda: not app.registry.tokens.by_key and not app.registry.tokens.lost)
-        await eventually(lambda: b"kfusion_streams 0.0" in app.registry.figures())
-        metrics = app.registry.figures()
-        assert b"kfusion_sessions_resumed_total 2.0" in metrics
-        assert b"kfusion_sessions_kept 0.0" in metrics
-
-
-@pytest.mark.asyncio
 async def test_a_connection_that_takes_nothing_any_more_is_replaced_too() -> None:
     async with serving() as (app, opened):
         client = await opened(encoding="json", mode="file")
@@ -140,7 +113,6 @@ async def test_a_connection_that_takes_nothing_any_more_is_replaced_too() -> Non
         old.transport.abort()
 
 
-@pytest.mark.asyncio
 async def test_a_token_serves_once() -> None:
     async with serving() as (_, opened):
         client = await opened()
@@ -158,7 +130,6 @@ async def test_a_token_serves_once() -> None:
         await client.ws.close()
 
 
-@pytest.mark.asyncio
 async def test_frames_that_were_never_sent_are_refused_and_the_session_is_kept() -> None:
     async with serving() as (_, opened):
         client = await opened()
@@ -174,23 +145,6 @@ async def test_frames_that_were_never_sent_are_refused_and_the_session_is_kept()
         await client.ws.close()
 
 
-@pytest.mark.asyncio
-async def test_an_end_that_was_not_answered_is_told_again() -> None:
-    async with serving() as (_, opened):
-        client = await opened(mode="file")
-        await client.ws.send(pcm(voice(1.0)))
-        await client.frames_until(12)
-        client.ws.transport.pause_reading()
-        await client.send(type="end")
-        await asyncio.sleep(0.3)  # the server has sent its end and wants to close
-        await client.abort()
-        answer = await client.resume()
-        assert answer.audio_position == 16_000
-        await client.rest()
-        assert client.received[-1] == wire.End(30, 0, 1.0) and client.frames == list(range(30))
-
-
-@pytest.mark.asyncio
 async def test_a_lost_session_keeps_its_place_until_it_is_given_up() -> None:
     async with serving(max_sessions=1, limits=wire.Limits(resume_s=1)) as (app, opened):
         first = await opened()
@@ -214,7 +168,6 @@ async def test_a_lost_session_keeps_its_place_until_it_is_given_up() -> None:
         await second.ws.close()
 
 
-@pytest.mark.asyncio
 async def test_a_resume_needs_the_servers_token_too() -> None:
     app = App(ServerConfig(port=0, engine="synthetic", token="sesame"))
     async with app.serving() as server:
@@ -234,7 +187,6 @@ async def test_a_resume_needs_the_servers_token_too() -> None:
         await client.ws.close()
 
 
-@pytest.mark.asyncio
 async def test_a_server_stops_while_it_keeps_sessions() -> None:
     async with serving() as (_, opened):
         client = await opened()
@@ -243,7 +195,6 @@ async def test_a_server_stops_while_it_keeps_sessions() -> None:
     assert not any(t.name.startswith("inference") and t.is_alive() for t in threading.enumerate())
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize(("code", "kept"), [(None, 0), (1000, 0), (4000, 1)])
 async def test_who_closes_in_good_order_gives_its_place_back(code: int | None, kept: int) -> None:
     """Without a code too, as JavaScript's close() does; a code of one's own says to wait."""
@@ -259,7 +210,6 @@ async def test_who_closes_in_good_order_gives_its_place_back(code: int | None, k
         assert len(app.registry.slots.used) == len(app.registry.tokens.lost) == kept
 
 
-@pytest.mark.asyncio
 async def test_a_file_is_sent_to_its_end_however_slowly_it_is_read() -> None:
     """In several times the time that a client has who reads nothing."""
     async with serving(bounds=Bounds(close_s=0.5)) as (_, opened):
@@ -310,7 +260,6 @@ class Peers:
     async def close(self) -> None: ...
 
 
-@pytest.mark.asyncio
 async def test_a_half_open_connection_takes_no_media_from_the_one_that_came_after() -> None:
     async with serving(bounds=Bounds(close_s=0.3)) as (app, opened):
         peers: Any = Peers()

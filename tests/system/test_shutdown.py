@@ -15,7 +15,6 @@ from tests.system.raw_client import RawClient, client, get, pcm
 
 
 @pytest.mark.live
-@pytest.mark.asyncio
 async def test_streams_are_finished_and_told_within_ten_seconds() -> None:
     server = start_server("--engine", "synthetic")
     narrow = narrow_socket(server.port)
@@ -48,7 +47,6 @@ async def test_streams_are_finished_and_told_within_ten_seconds() -> None:
 
 
 @pytest.mark.live
-@pytest.mark.asyncio
 async def test_who_has_connected_and_says_nothing_is_not_waited_for() -> None:
     server = start_server("--engine", "synthetic")
     with socket.create_connection(("127.0.0.1", server.port)) as silent:
@@ -58,7 +56,6 @@ async def test_who_has_connected_and_says_nothing_is_not_waited_for() -> None:
         assert silent.recv(1) == b""
 
 
-@pytest.mark.asyncio
 async def test_what_happens_is_logged_for_machines_without_what_was_said() -> None:
     server = start_server("--engine", "synthetic", "--log-format", "json", "--token", "sesame")
     try:

@@ -25,7 +25,7 @@ from aiortc import RTCConfiguration, RTCPeerConnection
 from server.transports.webrtc import Ice, PeerFactory
 from tests.system.webrtc_peer import RATE, Call, Relay, Speech, calling, offer_of, on_loopback
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.live]
+pytestmark = pytest.mark.live
 LATENCY_S = 0.2023  # hop 3, look-ahead 3, and the resampler's delay at 48 kHz
 
 

@@ -12,13 +12,6 @@ def test_audio_on_time_is_due_when_it_arrives() -> None:
     assert clock.due(0) == 5.0 and clock.due(2400) == pytest.approx(5.15)
 
 
-def test_audio_ahead_is_due_after_what_came_before() -> None:
-    clock = PlayoutClock(16_000)
-    clock.add(32_000, 0.0, silent=False)
-    clock.add(16_000, 0.1, silent=False)
-    assert clock.due(32_000) == 2.0 and clock.end == 3.0
-
-
 def test_late_audio_moves_the_clock_and_late_silence_does_not() -> None:
     clock = PlayoutClock(1000)
     clock.add(1000, 0.0, silent=False)

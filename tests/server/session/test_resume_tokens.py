@@ -21,9 +21,3 @@ def test_lost_ones_are_those_without_a_connection() -> None:
     tokens.connected("a")
     tokens.remove("b")
     assert tokens.lost == {"c"} and tokens.find("a") == "a" and tokens.find("b") is None
-
-
-def test_what_was_never_known_can_be_forgotten() -> None:
-    tokens: ResumeTokens[str] = ResumeTokens()
-    tokens.remove("a")
-    assert tokens.find("a") is None

@@ -160,17 +160,7 @@ def test_a_lost_session_is_neither_idle_nor_kept_for_long() -> None:
     assert driven.session.state is State.CLOSED and not driven.codes
 
 
-# Busy, stopped
-
-
-def test_busy_has_the_time_to_come_back_in_its_close_reason() -> None:
-    driven = DrivenSession(started=False)
-    driven.session.fail(Busy("full", 7), driven.now)
-    driven.read()
-    (error,) = driven.received
-    assert (error.code, error.fatal, error.retry_after_s) == ("busy", True, 7)
-    assert driven.session.closing is not None
-    assert (driven.session.closing.code, driven.session.closing.reason) == (1013, "7")
+# Busy
 
 
 @pytest.mark.parametrize(("mode", "hop", "demand"), [("live", 3, 10.0), ("file", 3, 0.0)])
@@ -187,23 +177,6 @@ def test_a_place_is_asked_for_when_a_stream_starts(mode: str, hop: int, demand: 
     assert isinstance(error, wire.Error) and (error.code, error.retry_after_s) == ("busy", 7)
     assert session.closing is not None and session.closing.code == 1013
     assert demands == [demand]
-
-
-def test_a_server_that_stops_finishes_what_it_was_given_without_waiting_for_its_time() -> None:
-    driven = DrivenSession()
-    driven.audio(voice(8.0))
-    assert len(driven.frames) < 90
-    driven.session.stop(driven.now)
-    driven.work()
-    assert driven.frames == list(range(240)) and driven.received[-1] == wire.End(240, 0, 8.0)
-    assert driven.close_code == 1001
-
-
-def test_a_new_client_is_told_busy_by_a_server_that_stops() -> None:
-    driven = DrivenSession(started=False)
-    driven.session.stop(driven.now)
-    driven.read()
-    assert (driven.codes, driven.close_code) == (["busy"], 1013)
 
 
 # Readers that do not read

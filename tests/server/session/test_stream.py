@@ -13,7 +13,6 @@ from kfusion.coefficients import ARKIT52, Rig
 from kfusion.landmarks import NEUTRAL, NEUTRAL_IDENTITY
 from kfusion.runtime import Animator
 from server.session.history import HISTORY
-from server.session.windows import LIVE_BACKLOG
 from tests.conftest import voice
 from tests.server.session.driven_session import ENGINE, DrivenSession, engine_output, pcm
 
@@ -84,21 +83,6 @@ def test_windows_may_be_answered_in_any_order() -> None:
     np.testing.assert_array_equal(backwards.points, forwards.points)
 
 
-def test_a_mark_comes_between_the_frames_around_it() -> None:
-    driven = DrivenSession(mode="file", hop=10, lookahead=0)
-    driven.audio(voice(0.5))
-    driven.send(type="mark", id="here")
-    driven.audio(voice(0.5))
-    driven.send(type="end")
-    order = [
-        m.id if isinstance(m, wire.MarkReached) else (m.first, m.first + len(m.values))
-        for m in driven.received
-        if isinstance(m, (wire.MarkReached, wire.FrameBlock))
-    ]
-    assert order == [(0, 10), (10, 15), "here", (15, 20), (20, 30)]
-    assert driven.of(wire.MarkReached)[0].n == 15
-
-
 # Time
 
 
@@ -120,16 +104,6 @@ def test_live_frames_are_computed_at_most_two_seconds_early() -> None:
     for _ in range(7):
         driven.wait(1)
     assert len(driven.frames) == 60 + 7 * 30
-
-
-def test_silence_gives_back_the_time_of_the_gap() -> None:
-    driven = DrivenSession()
-    driven.audio(voice(1.0))
-    driven.wait(6)  # a pause of five seconds, told late
-    driven.send(type="silence", samples=5 * 16_000)
-    assert len(driven.frames) == (6 * 30 - 3) // 3 * 3  # all of it is already due
-    driven.audio(voice(1.0))
-    assert driven.windows.clock.end == pytest.approx(driven.now + 1.0)
 
 
 def test_an_hour_of_chunks_neither_drifts_nor_grows() -> None:
@@ -167,22 +141,6 @@ def test_the_deadline_of_a_window_is_when_its_sound_is_complete() -> None:
 
 
 # Readers that are slow, or away
-
-
-def test_a_slow_reader_loses_its_oldest_frames_and_is_told() -> None:
-    driven = DrivenSession()
-    driven.reading = False
-    for _ in range(100):
-        driven.audio(voice(0.1))
-        driven.now += 0.1
-    assert driven.session.outbox.waiting <= LIVE_BACKLOG
-    driven.reading = True
-    driven.send(type="end")
-    (dropped,) = driven.of(wire.Dropped)
-    assert (dropped.first, dropped.reason) == (0, "slow_reader")
-    assert driven.frames == list(range(dropped.count, 300))
-    assert driven.of(wire.End) == [wire.End(300 - dropped.count, dropped.count, 10.0)]
-    assert dropped.count >= 300 - LIVE_BACKLOG - 9
 
 
 def test_only_so_many_unsent_frames_are_kept_for_a_lost_client() -> None:
@@ -251,18 +209,6 @@ def test_a_reset_eases_from_the_face_without_its_life() -> None:
 
 
 # What frames are shown as
-
-
-def test_json_frames_carry_their_time_and_float32_points() -> None:
-    driven = DrivenSession(encoding="json", mode="file")
-    driven.audio(voice(0.5))
-    driven.send(type="end")
-    frames = driven.of(wire.Frame)
-    assert [f.n for f in frames] == list(range(15))
-    assert frames[3].t == pytest.approx(0.1)
-    expected = Animator(ENGINE).animate((voice(0.5) * 32767).astype("<i2") / 32768, 16_000)
-    points = np.array([f.points for f in frames], np.float32).reshape(-1, 68, 2)
-    assert np.array_equal(points, expected)
 
 
 @pytest.mark.parametrize("encoding", ["json", "binary"])

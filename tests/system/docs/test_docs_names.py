@@ -109,12 +109,6 @@ def test_what_troubleshooting_quotes_is_said_somewhere() -> None:
             assert part in source or part in theirs, words
 
 
-def test_the_readme_names_two_commands_and_stays_short() -> None:
-    text = (ROOT / "README.md").read_text("utf-8")
-    assert len(text.splitlines()) < 200
-    assert text.index("make run") < text.index("make test") < 900
-
-
 def test_the_names_of_the_environment_exist() -> None:
     texts = (path.read_text("utf-8") for path in documents())
     named = {name for text in texts for name in re.findall(r"\bKFUSION_[A-Z_]+\b", text)}

@@ -38,26 +38,6 @@ look();
 """
 
 
-def sources() -> list[Path]:
-    found = (p for p in EXAMPLES.rglob("*") if p.suffix in CODE and "node_modules" not in p.parts)
-    return sorted(found)
-
-
-@pytest.mark.parametrize("path", sources(), ids=lambda path: path.name)
-def test_an_example_is_short_enough_to_be_read_at_once(path: Path) -> None:
-    no_code = re.compile(r"\s*([\[\](){},;]*|//.*|#.*)$")  # blank, brackets alone, a comment
-    lines = [line for line in path.read_text().splitlines() if not no_code.match(line)]
-    assert 0 < len(lines) < 80
-    assert max(map(len, lines)) <= 100
-
-
-def test_every_example_says_how_it_is_run_and_what_was_not() -> None:
-    for folder in (p for p in EXAMPLES.iterdir() if p.is_dir()):
-        told = (folder / "README.md").read_text()
-        assert "## Run" in told, folder
-        assert "## What was run" in told, folder
-
-
 @pytest.fixture(scope="module")
 def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("speech") / "speech.wav"
