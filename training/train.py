@@ -241,7 +241,7 @@ def _train(config: TrainConfig, processes: Processes) -> Trained:
             done = step + 1
             average.update(network, done)
             if done == config.kan_grid_at and kan is not None:
-                fit_kan_grids(kan, outputs.fused, average, optimizer, processes)
+                fit_kan_grids(kan, outputs.fused, average, optimizer, processes.broadcast)
 
             progress.update()
             seconds += time.monotonic() - begun

@@ -115,12 +115,6 @@ def test_length_loudness_and_timing_stay(sound: Samples, speech: Speech, seed: i
     assert across.max() > 0.6 * len(mine) * mine.std() * other.std()
 
 
-def test_a_voice_and_what_it_says_are_of_their_seed_alone(sound: Samples, speech: Speech) -> None:
-    one, again, other = (random_voice(np.random.default_rng(s)) for s in (5, 5, 6))
-    assert one == again != other
-    assert np.array_equal(speech.synthesise(one), Speech(sound).synthesise(again))
-
-
 def test_random_voices_are_from_a_deeper_man_to_a_child() -> None:
     voices = [random_voice(np.random.default_rng(s)) for s in range(300)]
     pitch = np.array([v.pitch for v in voices])
@@ -191,13 +185,6 @@ def test_the_command_resumes_and_ends_with_the_same_files(corpus: Corpus, tmp_pa
     (torn / "corpus.json").unlink()
     assert command(corpus.folder, torn) == 0
     assert corpus_files(whole) == corpus_files(torn)
-
-
-def test_a_folder_without_a_corpus_is_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert command(tmp_path, tmp_path / "out") == 2
-    assert capsys.readouterr().err.startswith(f"training.voices: {tmp_path}: no prepared corpus")
 
 
 def test_a_corpus_without_train_clips_has_none_to_change(tmp_path: Path) -> None:

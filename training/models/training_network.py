@@ -1,5 +1,6 @@
 """A network as it is trained: with outputs for the loss alone, and a moving average."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +12,6 @@ from kfusion.model import KFusion
 from training.data.batch import Batch
 from training.models.networks import Network
 from training.phones import PHONES
-from training.run import Processes
 
 
 @dataclass(frozen=True)
@@ -74,14 +74,14 @@ def fit_kan_grids(
     inputs: Tensor,
     average: MovingAverage,
     optimizer: torch.optim.Optimizer,
-    processes: Processes,
+    broadcast: Callable[[nn.Module], None],
 ) -> None:
     """Fits the grids of a KAN to its inputs (B, C, F).
 
     New grids carry new coefficients: the average and the optimizer's moments begin anew there.
     """
     kan.update_grid(inputs.float().flatten(0, 1))
-    processes.broadcast(kan)
+    broadcast(kan)
     average.network.get_submodule("head").load_state_dict(kan.state_dict())
     for parameter in kan.parameters():
         optimizer.state.pop(parameter, None)
