@@ -1,8 +1,7 @@
 """The benchmarks, on networks small enough to be counted by hand."""
 
 import json
-import math
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,10 +15,8 @@ from tests.kfusion.test_model import SMALL
 from training.bench import model as bench_model
 from training.bench import timing
 from training.bench.__main__ import main
-from training.bench.engine import peak_memory, preload_transformers
+from training.bench.engine import ENGINES, peak_memory
 from training.bench.flops import count_flops
-from training.bench.model import PARTS, Report
-from training.bench.report import markdown
 
 TINY_WAV2VEC2 = {
     "hidden_size": 16,
@@ -37,32 +34,6 @@ TINY_WAV2VEC2 = {
 
 def twelve(*_: object) -> float:
     return 12.0
-
-
-def saved(path: Path, config: ModelConfig) -> Path:
-    torch.manual_seed(0)
-    save_model(path, KFusion(config), {})
-    return path
-
-
-@pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
-    """A small network of each kind, in torch at two batch sizes."""
-    folder = tmp_path_factory.mktemp("networks")
-    preload_transformers()
-    architecture = json.dumps(TINY_WAV2VEC2)
-    paper = replace(SMALL, sound="raw", content="wav2vec2", wav2vec2=architecture)
-    networks = {
-        "compact": saved(folder / "compact.safetensors", SMALL),
-        "paper": saved(folder / "paper.safetensors", paper),
-    }
-    threads = torch.get_num_threads()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bench_model, "peak_memory", twelve)  # has a test of its own
-        patch.setattr(timing, "TURN", 0.005)
-        made = bench_model.measure(networks, batches=(1, 3), threads=1, seconds=0.05)
-    torch.set_num_threads(threads)
-    return made
 
 
 def hand_count(c: ModelConfig) -> int:
@@ -95,71 +66,48 @@ def hand_count(c: ModelConfig) -> int:
     return mel + of_global + of_content + fusion + kan
 
 
-def test_the_work_of_a_window_is_what_a_hand_counts() -> None:
-    flops = count_flops(KFusion(SMALL).eval())
-    assert flops.counted == hand_count(SMALL)
-    assert flops.lstm == 2 * 30 * 2 * 3 * 24 * (32 + 24)  # two GRUs of three gates
-    assert flops.fft == 100 * 2.5 * 512 * 9
-    assert flops.splines == 30 * (136 + 12) * (2 + 11 * 13)
-    assert flops.total == flops.counted + flops.lstm + flops.fft + flops.splines
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_the_work_of_a_window_is_what_a_hand_counts(cell: str) -> None:
+    model = KFusion(replace(SMALL, cell=cell)).eval()
+    gates = {"gru": 3, "lstm": 4}[cell]
+    recurrent = 2 * 30 * 2 * gates * 24 * (32 + 24)  # two networks
+    fft = 100 * 2.5 * 512 * 9
+    splines = 30 * (136 + 12) * (2 + 11 * 13)
+    assert count_flops(model) == hand_count(SMALL) + recurrent + fft + splines
+    assert count_flops(model) == count_flops(model)  # no hook stays
 
 
-def test_an_lstm_has_four_gates() -> None:
-    lstm = count_flops(KFusion(replace(SMALL, cell="lstm")).eval()).lstm
-    assert lstm == 2 * 30 * 2 * 4 * 24 * (32 + 24)
-
-
-def test_counting_leaves_the_network_as_it_was() -> None:
-    model = KFusion(SMALL).eval()
-    once = count_flops(model)
-    assert count_flops(model) == once
-    assert not any(p.requires_grad is False or p.grad is not None for p in model.parameters())
-
-
-def test_without_lstm_and_kan_nothing_of_them_is_counted() -> None:
-    flops = count_flops(KFusion(replace(SMALL, lstm=False, head="mlp")).eval())
-    assert flops.lstm == flops.splines == 0 < flops.counted
-
-
-def test_a_report_has_every_cell_with_values_that_fit(report: Report) -> None:
-    document = json.loads(json.dumps(asdict(report)))
-    assert set(document) == {
-        "machine", "yardstick", "networks", "cells", "alone", "notes",
-    }  # fmt: skip
-    cells = [(c.preset, c.engine, c.batch) for c in report.cells]
-    assert cells == [(p, "torch", b) for p in ("compact", "paper") for b in (1, 3)]
-    work = {n.preset: n.window_flops for n in report.networks}
-    for c in report.cells:
-        assert c.repetitions >= 3 and c.peak_mib == 12.0
-        assert math.isclose(c.windows_per_s * c.step_ms, 1e3 * c.batch)
-        assert math.isclose(c.gflops_per_s, c.windows_per_s * work[c.preset] / 1e9)
-        assert 0 < c.of_yardstick_percent < 1000
-    for n in report.networks:
-        assert n.window_flops == n.flops.total > 0
-        assert n.checkpoint_bytes > 4 * n.parameters  # the biggest part of a file
-        assert n.shares is not None and tuple(n.shares) == PARTS
-        assert all(0 <= s <= 1 for s in n.shares.values())
-        assert min(n.shares[p] for p in PARTS if p != "other") > 0
-    (alone,) = report.alone
-    assert alone.preset == "paper" and math.isclose(alone.ratio, alone.whole_ms / alone.wav2vec2_ms)
-
-
-def test_what_has_no_onnx_is_said_and_left_out(report: Report) -> None:
-    assert report.notes == [
+def test_the_tables_have_a_row_a_cell_and_name_what_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paper = replace(SMALL, sound="raw", content="wav2vec2", wav2vec2=json.dumps(TINY_WAV2VEC2))
+    networks = {"compact": SMALL, "paper": paper}
+    for name, config in networks.items():
+        save_model(tmp_path / f"{name}.safetensors", KFusion(config), {})
+    monkeypatch.setattr(bench_model, "peak_memory", twelve)  # has a test of its own
+    monkeypatch.setattr(timing, "TURN", 0.005)
+    threads = torch.get_num_threads()
+    files = {name: tmp_path / f"{name}.safetensors" for name in networks}
+    blocks = bench_model.model_tables(files, ENGINES, [1, 3], 1, 0.05, "cpu").split("\n\n")
+    torch.set_num_threads(threads)
+    rows = [[c.strip() for c in line.split("|")[1:-1]] for line in blocks[1].splitlines()[2:]]
+    assert [row[:2] for row in rows] == [
+        [f"{name}, torch", batch] for name in networks for batch in ("1", "3")
+    ]
+    for name, batch, ms, rate, work, _, yardstick, share, peak in rows:
+        flops = count_flops(KFusion(networks[name.split(",")[0]]).eval()) / 1e9
+        assert float(work) == pytest.approx(flops, abs=1e-3)
+        assert float(rate) * float(ms) == pytest.approx(1e3 * int(batch), rel=0.02)
+        expected = 100 * float(rate) * flops / float(yardstick)
+        assert float(share.split()[0]) == pytest.approx(expected, abs=1) and peak == "12"
+    assert "in turns with each cell" in blocks[2]
+    name, *times = [c.strip() for c in blocks[3].splitlines()[2].split("|")[1:-1]]
+    alone, whole, ratio = map(float, times)
+    assert name == "paper" and ratio == pytest.approx(whole / alone, rel=0.1)
+    assert blocks[4:] == [
         "compact in onnx: left out, there is no compact.onnx",
         "paper in onnx: left out, there is no paper.onnx",
     ]
-
-
-def test_the_table_is_markdown_with_a_row_a_cell(report: Report) -> None:
-    lines = markdown(report).splitlines()
-    rows = [line for line in lines if line.startswith(("| compact, torch", "| paper, torch"))]
-    assert len(rows) == len(report.cells)
-    blocks = "\n".join(lines).split("\n\n")
-    for block in blocks:
-        if block.startswith("|"):
-            assert len({line.count("|") for line in block.splitlines()}) == 1
-    assert blocks[-1] == report.notes[-1]
 
 
 def test_calls_take_turns_and_are_measured_apart(monkeypatch: pytest.MonkeyPatch) -> None:

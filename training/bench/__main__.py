@@ -1,6 +1,6 @@
 """Measures the speed of networks and of training on this machine::
 
-    python -m training.bench model [--presets compact paper] [--batches 1 4 16 64] [--json OUT.json]
+    python -m training.bench model [--presets compact paper] [--batches 1 4 16 64]
     python -m training.bench train [--steps 60] [-- --batch 64 ...]
 
 A time alone says little: beside each cell stands a float32 matrix product, measured in turns with
@@ -8,10 +8,8 @@ it so that a busy or throttled machine slows both.
 """
 
 import argparse
-import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -19,8 +17,7 @@ import torch
 from kfusion.config import PRESETS
 from kfusion.errors import run_command
 from training.bench.engine import ENGINES, checkpoints
-from training.bench.model import measure
-from training.bench.report import markdown
+from training.bench.model import model_tables
 from training.bench.train import training_table
 
 
@@ -30,12 +27,11 @@ def bench_model(options: argparse.Namespace) -> None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     with tempfile.TemporaryDirectory() as folder:
         files = checkpoints(options.presets, Path(folder))
-        report = measure(
-            files, options.engines, options.batches, options.threads, options.seconds, device
+        print(
+            model_tables(
+                files, options.engines, options.batches, options.threads, options.seconds, device
+            )
         )
-    print(markdown(report))
-    if options.json:
-        options.json.write_text(json.dumps(asdict(report), indent=1) + "\n")
 
 
 def bench_training(options: argparse.Namespace) -> None:
@@ -53,7 +49,6 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     m.add_argument("--threads", type=int, default=2)
     m.add_argument("--seconds", type=float, default=3.0, help="of measuring, a cell")
     m.add_argument("--device", default="auto", help="of torch: auto, cpu or cuda")
-    m.add_argument("--json", type=Path, metavar="OUT.json")
     t = commands.add_parser("train", help="windows a second of training, and the loader's share")
     t.set_defaults(run=bench_training)
     t.add_argument("--steps", type=int, default=60, help="measured, after ten more")
