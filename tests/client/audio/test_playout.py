@@ -50,28 +50,7 @@ def test_late_audio_is_counted_and_the_rest_keeps_its_place() -> None:
     assert buffer.missed == 6
 
 
-def test_cleared_audio_is_not_played() -> None:
-    buffer = PlayoutBuffer(4)
-    buffer.put(0, b"\x01" * 400)
-    assert buffer.take(10) == b"\x01" * 40
-    buffer.clear()
-    assert buffer.take(10) == bytes(40)
-    buffer.put(30, b"\x02" * 4)
-    assert buffer.take(20) == bytes(40) + b"\x02" * 4 + bytes(36)
-
-
 # The device's clock
-
-
-def test_jitter_and_outliers_do_not_move_the_clock() -> None:
-    rng = np.random.default_rng(1)
-    clock = DeviceClock(48_000)
-    for k in range(500):
-        wild = 0.4 * (rng.random() < 0.03)
-        clock.report((960 * k, 7.0 + 0.02 * k + rng.normal(0, 0.004) + wild))
-        if clock.settled:
-            assert clock.time_of(960 * k) == pytest.approx(7.0 + 0.02 * k, abs=0.006)
-    assert clock.sample_at(clock.time_of(12_345)) == 12_345
 
 
 @pytest.mark.parametrize("step", [1.9, -0.05])
@@ -145,18 +124,6 @@ def schedule(rate: int = 30_000) -> FrameSchedule:
     return FrameSchedule(rate, line, device)
 
 
-def test_a_frame_is_given_when_its_sample_is_heard_and_not_before() -> None:
-    frames = schedule()
-    for n in range(3):
-        frames.put(face(n), 9.0)
-    assert frames.wake_at() == 10.0
-    assert frames.due(9.99) is None
-    first, second = frames.due(10.0), frames.due(10.0)
-    assert isinstance(first, Frame) and first.n == 0 and second is None
-    assert frames.wake_at() == pytest.approx(10 + 1 / 30)
-    assert (frames.late, frames.skipped, frames.unshown) == (0, 0, 1000)
-
-
 def test_of_late_frames_only_the_last_is_given_and_all_are_counted() -> None:
     frames = schedule()
     for n in range(4):
@@ -181,20 +148,6 @@ def test_a_mark_waits_for_its_sound_and_an_error_does_not() -> None:
     assert isinstance(frames.due(10.034), Frame)
     assert frames.due(19.99) is None  # the sound is longer than its frames that came
     assert isinstance(frames.due(20.0), wire.End)
-
-
-def test_dropped_frames_do_not_come_and_their_marks_do() -> None:
-    frames = schedule()
-    for n in range(5):
-        frames.put(face(n), 9.0)
-    frames.put(wire.MarkReached("m", 2), 9.0)
-    frames.drop_frames(5)
-    frames.put(face(4), 9.0)  # it was under way
-    frames.put(face(5), 9.0)
-    assert frames.due(10.1) == wire.MarkReached("m", 2)
-    assert frames.frames == 1
-    given_ = frames.due(10.2)
-    assert isinstance(given_, Frame) and given_.n == 5
 
 
 # Together: ten minutes of a device whose second is not ours

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,12 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from client import connect
 from client.__main__ import arguments, main
 from client.cli.file import faces_at
 from client.stream.events import Frame
 from kfusion.landmarks import NEUTRAL
 from kfusion.runtime import Animator, SyntheticEngine
 from tests.client.cli.commands import ROOT, client, one_line, rows
-from tests.client.cut_connections import CutConnections
-from tests.client.memory_server import MemoryServer
 from tests.conftest import RunningServer, voice
 
 
@@ -36,15 +32,6 @@ def face(n: int, points: NDArray[Any] = NEUTRAL) -> Frame:
 
 
 # Arguments
-
-
-def test_what_is_given_is_what_is_meant() -> None:
-    a = arguments(
-        ["file", "a.wav", "--url", "wss://h", "--out", "o.jsonl", "--emotion", "happy=0.7",
-         "sad=0.1", "--hop", "5", "--lookahead", "0", "--token", "t"]
-    )  # fmt: skip
-    assert (a.audio, a.url, a.out, a.video) == ([Path("a.wav")], "wss://h", "o.jsonl", None)
-    assert (a.emotion, a.hop, a.lookahead, a.token) == ({"happy": 0.7, "sad": 0.1}, 5, 0, "t")
 
 
 @pytest.mark.parametrize(
@@ -166,17 +153,6 @@ def test_frames_can_be_printed_in_the_coordinates_of_a_face_file(
         np.testing.assert_allclose(frame["points"], 4 * NEUTRAL - 90, atol=1e-3)
 
 
-def test_a_long_file_goes_faster_than_it_sounds_and_whole(
-    synthetic_server: RunningServer, tmp_path: Path
-) -> None:
-    soundfile.write(tmp_path / "long.flac", voice(90.0), 16_000)
-    out = tmp_path / "frames.jsonl"
-    done = client("file", tmp_path / "long.flac", "--url", synthetic_server.url, "--out", out)
-    assert (done.returncode, done.stderr) == (0, "")
-    with out.open() as lines:
-        assert sum(1 for _ in lines) == 2700
-
-
 def test_the_client_imports_without_torch_and_without_its_extra() -> None:
     code = """
 import sys
@@ -190,29 +166,3 @@ import client.cli.replay, client.cli.identity, client.video.mp4, client.sinks.br
         timeout=60, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_an_interrupted_run_leaves_no_file(
-    speech: Path, monkeypatch: pytest.MonkeyPatch, synthetic_server: RunningServer
-) -> None:
-    async def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("client.cli.file.animate", interrupted)
-    out = speech.parent / "frames.jsonl"
-    options = ["--url", synthetic_server.url, "--out", str(out)]
-    assert main(["file", str(speech), *options]) == 130
-    assert list(speech.parent.iterdir()) == [speech]
-
-
-def test_a_stream_that_is_lost_for_good_leaves_no_file(
-    speech: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    connections = CutConnections(MemoryServer(resume_s=0.05), [(3, 9), *[(0, 0)] * 99])
-    monkeypatch.setattr("client.cli.options.connect", partial(connect, transport=connections))
-    assert main(["file", str(speech), "--out", str(speech.parent / "frames.jsonl")]) == 1
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0].startswith("kfusion-client: connection lost, trying again in ")
-    assert lines[1].startswith("kfusion-client: the connection closed after ")
-    assert "no other one went on within 0.05 s" in lines[1]
-    assert (len(lines), list(speech.parent.iterdir())) == (2, [speech])

@@ -148,24 +148,6 @@ def test_whatever_is_sent_is_within_the_limits(tmp_path: Path, side: int) -> Non
 
 
 @pytest.mark.asyncio
-async def test_an_image_is_an_identity_of_the_sdk_too() -> None:
-    async with finding() as (_, opened):
-        url = f"ws://127.0.0.1:{await port_of(opened)}"
-        async with connect(url, mode="file") as face:
-            await face.set_identity("me", image=bytes_of(photo()))
-            await face.set_identity("us", image=BAD["two faces"][0])
-            await face.set_identity("me")
-            answers: list[Any] = []
-            async for event in face.events():
-                answers.append(event)
-                if len(answers) == 1:
-                    await face.end()
-            kinds = [type(event) for event in answers]
-            # Which of them were found before the next one came is a matter of time.
-            assert kinds[-1] is wire.End and len(kinds) == 4
-
-
-@pytest.mark.asyncio
 async def test_an_image_that_no_server_takes_is_told_before_it_is_sent() -> None:
     async with connect("memory", transport=memory_transport()) as face:
         with pytest.raises(TooBig, match="700001 bytes"):

@@ -16,7 +16,7 @@ from client.__main__ import arguments, main
 from client.audio.speaker import Speaker
 from client.cli.mic import stream_microphone
 from client.cli.say import playable
-from client.cli.status import LatencyMeter, connection_line, level_bar, status_line
+from client.cli.status import LatencyMeter, connection_line, status_line
 from kfusion.errors import ConnectionLost
 from tests.client.cut_connections import CutConnections
 from tests.client.fake_sounddevice import FakeSounddevice
@@ -35,12 +35,6 @@ def test_latency_is_from_the_sample_that_a_frame_shows() -> None:
     for n in range(30):
         meter.frame(n, 10 + n / 30 + 0.25)
     assert meter.ms == pytest.approx(250, abs=0.1)
-
-
-def test_latency_is_unknown_until_a_frame_comes() -> None:
-    meter = LatencyMeter(48_000)
-    meter.frame(0, 1.0)
-    assert meter.ms is None
 
 
 def test_latency_starts_anew_after_a_lost_connection() -> None:
@@ -62,21 +56,6 @@ def test_a_lost_connection_replaces_the_latency() -> None:
     assert len(status_line(0.1, 250.0, 10**9, 3, 1.0, away)) <= 79
     assert connection_line(Reconnecting(1, 0.2, "why")) == "connection lost, trying again in 0.2 s"
     assert connection_line(Resumed(2, 3.14, 0)) == "connected again after 3.1 s"
-
-
-@pytest.mark.parametrize(
-    ("level", "filled"), [(0.0, 0), (1e-3, 0), (10**-1.5, 10), (1.0, 20), (2.0, 20)]
-)
-def test_the_bar_spans_sixty_decibels(level: float, filled: int) -> None:
-    assert level_bar(level) == "#" * filled + "." * (20 - filled)
-
-
-def test_the_line_has_only_counts_above_zero() -> None:
-    quiet = status_line(0.1, None, 10, 0, 0.0)
-    assert "dropped" not in quiet
-    assert "unheard" not in quiet
-    assert len(status_line(0.1, 123456.0, 10**9, 10**9, 1e6)) <= 79
-    assert "3 dropped  0.6 s unheard" in status_line(0.1, 250.0, 10, 3, 0.6)
 
 
 # mic

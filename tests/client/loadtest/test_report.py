@@ -19,7 +19,7 @@ from client.loadtest.command import most_streams
 from client.loadtest.report import as_json, frame_latencies, needed_samples, report, report_text
 from client.loadtest.streams import Endpoint
 from client.loadtest.trace import StreamTrace
-from client.loadtest.usage import ServerUsage, from_metrics, read_once
+from client.loadtest.usage import ServerUsage, read_once
 from kfusion.stream import HOPS, Slider
 from tests.client.loadtest.traces import LOAD, run_trace, stream_trace
 
@@ -131,19 +131,6 @@ def test_the_search_finds_the_most_that_hold_and_tries_nothing_twice(
 
 
 # The server's usage
-
-METRICS = """# TYPE process_resident_memory_bytes gauge
-process_resident_memory_bytes 1.5e+08
-process_cpu_seconds_total 12.25
-kfusion_streams 3.0
-"""
-
-
-def test_the_metrics_tell_cpu_and_memory_or_nothing() -> None:
-    reading = from_metrics(METRICS, 5.0)
-    assert reading is not None
-    assert (reading.at, reading.cpu_s, reading.memory_bytes) == (5.0, 12.25, 150_000_000)
-    assert from_metrics("kfusion_streams 3.0\n", 5.0) is None
 
 
 @pytest.mark.parametrize("response", [b"HTTP/1.1 what 200\r\n\r\n", b"HTTP/1.1 200 OK\r\n"

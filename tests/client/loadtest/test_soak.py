@@ -76,11 +76,6 @@ def test_each_thing_that_does_not_hold_is_told() -> None:
     assert "memory is not known" in failures(r, still, None, [])[-1]
 
 
-def test_too_short_a_soak_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--minutes", "0.3"]) == 2
-    assert "--minutes 0.3: wanted more than 20 s" in capsys.readouterr().err
-
-
 def test_a_server_that_does_not_start_tells_why() -> None:
     with (
         pytest.raises(ConnectionFailed, match=r"--tls-cert none\.pem did not start; .*--tls-key"),

@@ -108,14 +108,6 @@ def test_a_changed_byte_is_found(path: Path, entries: list[Entry], data: st.Data
     assert read_back == entries[: len(read_back)] and len(read_back) < len(entries)
 
 
-def test_a_damaged_record_is_named_with_its_byte(path: Path) -> None:
-    data = bytearray(written([Opened(1, 0), Sent(2, 0, "hello"), Left(3, 0)]))
-    at = len(written([Opened(1, 0)]))
-    data[at + 15] ^= 1
-    with pytest.raises(RecordingError, match=rf"one\.kfr: the record at byte {at} is damaged"):
-        read_all(path, bytes(data))
-
-
 @pytest.mark.parametrize(
     ("data", "says"),
     [

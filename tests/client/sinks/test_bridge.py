@@ -21,6 +21,8 @@ from kfusion.landmarks import INNER_LOWER, NEUTRAL, lip_gap
 from tests.client.manual_clock import ManualClock, settle
 from tests.client.memory_server import MemoryServer
 
+pytestmark = pytest.mark.asyncio
+
 
 class RecordingSink:
     """A sink that keeps its frames and their times."""
@@ -57,7 +59,6 @@ def talking(n: int) -> Frame:
     return Frame(n, n / 30, face.astype(np.float32))
 
 
-@pytest.mark.asyncio
 async def test_files_have_a_frame_as_it_comes_and_live_sinks_in_its_time() -> None:
     clock = ManualClock()
     file, live = RecordingSink(clock.now, live=False), RecordingSink(clock.now)
@@ -76,7 +77,6 @@ async def test_files_have_a_frame_as_it_comes_and_live_sinks_in_its_time() -> No
     assert not (live.open or file.open)
 
 
-@pytest.mark.asyncio
 async def test_whoever_puts_a_file_waits_and_a_microphone_never_does() -> None:
     clock = ManualClock()
     for skips, waits in ((False, True), (True, False)):
@@ -97,7 +97,6 @@ async def test_whoever_puts_a_file_waits_and_a_microphone_never_does() -> None:
         assert len(bridge.troubles) == skips
 
 
-@pytest.mark.asyncio
 async def test_what_a_bridge_asks_for_is_what_its_sinks_need() -> None:
     bridge = Bridge.open(
         None,
@@ -111,7 +110,6 @@ async def test_what_a_bridge_asks_for_is_what_its_sinks_need() -> None:
     assert (plain.outputs, plain.life(None), plain.life(0.5)) == (("points",), 0.0, 0.5)
 
 
-@pytest.mark.asyncio
 async def test_a_stream_that_fails_leaves_a_closed_mouth() -> None:
     clock = ManualClock()
     live = RecordingSink(clock.now)
@@ -127,7 +125,6 @@ async def test_a_stream_that_fails_leaves_a_closed_mouth() -> None:
     assert live.gaps[0] > 9 and live.gaps[-1] < 1e-3 and len(live.received) == 1 + EASE_FRAMES
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("ended_by", [asyncio.CancelledError, KeyboardInterrupt, OSError])
 async def test_whatever_ends_it_leaves_a_closed_mouth(ended_by: type[BaseException]) -> None:
     clock = ManualClock()
@@ -147,7 +144,6 @@ async def test_whatever_ends_it_leaves_a_closed_mouth(ended_by: type[BaseExcepti
     assert rest.arkit52 is None and file.numbers == list(range(9))
 
 
-@pytest.mark.asyncio
 async def test_being_cancelled_on_the_way_to_rest_is_at_rest_at_once() -> None:
     clock = ManualClock()
     live = RecordingSink(clock.now)
@@ -165,7 +161,6 @@ async def test_being_cancelled_on_the_way_to_rest_is_at_rest_at_once() -> None:
     assert streaming.cancelled() and live.gaps[-1] < 1e-3
 
 
-@pytest.mark.asyncio
 async def test_a_sink_that_breaks_is_told_of_and_hangs_nobody() -> None:
     class Broken(RecordingSink):
         def send(self, frame: Frame) -> None:
@@ -191,7 +186,6 @@ class FlakyConnections:
         return self.opened[-1]
 
 
-@pytest.mark.asyncio
 async def test_while_a_lost_connection_is_replaced_the_mouth_is_closed() -> None:
     clock = ManualClock()
     live = RecordingSink(clock.now)

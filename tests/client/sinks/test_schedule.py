@@ -59,13 +59,6 @@ def test_the_frames_of_a_hop_are_shown_one_after_the_other() -> None:
     assert all(frame.points is not None and frame.vrm is not None for _, frame in shown)
 
 
-def test_a_frame_that_is_shown_as_it_came_is_the_one_that_came() -> None:
-    schedule = FrameSchedule(REST, 1, skips=True)
-    frame = open_mouth(0)
-    schedule.put(frame, 0.0)
-    assert schedule.take(0.0) is frame
-
-
 def test_frames_that_came_late_once_are_in_time_again_after_a_while() -> None:
     schedule = FrameSchedule(REST, 3, skips=True)
     play(schedule, 10)
@@ -147,21 +140,6 @@ def test_at_the_end_what_waits_is_shown_and_then_the_mouth_closes_at_once() -> N
     np.testing.assert_array_equal(shown[-1][1].points, REST.astype(np.float32))
     assert shown[-1][0] == pytest.approx((2 + EASE_FRAMES) * STEP)
     assert schedule.wake_at() == float("inf") and schedule.take(1e9) is None
-
-
-def test_a_stream_without_frames_has_nothing_to_show() -> None:
-    schedule = FrameSchedule(REST, 3, skips=True)
-    assert schedule.wake_at() == float("inf") and not schedule.done
-    schedule.finish()
-    assert schedule.done and schedule.take(1e9) is None
-
-
-def test_frames_of_points_alone_stay_so() -> None:
-    schedule = FrameSchedule(REST, 1, skips=False)
-    schedule.put(Frame(0, 0.0, open_mouth(0).points), 0.0)
-    shown = take_all(schedule, 0.0, 1.0)
-    assert len(shown) > EASE_FRAMES
-    assert all(f.arkit52 is None and f.vrm is None for _, f in shown)
 
 
 def test_an_hour_away_is_not_made_up_for() -> None:

@@ -116,19 +116,6 @@ def test_lines_carry_the_coefficients_of_a_frame_that_has_them(tmp_path: Path) -
 # UDP
 
 
-@pytest.mark.parametrize("url", ["osf://{}", "vmc://{}", "livelink://{}"])
-def test_each_frame_is_one_packet(url: str, listener: socket.socket) -> None:
-    sink = open_sink(url.format(place(listener)))
-    assert isinstance(sink, UdpSink)
-    frames = [frame(opened(gap), n) for n, gap in enumerate((0, 6, 12))]
-    for f in frames:
-        sink.send(f)
-    sink.close()
-    sizes = [len(listener.recv(65_536)) for _ in frames]
-    assert sizes[0] > 300 and len(set(sizes)) == 1
-    assert (sink.sent, sink.lost, sink.trouble) == (3, 0, "")
-
-
 @pytest.mark.parametrize(
     ("error", "message"),
     [

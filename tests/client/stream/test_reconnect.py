@@ -36,7 +36,7 @@ from tests.client.events import (
 )
 from tests.client.manual_clock import ManualClock, settle
 from tests.client.memory_server import MemoryServer, sent_samples, sent_silences
-from tests.client.scripts import ACTIONS, CUTS, IDENTITIES, Script, run_script
+from tests.client.scripts import ACTIONS, CUTS, Script, run_script
 from tests.conftest import voice
 
 RATE = 16_000
@@ -161,25 +161,6 @@ async def test_a_microphone_sends_silence_for_lost_audio() -> None:
         assert sent_silences(second) == [resumed.silence]
     assert frame_numbers(events) == list(range(60))
     assert (face.stream.frames, events[-1]) == (60, wire.End(60, 0, 2.0))
-
-
-@pytest.mark.asyncio
-async def test_messages_sent_without_a_connection_come_in_their_place() -> None:
-    async with live() as (clock, face, connections):
-        await speak_live(clock, face, 1.0)
-        connections.cut()
-        await speak_live(clock, face, 0.06)
-        await face.set_emotion({"happy": 1.0})
-        await face.mark("here")
-        await speak_live(clock, face, 0.06)
-        await face.set_identity("me", IDENTITIES["me"])
-        await speak_live(clock, face, 0.5)
-        await face.end()
-        events = await all_events(face)
-    assert [(e.weights["happy"], e.n) for e in of_type(wire.EmotionSet, events)] == [(1.0, 32)]
-    assert of_type(wire.MarkReached, events) == [wire.MarkReached("here", 32)]
-    assert [e.id for e in of_type(wire.IdentitySet, events)] == ["me"]
-    assert frame_numbers(events) == list(range(ceil(1.62 * 30)))
 
 
 @pytest.mark.asyncio

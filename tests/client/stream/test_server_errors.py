@@ -18,7 +18,7 @@ from kfusion.errors import (
     Unauthorized,
     WireError,
 )
-from tests.client.events import all_events, of_type, stacked_points
+from tests.client.events import of_type
 from tests.client.memory_server import MemoryServer, memory_transport
 from tests.conftest import voice
 
@@ -49,18 +49,6 @@ async def test_a_refusal_is_raised_by_its_code(
         async with connect("memory", transport=transport):
             pass
     assert not isinstance(caught.value, Busy) or caught.value.retry_after_s == 7
-
-
-@pytest.mark.asyncio
-async def test_an_error_that_is_not_fatal_is_an_event() -> None:
-    async with connect("memory", transport=memory_transport(), fill_silence=False) as face:
-        await face.set_identity("never put")
-        await face.send(voice(0.5))
-        await face.end()
-        events = await all_events(face)
-    (refused,) = of_type(wire.Error, events)
-    assert (refused.code, refused.fatal) == ("bad_identity", False)
-    assert len(stacked_points(events)) == 15
 
 
 @pytest.mark.asyncio

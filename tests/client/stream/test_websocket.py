@@ -7,12 +7,9 @@ import numpy as np
 import pytest
 
 from client import Frame, connect
-from client.loadtest.load import Load
-from client.loadtest.usage import read_once
 from client.stream.websocket import proxy_for, redacted_proxy, stream_url
 from kfusion import wire
 from kfusion.errors import ConnectionFailed, Unauthorized
-from kfusion.landmarks import lip_gap
 from tests.client.events import all_events, of_type
 from tests.client.memory_server import memory_transport
 from tests.conftest import RunningServer, start_server, stop_server, voice
@@ -60,18 +57,6 @@ def test_the_way_to_a_server(
     for kind, value in proxies.items():
         environment.setenv(f"{kind}_proxy", value)
     assert proxy_for(url) == proxy
-
-
-@pytest.mark.asyncio
-async def test_a_server_on_this_machine_is_reached_whatever_the_environment_says(
-    environment: pytest.MonkeyPatch, synthetic_server: RunningServer
-) -> None:
-    for kind in ("ws", "http", "https", "all"):
-        environment.setenv(f"{kind}_proxy", "socks5h://127.0.0.1:9")
-    async with connect(synthetic_server.url, mode="file") as face:
-        await face.end()
-        assert [frame async for frame in face.frames()] == []
-    assert read_once(Load(synthetic_server.url)) is not None
 
 
 @pytest.mark.asyncio
@@ -176,27 +161,6 @@ async def test_a_server_on_the_network_answers_as_its_session_in_memory(
 
 
 @pytest.mark.asyncio
-@pytest.mark.live
-async def test_a_live_utterance_at_a_real_server_is_whole_without_an_end(
-    synthetic_server: RunningServer,
-) -> None:
-    async with asyncio.timeout(20), connect(synthetic_server.url) as face:
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        await face.send(voice(1.0))
-        await face.mark("spoken")
-        frames: list[Frame] = []
-        async for event in face.events():
-            if isinstance(event, Frame):
-                frames.append(event)
-            elif isinstance(event, wire.MarkReached):
-                break
-        assert len(frames) == 30
-        assert loop.time() - began < 3.0
-        assert lip_gap(np.stack([f.points for f in frames])).max() > 2
-
-
-@pytest.mark.asyncio
 async def test_a_server_that_wants_a_token_tells_who_has_none() -> None:
     server = start_server("--engine", "synthetic", "--token", "open sesame")
     try:
@@ -209,10 +173,3 @@ async def test_a_server_that_wants_a_token_tells_who_has_none() -> None:
             assert len([f async for f in face.frames()]) == 6
     finally:
         stop_server(server)
-
-
-@pytest.mark.asyncio
-async def test_where_nobody_listens_the_error_says_so(unused_tcp_port: int) -> None:
-    with pytest.raises(ConnectionFailed, match=rf"127\.0\.0\.1:{unused_tcp_port}.*is it running"):
-        async with connect(f"ws://127.0.0.1:{unused_tcp_port}"):
-            pass

@@ -173,14 +173,6 @@ def test_the_dark_of_the_mouth_grows_with_the_opening_and_is_within_the_lips(
     assert dark[0] < 5 and dark == sorted(dark) and dark[3] > 100
 
 
-def test_the_background_and_the_hair_stay(still: PhotoFace) -> None:
-    drawn = still.draw(photo(mouth(16))[1])
-    wide, high = still.size
-    assert not changed(drawn, still.photo)[: high // 4].any()
-    assert not changed(drawn, still.photo)[:, : wide // 6].any()
-    assert changed(drawn, still.photo).any()
-
-
 def test_an_eye_that_shuts_is_covered_not_squeezed(still: PhotoFace) -> None:
     eye = box(still, [*range(36, 42)], edge=0)
     white = [
