@@ -2,14 +2,9 @@
 
 import asyncio
 import os
-import re
 import shutil
 import socket
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 import kfusion
 from client.loadtest.load import speech_like
+from client.loadtest.server_process import ServerProcess
 from kfusion.runtime import Animator
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -99,58 +95,27 @@ def voice(seconds: float, rate: int = 16_000, seed: int = 0) -> NDArray[np.float
     return speech_like(seconds, rate, seed)
 
 
-@dataclass
-class RunningServer:
-    port: int
-    process: subprocess.Popen[str]
-    lines: list[str]
-    reader: threading.Thread
-
-    @property
-    def url(self) -> str:
-        return f"ws://127.0.0.1:{self.port}/v1/stream"
+class RunningServer(ServerProcess):
+    """A real server process on a free port, whose warnings are errors."""
 
     @property
     def http(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
 
-def start_server(*arguments: str) -> RunningServer:
-    """A real server process on a free port, once it says that it is ready."""
-    environment = {k: v for k, v in os.environ.items() if k != "KFUSION_TOKEN"}
-    process = subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", "server", "--port", "0", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=Path(__file__).resolve().parents[1],
-        env=environment,
+def start_server(*options: str) -> RunningServer:
+    """Starts a server and waits until it is ready."""
+    server = RunningServer(
+        *options, python=("-W", "error"), cwd=Path(__file__).resolve().parents[1]
     )
-    watchdog = threading.Timer(90, process.kill)
-    watchdog.start()
-    lines: list[str] = []
-    assert process.stdout is not None
-    try:
-        for line in process.stdout:
-            lines.append(line)
-            found = re.search(r"is ready: open https?://[^:]+:(\d+)/", line)
-            if found:
-                rest = threading.Thread(target=lines.extend, args=(process.stdout,), daemon=True)
-                rest.start()
-                return RunningServer(int(found[1]), process, lines, rest)
-    finally:
-        watchdog.cancel()
-    raise AssertionError("the server did not start:\n" + "".join(lines))
+    server.__enter__()
+    return server
 
 
 def stop_server(server: RunningServer) -> int:
     """Ends it as an operator would, and gives its exit status."""
-    server.process.terminate()
-    status = server.process.wait(timeout=20)
-    server.reader.join(timeout=5)
-    assert server.process.stdout is not None
-    server.process.stdout.close()
-    return status
+    server.__exit__()
+    return server.process.returncode
 
 
 @pytest.fixture(scope="session")

@@ -120,7 +120,7 @@ class Timeline:
 
     Attributes:
         end: One past the last sample of the stream that is audio.
-        gaps: Segments that began within continuous audio; ``gap_samples`` is their total delay.
+        gaps: Segments that began within continuous audio.
     """
 
     SEGMENTS: Final = 100
@@ -128,7 +128,6 @@ class Timeline:
     def __init__(self) -> None:
         self.end = 0
         self.gaps = 0
-        self.gap_samples = 0
         # (first stream sample, offset of the device); frames of older segments were shown.
         self._segments: deque[tuple[int, int]] = deque(maxlen=self.SEGMENTS)
 
@@ -153,7 +152,6 @@ class Timeline:
         if planned is None or planned < earliest:
             if planned is not None and first == self.end:
                 self.gaps += 1
-                self.gap_samples += preferred - planned
             begin = max(self.end, min(unshown, first))
             self._segments.append((begin, preferred - first))
             planned = preferred

@@ -41,7 +41,6 @@ class Load:
         "over one hop by the seed, or all at one instant (%(default)s)",
         choices=("spread", "phase"),
     )
-    ramp: bool = option(True, "each stream opens when it starts, not all before the first one")
     seed: int = option(0, "of starts and positions (%(default)s)")
     warmup: float = option(2.0, "not timed (%(default)g)", metavar="S")
     processes: int = option(1, "of the loader (%(default)s)", metavar="P")

@@ -9,10 +9,11 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterable
-from types import TracebackType
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Final
 
+from kfusion import wire
 from kfusion.errors import ConnectionFailed
 
 START_S: Final = 120.0  # for loading and warming up a large model
@@ -24,24 +25,26 @@ _WARNING: Final = re.compile(r"\b(WARNING|ERROR|CRITICAL)\b|^Traceback|\w(Warnin
 class ServerProcess:
     """``python -m server --port 0`` with ``options``, while the ``with`` block runs.
 
-    Raises :class:`~kfusion.errors.ConnectionFailed`, with its last output, if it does not start.
+    ``python``: options of the interpreter. ``cwd``: the working directory. Raises
+    :class:`~kfusion.errors.ConnectionFailed`, with its last output, if it does not start.
     """
 
     MAX_LINES: Final = 10_000
 
-    def __init__(self, *options: str) -> None:
-        self.options = options
+    def __init__(self, *options: str, python: Sequence[str] = (), cwd: Path | None = None) -> None:
+        self.options, self.python, self.cwd = options, python, cwd
         self.lines: deque[str] = deque(maxlen=self.MAX_LINES)
-        self.port: int | None = None
+        self.port = 0  # until it is ready
         self._ready = threading.Event()  # or it has ended
 
     def __enter__(self) -> ServerProcess:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "server", "--port", "0", *self.options],
+            [sys.executable, *self.python, "-m", "server", "--port", "0", *self.options],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            cwd=self.cwd,
             env={k: v for k, v in os.environ.items() if k != "KFUSION_TOKEN"},
         )
         try:
@@ -50,30 +53,25 @@ class ServerProcess:
         except BaseException:  # Ctrl-C too
             self._stop()
             raise
-        if self.port is None:
+        if not self.port:
             self._stop()
             raise ConnectionFailed(
                 f"python -m server {' '.join(self.options)} did not start; it said: "
-                + (" / ".join(list(self.lines)[-3:]) or "nothing")
+                + (" / ".join(line.rstrip() for line in list(self.lines)[-3:]) or "nothing")
             )
         return self
 
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            self.lines.append(line.rstrip("\n"))
+            self.lines.append(line)
             ready = _READY.search(line)
-            if ready and self.port is None:
+            if ready and not self.port:
                 self.port = int(ready[1])
                 self._ready.set()
         self._ready.set()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._stop()
 
     def _stop(self) -> None:
@@ -91,7 +89,7 @@ class ServerProcess:
 
     @property
     def url(self) -> str:
-        return f"ws://127.0.0.1:{self.port}"
+        return f"ws://127.0.0.1:{self.port}{wire.PATH}"
 
     @property
     def warnings(self) -> list[str]:
@@ -101,4 +99,4 @@ class ServerProcess:
 
 def warning_lines(lines: Iterable[str]) -> list[str]:
     """The lines of a log that are warnings or errors, or begin a traceback."""
-    return [line for line in lines if _WARNING.search(line)]
+    return [line.rstrip() for line in lines if _WARNING.search(line)]

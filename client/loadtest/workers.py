@@ -46,28 +46,17 @@ async def run_streams(
         async with opening:
             streams.append(await open_stream(endpoint, plan, messages, clips, load.rate))
 
-    async def open_and_begin(plan: StreamPlan, start: float) -> None:
-        await asyncio.sleep(start + plan.delay_s - time.monotonic())
-        stream = await open_stream(endpoint, plan, messages, clips, load.rate)
-        streams.append(stream)
-        stream.begin(time.monotonic(), load.samples)
-        sender.add(stream)
-
     try:
-        if load.ramp:
-            await _gather(open_one(plan) for plan in plans)
+        await _gather(open_one(plan) for plan in plans)
         gc.collect()
         gc.freeze()  # so that collections during the run do not visit these objects
         start = await synchronise()
         cpu = [time.process_time()]
         loop = asyncio.get_running_loop()
         audio_end = loop.call_at(start + load.seconds, lambda: cpu.append(time.process_time()))
-        if load.ramp:
-            for stream in streams:
-                stream.begin(start + stream.plan.delay_s, load.samples)
-                sender.add(stream)
-        else:
-            await _gather(open_and_begin(plan, start) for plan in plans)
+        for stream in streams:
+            stream.begin(start + stream.plan.delay_s, load.samples)
+            sender.add(stream)
         await _wait_for_ends(streams, start + load.seconds + load.hop / 30 + END_S)
         audio_end.cancel()
         cpu.append(time.process_time())  # is used if the streams ended earlier

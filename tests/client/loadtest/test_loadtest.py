@@ -62,7 +62,7 @@ def test_every_frame_is_received_and_timed(
     "options",
     [
         ["--processes", "2", "--encoding", "json", "--starts", "phase"],
-        ["--no-ramp", "--hop", "1", "--lookahead", "0", "--mode", "file", "--chunk-ms", "50"],
+        ["--hop", "1", "--lookahead", "0", "--mode", "file", "--chunk-ms", "50"],
     ],
 )
 def test_other_ways_to_load_lose_no_frame_either(

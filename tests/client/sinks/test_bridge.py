@@ -12,14 +12,12 @@ from numpy.typing import NDArray
 from client import Backoff, Frame, connect
 from client.sinks.bridge import MAX_QUEUED, Bridge
 from client.sinks.schedule import EASE_FRAMES
-from client.stream.memory import MemoryTransport
-from client.stream.transport import Transport
 from kfusion import wire
 from kfusion.coefficients.vrm import VRM
 from kfusion.errors import ConnectionLost
 from kfusion.landmarks import INNER_LOWER, NEUTRAL, lip_gap
+from tests.client.cut_connections import CutConnections
 from tests.client.manual_clock import ManualClock, settle
-from tests.client.memory_server import MemoryServer
 
 pytestmark = pytest.mark.asyncio
 
@@ -172,24 +170,10 @@ async def test_a_sink_that_breaks_is_told_of_and_hangs_nobody() -> None:
                 await bridge.put(talking(n))
 
 
-class FlakyConnections:
-    """Opens connections to a server while ``up``."""
-
-    def __init__(self, server: MemoryServer) -> None:
-        self.server, self.up = server, True
-        self.opened: list[MemoryTransport] = []
-
-    async def __call__(self) -> Transport:
-        self.opened.append(MemoryTransport(self.server))
-        if not self.up:
-            self.opened[-1].abort()
-        return self.opened[-1]
-
-
 async def test_while_a_lost_connection_is_replaced_the_mouth_is_closed() -> None:
     clock = ManualClock()
     live = RecordingSink(clock.now)
-    connections = FlakyConnections(MemoryServer(resume_s=30))
+    connections = CutConnections()
     loud = np.full(1600, 0.3, np.float32) * np.resize([1, -1], 1600)
     async with (
         Bridge([live], skips=True, clock=clock) as bridge,
@@ -214,8 +198,8 @@ async def test_while_a_lost_connection_is_replaced_the_mouth_is_closed() -> None
         listening = asyncio.create_task(listen())
         await speak(2.0)
         assert live.gaps[-1] > 2
-        connections.up = False
-        connections.opened[-1].abort()
+        connections.cuts = [(0, 0)] * 99
+        connections.cut()
         start, end = await speak(2.0)
         assert abs(live.gaps[end - 1]) < 1e-3
         # Some frames were on their way; then 0.3 s of nothing, and 30 a second again.
@@ -223,7 +207,7 @@ async def test_while_a_lost_connection_is_replaced_the_mouth_is_closed() -> None
         assert np.abs(np.diff(live.gaps[start:end])).max() < 0.4 * live.gaps[start]
         rest = live.received[end - 1][1]
         assert rest.vrm is not None and rest.vrm[-1] == 1 and rest.vrm[:-1].max() == 0
-        connections.up = True
+        connections.cuts = []
         start, end = await speak(2.0)
         assert live.gaps[end - 1] > 2
         await face.end()
