@@ -58,7 +58,6 @@ def test_the_times_of_a_device_give_the_samples_it_dropped() -> None:
 # The microphone
 
 
-@pytest.mark.asyncio
 async def test_a_device_that_does_not_open_is_named(sounddevice: FakeSounddevice) -> None:
     sounddevice.rates.clear()
     with pytest.raises(MicrophoneError, match=r"Built-in Audio: cannot be opened.*sample rate"):
@@ -66,7 +65,6 @@ async def test_a_device_that_does_not_open_is_named(sounddevice: FakeSounddevice
             pass
 
 
-@pytest.mark.asyncio
 async def test_blocks_are_streamed_at_the_rate_of_the_device(
     sounddevice: FakeSounddevice,
 ) -> None:
@@ -93,7 +91,6 @@ async def test_blocks_are_streamed_at_the_rate_of_the_device(
     assert mic.level == pytest.approx(1 / 32768)
 
 
-@pytest.mark.asyncio
 async def test_blocks_that_do_not_fit_become_silence(
     sounddevice: FakeSounddevice,
 ) -> None:
@@ -116,7 +113,6 @@ async def test_blocks_that_do_not_fit_become_silence(
     assert sum(isinstance(e, Frame) for e in events) == -(-131 * 960 * 30 // 48_000)
 
 
-@pytest.mark.asyncio
 async def test_a_device_that_is_unplugged_ends_the_blocks(sounddevice: FakeSounddevice) -> None:
     async with Microphone() as mic:
         sounddevice.streams[0].record(BLOCK)

@@ -16,7 +16,7 @@ from client.cli.file import faces_at
 from client.stream.events import Frame
 from kfusion.landmarks import NEUTRAL
 from kfusion.runtime import Animator, SyntheticEngine
-from tests.client.cli.commands import ROOT, client, one_line, rows
+from tests.client.cli.commands import ROOT, client, one_line
 from tests.conftest import RunningServer, voice
 
 
@@ -116,41 +116,22 @@ def test_a_dropped_frame_shows_the_face_before_it() -> None:
 # A real server
 
 
-def test_a_sound_becomes_frames_and_a_video(synthetic_server: RunningServer, speech: Path) -> None:
-    av = pytest.importorskip("av", reason="PyAV is not installed")
-    out, preview = speech.parent / "frames.jsonl", speech.parent / "preview.mp4"
-    done = client(
-        "file", speech, "--url", f"ws://127.0.0.1:{synthetic_server.port}", "--out", out,
-        "--video", preview, "--emotion", "happy=0.7", "surprised=0.1",
-    )  # fmt: skip
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    frames = rows(out)
-    assert [(row["n"], row["t"]) for row in frames] == [(n, n / 30) for n in range(62)]
-    expected = Animator(SyntheticEngine()).animate(
-        voice(2.05, 22_050), 22_050, emotion={"happy": 0.7, "surprised": 0.1}
-    )
-    np.testing.assert_allclose([row["points"] for row in frames], expected, atol=1e-4)
-    with av.open(str(preview)) as file:
-        assert sum(1 for _ in file.decode(video=0)) == 62
-    assert sorted(p.name for p in speech.parent.iterdir()) == [
-        "frames.jsonl", "preview.mp4", "speech.wav"
-    ]  # fmt: skip
-
-
 def test_frames_can_be_printed_in_the_coordinates_of_a_face_file(
-    synthetic_server: RunningServer, tmp_path: Path
+    synthetic_server: RunningServer, speech: Path
 ) -> None:
-    (tmp_path / "face.json").write_text(json.dumps((4 * NEUTRAL - 90).tolist()))
-    soundfile.write(tmp_path / "quiet.wav", np.zeros(1600, np.int16), 16_000)
+    own, emotion = 4 * NEUTRAL - 90, {"happy": 0.7, "surprised": 0.1}
+    path = speech.with_name("face.json")
+    path.write_text(json.dumps(own.tolist()))
     done = client(
-        "file", tmp_path / "quiet.wav", "--url", synthetic_server.url, "--out", "-",
-        "--identity", tmp_path / "face.json",
+        "file", speech, "--url", f"ws://127.0.0.1:{synthetic_server.port}", "--out", "-",
+        "--identity", path, "--emotion", "happy=0.7", "surprised=0.1",
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     frames = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(frames) == 3
-    for frame in frames:
-        np.testing.assert_allclose(frame["points"], 4 * NEUTRAL - 90, atol=1e-3)
+    assert [(row["n"], row["t"]) for row in frames] == [(n, n / 30) for n in range(62)]
+    sound = voice(2.05, 22_050)
+    expected = Animator(SyntheticEngine()).animate(sound, 22_050, identity=own, emotion=emotion)
+    np.testing.assert_allclose([row["points"] for row in frames], expected, atol=1e-3)
 
 
 def test_the_client_imports_without_torch_and_without_its_extra() -> None:

@@ -18,7 +18,6 @@ from PIL import Image
 from client import connect
 from client.__main__ import main
 from client.cli.output_paths import plan_jobs
-from client.cli.progress import Progress, frames_by_header
 from kfusion.emotion_timeline import EmotionTimeline
 from kfusion.errors import BadOptions
 from kfusion.landmarks import lip_gap
@@ -240,22 +239,3 @@ def test_ctrl_c_while_videos_are_drawn_leaves_nothing_behind(
     assert running.stderr.read() == ""
     running.stderr.close()
     assert names(tmp_path) == ["a.wav", "b.wav"]
-
-
-# Progress
-
-
-def test_the_bar_counts_what_is_streamed_and_drawn_of_all(sounds: list[Path]) -> None:
-    jobs = plan_jobs(sounds, "{name}.jsonl", Path("{name}.mp4"), None)
-    progress = Progress(jobs)
-    assert progress.bar.total == 2 * (18 + 30 + 42)
-    assert progress.bar.disable  # short, and no terminal
-    progress.begin(jobs[0], 20)  # it was longer than its header says
-    assert progress.bar.total == 2 * (20 + 30 + 42)
-    for _ in range(5):
-        progress.step(jobs[0])
-    progress.abandon(jobs[0])
-    assert progress.bar.total == 5 + 2 * (30 + 42)
-    progress.close()
-    sounds[0].write_text("no sound")
-    assert frames_by_header(sounds[0]) == frames_by_header(sounds[0].with_name("none.wav")) == 0

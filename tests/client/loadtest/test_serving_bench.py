@@ -25,30 +25,23 @@ def result(streams: int, p95: float, *, dropped: int = 0, server: float | None =
     }
 
 
-def row(text: str) -> list[str]:
-    return [cell.strip() for cell in text.splitlines()[2].strip("|").split("|")]
+def cells(name: str, *runs: Any) -> list[str]:
+    (line,) = table(OPTIONS, {name: list(runs)}).splitlines()[2:]
+    found = [cell.strip() for cell in line.strip("|").split("|")]
+    assert len(found) == len(HEAD)
+    return found
 
 
-def test_the_median_of_the_runs_is_told_and_every_lost_frame() -> None:
+def test_a_row_has_the_median_of_its_runs_or_the_largest_trial_that_held() -> None:
     runs = [result(20, p95) for p95 in (240, 220, 230)] + [result(20, 900, dropped=4)]
-    cells = row(table(OPTIONS, {"twenty-spread": runs}))
-    assert cells[:2] == ["20 streams, starts spread, median of 4", "20"]
-    assert cells[2] == "205 / 235 / 240" and cells[4:7] == ["4", "1.0", "10 / 50"]
-    assert cells[7] == (
-        "`python -m server --max-sessions 4096`, "
-        "`python -m client loadtest --streams 20 --seconds 60 --clip a.flac`"
-    )
-    assert len(cells) == len(HEAD)
-
-
-def test_a_search_is_told_by_its_largest_trial_that_held() -> None:
+    row = cells("twenty-spread", *runs)
+    assert row[:3] == ["20 streams, starts spread, median of 4", "20", "205 / 235 / 240"]
+    assert row[4:7] == ["4", "1.0", "10 / 50"]
     trials = [result(8, 210), result(16, 400), result(12, 250, server=None)]
-    found = {"streams": 12, "bound_ms": 260.0, "trials": trials}
-    cells = row(table(OPTIONS, {"most-spread": [found]}))
-    assert cells[1:3] == ["**12** within 260 ms", "220 / 250 / 255"] and cells[6] == "10 / -"
-    none = {"streams": 0, "bound_ms": 260.0, "trials": [result(1, 900)]}
-    cells = row(table(OPTIONS, {"most-spread": [none]}))
-    assert cells[1] == "**0** within 260 ms" and len(cells) == len(HEAD)
+    row = cells("most-spread", {"streams": 12, "bound_ms": 260.0, "trials": trials})
+    assert row[1:3] == ["**12** within 260 ms", "220 / 250 / 255"] and row[6] == "10 / -"
+    row = cells("most-spread", {"streams": 0, "bound_ms": 260.0, "trials": [result(1, 900)]})
+    assert row[1] == "**0** within 260 ms"
 
 
 @pytest.mark.slow

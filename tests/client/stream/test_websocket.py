@@ -59,7 +59,6 @@ def test_the_way_to_a_server(
     assert proxy_for(url) == proxy
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("proxy", "says"),
     [
@@ -79,7 +78,6 @@ async def test_a_proxy_that_cannot_be_is_named_without_its_password(
     assert says in message and "secret" not in message
 
 
-@pytest.mark.asyncio
 async def test_a_proxy_that_refuses_is_named(environment: pytest.MonkeyPatch) -> None:
     requests: list[bytes] = []
 
@@ -130,7 +128,6 @@ def test_what_is_no_address_is_refused_with_one_that_is(url: str) -> None:
 # A real server
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("encoding", ["json", "binary"])
 async def test_a_server_on_the_network_answers_as_its_session_in_memory(
     synthetic_server: RunningServer, encoding: str
@@ -160,7 +157,6 @@ async def test_a_server_on_the_network_answers_as_its_session_in_memory(
         assert events[-1] == wire.End(360, 0, 12.0)
 
 
-@pytest.mark.asyncio
 async def test_a_server_that_wants_a_token_tells_who_has_none() -> None:
     server = start_server("--engine", "synthetic", "--token", "open sesame")
     try:
