@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from kfusion.config import FPS, SAMPLE_RATE
 from kfusion.errors import DataError
 from kfusion.landmarks import to_canonical
-from kfusion.mp4 import require_packages, video_codec
+from kfusion.mp4 import MP4Error, require_packages, write_mp4
 from training.corpus.clips import Clip
 from training.scores.overlay import PREDICTION, TRUTH, face_lines
 
@@ -56,39 +55,17 @@ def write_side_by_side(path: Path, clip: Clip, predicted: NDArray[Any], method: 
     Raises :class:`~kfusion.errors.MissingExtra` and, where it cannot be written, ``DataError``.
     """
     require_packages()
-    import av
-    from av.error import FFmpegError
-
     forward = to_canonical(clip.identity)
     count = min(len(predicted), len(clip.points))
-    truth, drawn = forward.apply(clip.points[:count]), forward.apply(predicted[:count])
     names = (f"truth: {clip.name}", method)
+    pairs = zip(forward.apply(clip.points[:count]), forward.apply(predicted[:count]), strict=True)
+    pictures = (np.asarray(draw_faces(*pair, names)) for pair in pairs)
+    audio = clip.audio[: count * SAMPLE_RATE // FPS]
     partial = path.with_name(f".{path.name}.part")
-    codec, options = video_codec()
     try:
-        with av.open(str(partial), "w", format="mp4") as out:
-            picture = out.add_stream(codec, rate=FPS, options=options)
-            assert isinstance(picture, av.VideoStream)
-            picture.width, picture.height, picture.pix_fmt = 2 * SIZE, SIZE, "yuv420p"
-            sound = out.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
-            assert isinstance(sound, av.AudioStream)
-            sound.bit_rate = 64_000
-            for n in range(count):
-                image = av.VideoFrame.from_image(draw_faces(truth[n], drawn[n], names))
-                image.pts, image.time_base = n, Fraction(1, FPS)
-                out.mux(picture.encode(image))
-                begin = n * SAMPLE_RATE // FPS
-                samples = clip.audio[begin : (n + 1) * SAMPLE_RATE // FPS]
-                if len(samples):
-                    block = np.ascontiguousarray(samples, np.float32)[None]
-                    frame = av.AudioFrame.from_ndarray(block, format="fltp", layout="mono")
-                    frame.sample_rate = SAMPLE_RATE
-                    frame.pts, frame.time_base = begin, Fraction(1, SAMPLE_RATE)
-                    out.mux(sound.encode(frame))
-            out.mux(picture.encode(None))
-            out.mux(sound.encode(None))
+        write_mp4(partial, pictures, (2 * SIZE, SIZE), audio, SAMPLE_RATE)
         partial.replace(path)
-    except (FFmpegError, OSError) as error:
+    except (MP4Error, OSError) as error:
         raise DataError(f"{path}: cannot be written ({error})") from None
     finally:
         partial.unlink(missing_ok=True)

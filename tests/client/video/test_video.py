@@ -14,6 +14,7 @@ from client.video.drawn_face import VIEW, DrawnFace, draw_face
 from client.video.mp4 import write_video
 from kfusion.emotion import displacement, vector
 from kfusion.landmarks import NEUTRAL
+from kfusion.mp4 import video_codec
 from tests.client.video.faces import decode, mouth
 from tests.conftest import voice
 
@@ -137,7 +138,7 @@ def test_without_h264_the_video_is_made_all_the_same(
         return real("no such codec" if name == "libx264" else name, mode)
 
     monkeypatch.setattr(av, "Codec", without)
-    assert video.video_codec()[0] == "mpeg4"
+    assert video_codec()[0] == "mpeg4"
     faces = np.repeat(NEUTRAL[None], 6, 0)
     write_video(tmp_path / "a.mp4", faces, voice(0.2), 16_000, DrawnFace(side=64))
     assert len(decode(tmp_path / "a.mp4")[0]) == 6
