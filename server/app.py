@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, cast
 
 from websockets.asyncio.server import Server, ServerConnection, serve
@@ -154,9 +154,8 @@ class App:
             if self.store is not None:
                 await loop.run_in_executor(None, self.store.close)
 
-    @asynccontextmanager
-    async def _listening(self) -> AsyncGenerator[Server]:
-        async with serve(
+    def _listening(self) -> AbstractAsyncContextManager[Server]:
+        return serve(
             self.stream,
             self.config.host,
             self.config.port,
@@ -172,9 +171,8 @@ class App:
             ping_interval=None,  # WebSocketConnection pings: it knows when it is not reading
             close_timeout=5,
             server_header="kfusion",
-            logger=_websockets_logger(),
-        ) as server:
-            yield server
+            logger=logging.getLogger("kfusion.websockets"),
+        )
 
     @asynccontextmanager
     async def _publishing(self) -> AsyncGenerator[None]:
@@ -220,10 +218,3 @@ def _subprotocol(_: ServerConnection, offered: Sequence[Subprotocol]) -> Subprot
     if wire.SUBPROTOCOL in offered:
         return Subprotocol(wire.SUBPROTOCOL)
     raise NegotiationError(f"subprotocol not offered; wanted {wire.SUBPROTOCOL}")
-
-
-def _websockets_logger() -> logging.Logger:
-    """Warnings and errors only, not each connection."""
-    logger = logging.getLogger("kfusion.websockets")
-    logger.setLevel(logging.WARNING)
-    return logger

@@ -18,6 +18,7 @@ def configure(level: str, form: Literal["text", "json"]) -> None:
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for name in ("aioice", "aiortc"):  # they log every address that they try
         logging.getLogger(name).setLevel("DEBUG" if level == "DEBUG" else "WARNING")
+    logging.getLogger("kfusion.websockets").setLevel("WARNING")  # not each connection
 
 
 def event(log: logging.Logger, what: str, **fields: str | int | float | None) -> None:

@@ -158,7 +158,7 @@ class Registry:
                 f"lost sessions are kept {self.config.limits.resume_s:g} s); wanted a new start"
             )
         earlier.resumed(connection, request)
-        self.tokens.connected(earlier)
+        self.tokens.lost.discard(earlier)
         event(log, "stream resumed", session=earlier.session.name, next=request.next)
         unused, self.sessions[connection] = self.sessions[connection], earlier
         unused.disconnected(1000)
@@ -170,7 +170,7 @@ class Registry:
             return False
         driver.disconnected(code)
         if driver in self.drivers:
-            self.tokens.disconnected(driver)
+            self.tokens.lost.add(driver)
         return True
 
     def _ended(self, driver: Driver) -> None:

@@ -36,10 +36,6 @@ class Negotiation:
             )
         self.offer = sdp
 
-    def attach(self, media: Media) -> None:
-        """From now on these media bring the sound."""
-        self.media = media
-
     def detach(self, media: Media | None) -> None:
         """These media are gone; others that were attached after them stay."""
         if self.media is media:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import msgspec
 
@@ -17,7 +17,7 @@ from kfusion.landmarks import Identity
 from kfusion.life import Life
 from kfusion.stream import latency_ms
 from server.pictures.request import FoundFace, identity_set
-from server.session.identity_search import IdentitySearch
+from server.session.identities import Identities
 from server.session.negotiation import Negotiation
 from server.session.outbox import Outbox
 from server.session.rendering import (
@@ -28,7 +28,7 @@ from server.session.rendering import (
     output_names,
 )
 from server.session.states import RepeatedEnd
-from server.session.windows import Job, WindowScheduler
+from server.session.windows import WindowScheduler
 
 StreamMessage = (
     bytes
@@ -42,45 +42,37 @@ StreamMessage = (
 )
 
 
-@dataclass
 class OpenStream:
-    """``rendering`` is that of the next windows; ``identity_id`` is None for points in `start`."""
+    """``rendering`` is that of the next windows; ``identity_id`` is None for points in `start`.
 
-    start: wire.Start
-    outbox: Outbox
-    windows: WindowScheduler
-    emotion: EmotionCurve
-    rendering: Rendering
-    identity_id: str | None
-    identity_search: IdentitySearch
-    negotiation: Negotiation
+    Raises :class:`~kfusion.errors.WireError` for a start that is refused.
+    """
 
-    @classmethod
-    def of(
-        cls,
+    def __init__(
+        self,
         start: wire.Start,
         limits: wire.Limits,
         outbox: Outbox,
-        search: IdentitySearch,
+        identities: Identities,
         negotiation: Negotiation,
         publish: Callable[[FrameChunk, int], None] | None,
-    ) -> OpenStream:
-        """Raises :class:`~kfusion.errors.WireError` for a start that is refused."""
+    ) -> None:
         if start.media == "webrtc":
             if start.mode == "file":
                 raise BadMessage("start.mode file with media webrtc; wanted live, or media socket")
             start = msgspec.structs.replace(
                 start, audio=wire.AudioFormat(rate=48_000), encoding="binary"
             )
-        emotion = EmotionCurve(emotions.vector(start.emotion))
+        self.start, self.outbox, self.negotiation = start, outbox, negotiation
+        self.emotion = EmotionCurve(emotions.vector(start.emotion))
+        self.identity_id: str | None = None
         if isinstance(start.identity, wire.IdentityPoints):
-            identity, name = Identity.from_points(start.identity.points), None
+            identity = Identity.from_points(start.identity.points)
         else:
-            identity, name = search.identities[start.identity], start.identity
+            identity, self.identity_id = identities[start.identity], start.identity
         life = Life(start.seed, start.life) if start.life else None
-        rendering = Rendering(identity, ordered_outputs(start.outputs), life)
-        windows = WindowScheduler(start, limits.held_s, outbox, publish)
-        return cls(start, outbox, windows, emotion, rendering, name, search, negotiation)
+        self.rendering = Rendering(identity, ordered_outputs(start.outputs), life)
+        self.windows = WindowScheduler(start, limits.held_s, outbox, publish)
 
     @property
     def demand(self) -> float:
@@ -161,9 +153,6 @@ class OpenStream:
         n = self.windows.slider.total
         self.emotion.start(n, vector, message.ramp * FPS)
         self.outbox.put(wire.EmotionSet(emotions.named(vector), n, message.ramp))
-
-    def take_window(self, now: float, *, paced: bool) -> Job | None:
-        return self.windows.take(now, self.rendering, self.emotion, paced=paced)
 
     def set_identity(self, name: str, face: FoundFace) -> None:
         """From the next window on."""

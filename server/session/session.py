@@ -6,8 +6,8 @@ How to drive a Session
 ----------------------
 A shell moves bytes, runs windows and passes the time, in seconds of any one clock.
 
-- Make a session when a connection opens. Give each message to ``receive``, but read from the
-  connection only while ``wants_input``. Call ``disconnected`` when the connection has ended.
+- Give each message to ``receive``, but read from the connection only while ``wants_input``. Call
+  ``disconnected`` when the connection has ended.
 - If ``resume_request`` is set after a ``receive``, the client asks for the session that has this
   ``token``: call its ``resumed`` and go on with that one. If there is none, or ``resumed`` raises,
   ``fail`` this one with the error.
@@ -17,10 +17,8 @@ A shell moves bytes, runs windows and passes the time, in seconds of any one clo
 - Then send what ``next_message`` gives until it gives None. If ``closing`` is set and nothing is
   ``unsent``, close the connection with it. Do all this again when ``wake_at`` comes.
 - ``search`` is a picture whose face is to be found: give the result to ``found``.
-- ``negotiation.offer`` is a WebRTC offer: give the answer to ``answered``, attach the media to the
-  negotiation, and give what they bring to ``receive_media``. Frames then go over the media's own
-  channel (``separate_frames``).
-- ``stop`` ends a session in good order, ``fail`` by an error. ``summary`` counts what it did.
+- ``negotiation.offer`` is a WebRTC offer: give the answer to ``answered``, put the media into the
+  negotiation, and give what they bring to ``receive_media``.
 """
 
 import secrets
@@ -156,8 +154,9 @@ class Session:
     def _start(self, start: wire.Start, now: float) -> None:
         if start.media == "webrtc" and not self.has_webrtc:
             raise BadMessage("start.media: this server has no webrtc; wanted socket")
-        stream = OpenStream.of(
-            start, self.limits, self.outbox, self.identity_search, self.negotiation, self.publish
+        identities = self.identity_search.identities
+        stream = OpenStream(
+            start, self.limits, self.outbox, identities, self.negotiation, self.publish
         )
         self.admit(stream.demand)
         self.stream, self.ready_at = stream, now
@@ -238,7 +237,8 @@ class Session:
         """The next window to run, if its sound is in and its time has come."""
         if not self.has_work:
             return None
-        return self._stream.take_window(now, paced=not self.stopping)
+        stream = self._stream
+        return stream.windows.take(now, stream.rendering, stream.emotion, paced=not self.stopping)
 
     def is_current(self, job: Job) -> bool:
         """Whether the job's output is of use: not after a reset, or the end. For any thread."""

@@ -1,11 +1,21 @@
-"""What hostile clients do: each behaviour is a coroutine over one bare socket."""
+"""Many hostile clients at once: each behaviour is a coroutine over one bare socket.
 
+    python -m tests.system.hostile_clients --port 8765 --clients 200 --seconds 10
+
+Each client repeats one behaviour until the time is up; the outcomes are printed as JSON.
+"""
+
+import argparse
 import asyncio
 import contextlib
+import json
+import os
 import random
 import struct
+import sys
+from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Any, Final
 
 from tests.system.bare_socket import (
     BINARY,
@@ -299,3 +309,57 @@ async def comes_back(line: BareSocket, rng: random.Random) -> None:
             await asyncio.sleep(rng.uniform(0, 0.1))
         finally:
             again.vanish()
+
+
+# All of them
+
+
+async def one(name: str, port: int, seed: int, outcomes: Counter[str]) -> None:
+    """One client: the same behaviour on one connection after another."""
+    rng = random.Random(seed)
+    await asyncio.sleep(rng.uniform(0, 0.5))
+    while True:
+        line = BareSocket(port, outcomes)
+        try:
+            await KINDS[name](line, rng)
+        except ConnectionEnded as gone:
+            outcomes[str(gone)] += 1
+        except OSError as error:
+            outcomes[type(error).__name__] += 1
+        finally:
+            line.vanish()
+        await asyncio.sleep(rng.uniform(0.05, 0.2))
+
+
+async def crowd(port: int, names: list[str], clients: int, seconds: float) -> Any:
+    """So many clients, the kinds in turn; {kind: {what came of it: how often}}."""
+    outcomes = {name: Counter[str]() for name in names}
+    tasks = [
+        asyncio.create_task(one(names[k % len(names)], port, k, outcomes[name]))
+        for k in range(clients)
+        for name in [names[k % len(names)]]
+    ]
+    done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    for task in done:
+        task.result()  # only a mistake of its own ends a client
+    return outcomes
+
+
+def main() -> int:
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument("--port", type=int, required=True)
+    p.add_argument("--clients", type=int, default=200)
+    p.add_argument("--seconds", type=float, default=10)
+    p.add_argument("--kinds", nargs="+", choices=sorted(KINDS), default=list(KINDS))
+    a = p.parse_args()
+    os.nice(19)  # they would be on other machines: the server's time is to be had, not the CPU's
+    outcomes = asyncio.run(crowd(a.port, a.kinds, a.clients, a.seconds))
+    json.dump(outcomes, sys.stdout, indent=1)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -57,6 +57,12 @@ class RawClient:
         return np.concatenate([np.zeros((0, 136), np.float32), *blocks]).reshape(-1, 68, 2)
 
     @property
+    def frames(self) -> list[int]:
+        """The numbers of all frames in binary, in the order in which they came."""
+        blocks = [m for m in self.received if isinstance(m, wire.FrameBlock)]
+        return [n for b in blocks for n in range(b.first, b.first + len(b.values))]
+
+    @property
     def codes(self) -> list[str]:
         return [m.code for m in self.received if isinstance(m, wire.Error)]
 
@@ -74,6 +80,29 @@ async def client(
             await raw.send(type="start", **{"encoding": "binary", **fields})
             assert isinstance(await raw.next(), wire.Ready)
         yield raw
+
+
+async def speak(raw: RawClient, sound: NDArray[np.float32], rate: int) -> list[float]:
+    """Sends 20 ms chunks as a microphone would; each frame's delay from its own time (s)."""
+    loop = asyncio.get_running_loop()
+    size = rate // 50
+    t0 = loop.time()
+
+    async def send() -> None:
+        for k in range(0, len(sound), size):
+            chunk = sound[k : k + size]
+            await asyncio.sleep(max(0.0, t0 + (k + len(chunk)) / rate - loop.time()))
+            await raw.ws.send(pcm(chunk))
+        await raw.send(type="end")
+
+    sending = asyncio.create_task(send())
+    delays: list[float] = []
+    while not isinstance(message := await raw.next(), wire.End):
+        if isinstance(message, wire.FrameBlock):
+            first, count = message.first, len(message.values)
+            delays += [loop.time() - t0 - n / 30 for n in range(first, first + count)]
+    await sending
+    return delays
 
 
 def pcm(samples: NDArray[np.float32]) -> bytes:

@@ -1,16 +1,14 @@
 """Real speech, at the pace of speech, through a real server process."""
 
-import asyncio
 from math import ceil
 
 import numpy as np
 import pytest
 import soxr
-from numpy.typing import NDArray
 
 from kfusion import wire
 from tests.conftest import RunningServer, folder_of, usual_p95
-from tests.system.raw_client import RawClient, client, pcm
+from tests.system.raw_client import client, speak
 from training.corpus.clips import Clip, read_folder
 
 
@@ -33,9 +31,7 @@ async def test_ten_clips_at_live_pace_are_whole_and_on_time(
             ready = raw.received[0]
             assert isinstance(ready, wire.Ready)
             late += [seconds * 1000 - ready.latency_ms for seconds in await speak(raw, sound, rate)]
-            frames = [m for m in raw.received if isinstance(m, wire.FrameBlock)]
-            order = [n for m in frames for n in range(m.first, m.first + len(m.values))]
-            assert order == list(range(ceil(30 * len(sound) / rate)))
+            assert raw.frames == list(range(ceil(30 * len(sound) / rate)))
             assert isinstance(raw.received[-1], wire.End) and raw.received[-1].dropped == 0
     beyond = usual_p95(late)
     whole = np.percentile(late, [50, 95])
@@ -44,26 +40,3 @@ async def test_ten_clips_at_live_pace_are_whole_and_on_time(
         f"of a usual second {beyond:.1f}"
     )
     assert beyond <= 50
-
-
-async def speak(raw: RawClient, sound: NDArray[np.float32], rate: int) -> list[float]:
-    """Sends 20 ms chunks as a microphone would; each frame's delay from its own time (s)."""
-    loop = asyncio.get_running_loop()
-    size = rate // 50
-    t0 = loop.time()
-
-    async def send() -> None:
-        for k in range(0, len(sound), size):
-            chunk = sound[k : k + size]
-            await asyncio.sleep(max(0.0, t0 + (k + len(chunk)) / rate - loop.time()))
-            await raw.ws.send(pcm(chunk))
-        await raw.send(type="end")
-
-    sending = asyncio.create_task(send())
-    delays: list[float] = []
-    while not isinstance(seen := await raw.next(), wire.End):
-        if isinstance(seen, wire.FrameBlock):
-            now = loop.time()
-            delays += [now - t0 - n / 30 for n in range(seen.first, seen.first + len(seen.values))]
-    await sending
-    return delays

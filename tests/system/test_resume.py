@@ -40,11 +40,6 @@ class Client(RawClient):
                 ends.append(m.first + m.count)
         return max(ends)
 
-    @property
-    def frames(self) -> list[int]:
-        blocks = [m for m in self.received if isinstance(m, wire.FrameBlock)]
-        return [n for b in blocks for n in range(b.first, b.first + len(b.values))]
-
     async def frames_until(self, n: int) -> None:
         while self.next_frame < n:
             await self.next()
@@ -116,32 +111,25 @@ async def test_a_connection_that_takes_nothing_any_more_is_replaced_too() -> Non
 async def test_a_token_serves_once() -> None:
     async with serving() as (_, opened):
         client = await opened()
-        token = client.ready.resume
-        await client.abort()
-        assert isinstance(await client.request_resume(token, 0), wire.Ready)
-        stranger = Client(client.ws, client.port)
-        for wrong in (token, "", "no such token", "\u00e9" * 300):
-            error = await stranger.request_resume(wrong, 0)
-            assert (error.code, error.fatal) == ("unknown_session", True)
-            await stranger.rest()
-            assert stranger.ws.close_code == 4400
-        await client.send(type="mark", id="still here")
-        assert isinstance(await client.next(), wire.MarkReached)
-        await client.ws.close()
-
-
-async def test_frames_that_were_never_sent_are_refused_and_the_session_is_kept() -> None:
-    async with serving() as (_, opened):
-        client = await opened()
         await client.ws.send(pcm(voice(1.0)))
         await client.frames_until(27)
-        await client.abort()
         token = client.ready.resume
-        error = await client.request_resume(token, 28)
-        assert (error.code, error.fatal) == ("bad_message", True)
-        await client.rest()
-        assert client.ws.close_code == 4400
+        await client.abort()
+        stranger = Client(client.ws, client.port)
+
+        async def refusal(wrong: str, next_frame: int) -> str:
+            error = await stranger.request_resume(wrong, next_frame)
+            assert error.fatal
+            await stranger.rest()
+            assert stranger.ws.close_code == 4400
+            return str(error.code)
+
+        assert await refusal(token, 28) == "bad_message"  # which was never sent
         assert isinstance(await client.request_resume(token, 27), wire.Ready)
+        for wrong in (token, "", "no such token", "\u00e9" * 300):
+            assert await refusal(wrong, 0) == "unknown_session"
+        await client.send(type="emotion", weights={"sad": 0.5})
+        assert isinstance(await client.next(), wire.EmotionSet)
         await client.ws.close()
 
 

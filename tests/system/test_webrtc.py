@@ -23,7 +23,7 @@ pytest.importorskip("aiortc", reason="aiortc is not installed")
 from aiortc import RTCConfiguration, RTCPeerConnection
 
 from server.transports.webrtc import Ice, PeerFactory
-from tests.system.webrtc_peer import RATE, Call, Relay, Speech, calling, offer_of, on_loopback
+from tests.system.webrtc_peer import RATE, Call, Relay, call_again, calling, offer_of, on_loopback
 
 pytestmark = pytest.mark.live
 LATENCY_S = 0.2023  # hop 3, look-ahead 3, and the resampler's delay at 48 kHz
@@ -170,26 +170,7 @@ async def test_another_offer_takes_the_place_of_the_first(
     async with calling(synthetic_server.url, sound) as call:
         await call.open.wait()
         await eventually(lambda: len(call.frames) >= 6)
-        before = max(call.frames)
-        again = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-        opened = asyncio.Event()
-        channel = again.createDataChannel("kfusion", ordered=False, maxRetransmits=0)
-        channel.on("message", call.received)
-        channel.on("open", opened.set)
-        again.addTrack(Speech(voice(1.0, RATE), opened))
-        try:
-            await call.say(type="offer", sdp=await offer_of(again))
-            answer = await call.hear("answer")
-            await again.setRemoteDescription(answer_of(answer))
-            await eventually(lambda: max(call.frames) >= before + 20)
-        finally:
-            await again.close()
-
-
-def answer_of(message: dict[str, Any]) -> Any:
-    from aiortc import RTCSessionDescription
-
-    return RTCSessionDescription(message["sdp"], "answer")
+        await call_again(call, call.ws, max(call.frames) + 20)
 
 
 async def test_silence_over_the_socket_fills_a_pause_of_the_track_once(
@@ -284,18 +265,7 @@ async def test_a_resumed_session_calls_again(synthetic_server: RunningServer) ->
             await ws.send(json.dumps({"type": "start", "resume": resume}))
             ready = json.loads(await ws.recv())
             assert (ready["type"], ready["n"]) == ("ready", wanted)
-            pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-            opened = asyncio.Event()
-            channel = pc.createDataChannel("kfusion", ordered=False, maxRetransmits=0)
-            channel.on("message", call.received)
-            channel.on("open", opened.set)
-            pc.addTrack(Speech(voice(1.0, RATE), opened))
-            try:
-                await ws.send(json.dumps({"type": "offer", "sdp": await offer_of(pc)}))
-                await pc.setRemoteDescription(answer_of(json.loads(await ws.recv())))
-                await eventually(lambda: max(call.frames) >= wanted + 20)
-            finally:
-                await pc.close()
+            await call_again(call, ws, wanted + 20)
     assert set(range(max(call.frames))) <= set(call.frames)
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from aiortc import (
     MediaStreamTrack,
     RTCConfiguration,
+    RTCDataChannel,
     RTCPeerConnection,
     RTCSessionDescription,
 )
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 from websockets.asyncio.client import connect
 
 from kfusion import wire
+from tests.conftest import eventually, voice
 
 RATE = 48_000
 BLOCK = 960  # 20 ms
@@ -178,6 +180,30 @@ class Call:
         return np.array([at - self.track.began - n / 30 for n, at in sorted(self.came.items())])
 
 
+def peer_of(samples: NDArray[np.float32]) -> tuple[RTCPeerConnection, RTCDataChannel, Speech]:
+    """A peer that says these samples from when its data channel is open."""
+    pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    channel = pc.createDataChannel("kfusion", ordered=False, maxRetransmits=0)
+    track = Speech(samples, asyncio.Event())
+    channel.on("open", track.may.set)
+    pc.addTrack(track)
+    return pc, channel, track
+
+
+async def call_again(call: Call, ws: Any, frame: int) -> None:
+    """Another peer for the same session, until the call has frames up to this one."""
+    pc, channel, _ = peer_of(voice(1.0, RATE))
+    channel.on("message", call.received)
+    try:
+        await ws.send(json.dumps({"type": "offer", "sdp": await offer_of(pc)}))
+        while (answer := json.loads(await ws.recv()))["type"] != "answer":
+            pass
+        await pc.setRemoteDescription(RTCSessionDescription(answer["sdp"], "answer"))
+        await eventually(lambda: max(call.frames) >= frame)
+    finally:
+        await pc.close()
+
+
 async def offer_of(pc: RTCPeerConnection) -> str:
     """A complete offer, with all candidates."""
     await pc.setLocalDescription(await pc.createOffer())
@@ -190,19 +216,15 @@ async def calling(
 ) -> AsyncGenerator[Call]:
     """A session over WebRTC that says these samples of 48 kHz, from when it is connected."""
     on_loopback()
-    pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-    opened, shut = asyncio.Event(), asyncio.Event()
-    track = Speech(samples, opened)
-    channel = pc.createDataChannel("kfusion", ordered=False, maxRetransmits=0)
-    pc.addTrack(track)
+    pc, channel, track = peer_of(samples)
+    shut = asyncio.Event()
     try:
         async with connect(url, max_size=1 << 22) as ws:
             await ws.send(json.dumps({"type": "start", "media": "webrtc", **start}))
             ready = json.loads(await ws.recv())
-            call = Call(ws, pc, track, opened, shut, ready, time.monotonic())
+            call = Call(ws, pc, track, track.may, shut, ready, time.monotonic())
             assert call.ready["type"] == "ready", call.ready
             channel.on("message", call.received)
-            channel.on("open", opened.set)
             channel.on("close", shut.set)
             offer = await offer_of(pc)
             await call.say(

@@ -13,11 +13,10 @@ def test_a_token_serves_until_the_next_one() -> None:
     assert (tokens.find("first"), tokens.find("second")) == (None, "a")
 
 
-def test_lost_ones_are_those_without_a_connection() -> None:
+def test_one_that_is_removed_is_neither_lost_nor_found() -> None:
     tokens: ResumeTokens[str] = ResumeTokens()
     for name in "abc":
         tokens.register(name, name)
-        tokens.disconnected(name)
-    tokens.connected("a")
+        tokens.lost.add(name)
     tokens.remove("b")
-    assert tokens.lost == {"c"} and tokens.find("a") == "a" and tokens.find("b") is None
+    assert tokens.lost == {"a", "c"} and tokens.find("a") == "a" and tokens.find("b") is None
