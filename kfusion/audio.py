@@ -1,8 +1,6 @@
 """Sound in: PCM bytes and files -> mono float32, and the band-limited step to 16 kHz.
 
-The streaming resampler is our own short polyphase FIR because libraries hold sound back:
-soxr 1.1 keeps 20 ms at its LQ setting and 37-41 ms at MQ and HQ (its QQ does not reject
-aliases). A symmetric FIR with an 800 Hz transition needs 2.3 ms at 48 kHz.
+The resampler is a short polyphase FIR because soxr 1.1 delays by 20 ms (LQ) to 41 ms (HQ).
 """
 
 from collections import deque
@@ -73,10 +71,9 @@ _REJECTION_DB: Final = 60.0
 
 @lru_cache(maxsize=16)
 def _kernel(rate: int) -> _Kernel:
-    """Low-pass for ``rate`` -> 16 kHz: stop band from the lower of the two Nyquist rates.
+    """Low-pass for ``rate`` -> 16 kHz by Kaiser's formulas (Oppenheim & Schafer, 7.5).
 
-    Length and beta by Kaiser's formulas (Oppenheim & Schafer, Discrete-Time Signal
-    Processing, 7.5) for 60 dB and a transition of a tenth of the stop frequency.
+    60 dB from the lower Nyquist rate on; the transition is a tenth of that frequency.
     """
     stop = min(rate, SAMPLE_RATE) / 2
     transition = 0.1 * stop
@@ -99,11 +96,9 @@ def resampling_delay(rate: int) -> int:
 
 
 class SampleQueue:
-    """Received samples by absolute position; silence is kept as a length, not as samples.
+    """Received samples by absolute position; silence is a length, other positions read as zeros.
 
-    Positions before the first and after the last sample read as zeros. Small chunks are written
-    into blocks, so that a client that sends single samples costs no more memory than another; a
-    block's unwritten end may lie under the next block.
+    Small chunks share blocks, so that single samples cost no more memory than large chunks.
     """
 
     BLOCK: Final = 4096
@@ -148,10 +143,9 @@ class SampleQueue:
 
 
 def resample(queue: SampleQueue, rate: int, start: int, stop: int) -> Samples:
-    """16 kHz samples ``start`` .. ``stop`` of what ``queue`` holds at ``rate``.
+    """16 kHz samples ``start`` .. ``stop`` of ``queue`` at ``rate``; sample j lies at j / 16000 s.
 
-    Delay-compensated: sample j lies at j / 16000 s. Each is a function of the input around it
-    alone, so that any division into calls gives the same bits.
+    Each depends on the input around it alone, so that any division into calls gives the same bits.
     """
     if stop <= start:
         return np.zeros(0, np.float32)

@@ -1,16 +1,7 @@
-"""Model files: safetensors with the configuration and where the weights came from inside.
+"""Model files: safetensors with JSON metadata, never pickle.
 
-Never pickle. The metadata of a file::
-
-    format         "kfusion-1"
-    version        of this project, that wrote it
-    config         ModelConfig as JSON
-    normalisation  what coordinates and emotions the weights were trained in, as JSON
-    provenance     training command, data, its sha256, seed, licence, as JSON
-
-Loading checks that every tensor of the network is there, with its shape and type, that none is
-left over, that all are finite, and that the normalisation is this version's; what differs is
-named.
+Metadata: ``format``, ``version`` of this project, ``config`` (a ModelConfig), ``normalisation`` and
+``provenance`` (command, data, its sha256, seed, licence). Loading names every difference.
 """
 
 import json

@@ -1,10 +1,8 @@
 """The eight emotions, the weight vector and its ramp, and each emotion as facial action units.
 
-An emotion vector is eight weights in MEAD's label order that sum to 1; what the named
-emotions leave over is ``neutral``. On the face an emotion is a set of action units (AUs) of
-the Facial Action Coding System (Ekman, Friesen & Hager 2002), combined as in EMFACS. Each AU
-here moves some of the 68 points by a share of the inter-ocular distance; the table is this
-project's own reading of FACS's descriptions.
+On the face an emotion is a set of action units (AUs) of the Facial Action Coding System (Ekman,
+Friesen & Hager 2002), combined as in EMFACS. An AU moves points by shares of the inter-ocular
+distance; the table is this project's own reading of FACS's descriptions.
 """
 
 from collections import deque
@@ -205,8 +203,7 @@ class Ramp:
 class EmotionCurve:
     """The emotion vector at every frame, from messages that each start a ramp.
 
-    Messages come in the order of their frames; frames are asked for in any order at or after
-    the last ``forget``.
+    Messages come in frame order; ``at`` accepts any frame at or after the last ``forget``.
     """
 
     def __init__(self, initial: Vector) -> None:

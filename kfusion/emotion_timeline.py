@@ -1,12 +1,7 @@
 """Emotion over time: which emotion from which second on, for a stream or the offline call.
 
-    timeline = EmotionTimeline.parse("0-2:happy,2-5:happy=0.4+sad=0.6,7.5-:angry")
-    kfusion.load().animate("speech.wav", emotion=timeline)
-    connect(url, emotion=timeline)
-
-Spans begin and end on frames: a span holds from the first frame at or after its second. Between two
-spans the face is neutral. A stream sends each change between two samples of its audio, so that any
-chunking gives the same frames.
+Spans hold from the first frame at or after their begin to that of their end; between two spans the
+face is neutral. A stream sends a change between two samples, so that any chunking is the same.
 """
 
 from __future__ import annotations

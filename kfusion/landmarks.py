@@ -1,11 +1,8 @@
 """The 68-point layout (iBUG/300-W order), the canonical neutral face, and similarities.
 
-Coordinates are ``(x right, y down)``. *Canonical* coordinates are pixels of a 256 x 256 crop
-in which the rigid points of a face (nose bridge and eye corners) lie where those of
-:data:`NEUTRAL` lie. *Own* coordinates are whatever an identity was given in.
-
-The inter-ocular distance is that between the outer eye corners (points 36 and 45), as in the
-300-W challenge (Sagonas et al. 2013).
+Coordinates are ``(x right, y down)``. *Canonical*: pixels of a 256 x 256 crop in which the rigid
+points lie where those of :data:`NEUTRAL` lie. *Own*: those in which an identity was given. The
+inter-ocular distance is that of the outer eye corners, 36 and 45 (300-W, Sagonas et al. 2013).
 """
 
 from __future__ import annotations
@@ -29,8 +26,6 @@ JAW: Final = slice(0, 17)
 BROWS: Final = slice(17, 27)
 EYES: Final = slice(36, 48)
 MOUTH: Final = slice(48, 68)
-OUTER_LIPS: Final = slice(48, 60)
-INNER_LIPS: Final = slice(60, 68)
 
 RIGID: Final = (27, 28, 29, 30, 36, 39, 42, 45)
 """Points that speech and expression hardly move: nose bridge and eye corners."""
@@ -90,10 +85,7 @@ NEUTRAL_INTER_OCULAR: Final = float(inter_ocular(NEUTRAL))
 
 
 def lip_gap(points: NDArray[Any]) -> Any:
-    """Mean inner-lip gap of (..., 68, 2) points in their units, shape (...).
-
-    Positive when the mouth is open: lower inner lip (65-67) minus upper (61-63), along y.
-    """
+    """Mean inner-lip gap along y of (..., 68, 2) points, (...); positive for an open mouth."""
     lower, upper = points[..., INNER_LOWER, 1], points[..., INNER_UPPER, 1]
     return (lower - upper).mean(axis=-1)
 
@@ -112,9 +104,7 @@ def chin_direction(points: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def with_mouth_shut(points: NDArray[Any]) -> Points:
-    """The same face (68, 2) with its inner lips closed, the jaw raised with the lower lip; all
-    else stays, so a smile stays a smile.
-    """
+    """The same face (68, 2) with its inner lips closed and the jaw raised with the lower lip."""
     shut = np.array(points, np.float64)
     down = chin_direction(shut)
     lower, upper = list(INNER_LOWER), list(INNER_UPPER)
@@ -154,10 +144,9 @@ class Similarity:
 
 
 def fit_similarity(source: NDArray[Any], target: NDArray[Any]) -> Similarity:
-    """The least-squares similarity that takes ``source`` to ``target``, both (K, 2).
+    """The least-squares similarity (no reflection) from ``source`` to ``target``, both (K, 2).
 
-    No reflections. Closed form with complex numbers: the slope of a linear regression
-    (equivalent in the plane to Umeyama 1991).
+    Closed form with complex numbers, in the plane equivalent to Umeyama 1991.
     """
     s = source[:, 0] + 1j * source[:, 1]
     t = target[:, 0] + 1j * target[:, 1]
@@ -169,19 +158,12 @@ def fit_similarity(source: NDArray[Any], target: NDArray[Any]) -> Similarity:
 
 
 def to_canonical(identity: NDArray[Any]) -> Similarity:
-    """The similarity (place, size, roll) that brings a face to the canonical crop.
-
-    Fitted on the rigid points (:data:`RIGID`) of ``identity`` (68, 2) to those of
-    :data:`NEUTRAL`.
-    """
+    """The similarity that brings a face (68, 2) to the canonical crop, fitted on :data:`RIGID`."""
     return fit_similarity(identity[list(RIGID)], NEUTRAL[list(RIGID)])
 
 
 def align(frames: NDArray[Any], reference: NDArray[Any]) -> NDArray[Any]:
-    """Brings each of (T, 68, 2) frames to ``reference`` (68, 2) by a similarity on RIGID.
-
-    :func:`fit_similarity` for all frames at once; float64.
-    """
+    """Brings each of (T, 68, 2) frames to ``reference`` (68, 2) by a similarity on RIGID."""
     rigid = list(RIGID)
     z = np.ascontiguousarray(frames, np.float64).view(np.complex128)[..., 0]  # (T, 68)
     t = np.asarray(reference, np.float64)[rigid] @ np.array([1, 1j])

@@ -1,15 +1,8 @@
 """Motion that speech does not cause: blinks, brow accents, small head motion.
 
 It is added after the model and depends only on the seed, the frame's number and the audio, so that
-any chunking, a resumed session and an offline call give the same face::
-
-    loudness, life = LoudnessHistory(), Life(seed, amount)
-    for window in windows:                                   # in order
-        displacement = stitcher.push(window, network(window))  # of the window's frames
-        lively = life.add(identity, window.first, displacement, loudness.push(window))
-
-An accent at frame n depends on the half second up to the end of that frame and on no later sound,
-whatever the look-ahead.
+any chunking, a resumed session and an offline call give the same face. An accent at frame n depends
+on the half second up to the end of that frame.
 """
 
 from math import exp, log
@@ -66,10 +59,7 @@ def _mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 class CounterRandom:
-    """Counter-based random numbers in 0..1: SplitMix64 of the index, in integers.
-
-    The numbers are the same on every machine and in any order.
-    """
+    """Random numbers 0..1 by index: SplitMix64 in integers, the same on every machine."""
 
     def __init__(self, seed: int, stream: int) -> None:
         key = _mixed(np.array([seed % 2**64], np.uint64)) + np.array([stream], np.uint64)
@@ -170,9 +160,7 @@ class Life:
         return closed
 
     def _blinks(self, block: int) -> list[tuple[int, int, int]]:
-        """(first frame, frames that it closes for, frames that it opens for) of a block's blinks;
-        between the two the eye is shut for a frame.
-        """
+        """A block's blinks: (first frame, closing frames, opening frames), shut for one frame."""
         if block in self._blocks:
             return self._blocks[block]
         most = BLOCK // SHORTEST + 1
@@ -220,7 +208,7 @@ def accents(levels: Values) -> Values:
 def prominence(levels: Values) -> Values:
     """How much louder a frame is than the BEFORE before it: 0..1, (len(levels) - BEFORE,).
 
-    A contrast, so that it hardly depends on the microphone's gain.
+    A contrast hardly depends on the microphone's gain.
     """
     now = levels[BEFORE:]
     before = sum(levels[k : k - BEFORE] for k in range(BEFORE)) / BEFORE
@@ -229,9 +217,7 @@ def prominence(levels: Values) -> Values:
 
 
 def loudness(window: Window, first: int, last: int) -> Values:
-    """The loudness of frames ``first`` .. ``last`` - 1, all within the window's second: the square
-    root of the sound's effective value, (last - first,).
-    """
+    """Square root of the RMS of a window's frames ``first`` .. ``last`` - 1, (last - first,)."""
     begin = window.end * SAMPLE_RATE // FPS - WINDOW
     edges = np.arange(first, last + 1) * SAMPLE_RATE // FPS - begin
     power = np.square(window.audio[edges[0] : edges[-1]], dtype=np.float64)
@@ -242,17 +228,14 @@ def loudness(window: Window, first: int, last: int) -> Values:
 class LoudnessHistory:
     """The loudness of a stream's frames, from its windows in order.
 
-    A window's audio reaches HISTORY frames before its first frame unless hop and look-ahead are
-    long; then levels of earlier windows are kept. Frames that no window contained count as silent.
+    Levels before a window's audio come from earlier windows; frames in no window count as silent.
     """
 
     def __init__(self) -> None:
         self.reset()
 
     def push(self, window: Window) -> Values:
-        """Loudness of the HISTORY frames before the window's first and of its own,
-        (HISTORY + last - first,).
-        """
+        """Loudness of the window's frames and the HISTORY before: (HISTORY + last - first,)."""
         first = window.first - HISTORY
         known = max(first, window.end - FRAMES)
         levels = np.zeros(window.last - first)

@@ -49,9 +49,8 @@ class GlobalDomain(nn.Module):
 class ContentDomain(nn.Module):
     """Section 3.3: script and emotion, -> ct (B, C, F), f (B, C, F), m (B, C, M), and the script.
 
-    The input is wav2vec2's features (B, S, 768), or with content ``mel`` the log-mel, which a
-    Transformer encoder of this module turns into a script. Without the LSTM branches (Table 2) f
-    and m are None.
+    The input is wav2vec2's features (B, S, 768), or the log-mel with a Transformer encoder for it.
+    Without the LSTM branches (Table 2) f and m are None.
     """
 
     def __init__(self, c: ModelConfig, wav2vec2: Wav2Vec2 | None) -> None:
@@ -126,10 +125,7 @@ class Fusion(nn.Module):
 
 
 class DirectFusion(Fusion):
-    """With direct paths: the mouth has the linear factor of eq. 10 too, and the output starts at 0.
-
-    Each bottleneck B starts as a factor around one, each linear layer as zero.
-    """
+    """With direct paths: the mouth has the linear factor of eq. 10 too; it starts at zero."""
 
     def __init__(self, c: ModelConfig, face_inputs: int, mouth_inputs: int) -> None:
         super().__init__(c, face_inputs, mouth_inputs)
@@ -171,9 +167,7 @@ class MLP(nn.Module):
 
 @dataclass(frozen=True)
 class Auxiliary:
-    """Inner values that a loss may use: ``script`` (B, S, d) is what the content encoder makes of
-    the sound, ``fused`` (B, C, F) the input of the head.
-    """
+    """Inner values for a loss: ``script`` (B, S, d) of the content encoder, ``fused`` (B, C, F)."""
 
     script: Tensor
     fused: Tensor
@@ -219,10 +213,7 @@ class KFusion(nn.Module):
     def displacement(
         self, audio: Tensor, identity: Tensor, emotion: Tensor, stretch: Tensor | None = None
     ) -> Tensor:
-        """The same without the identity added: (B, 30, 68, 2) in canonical pixels.
-
-        ``stretch`` (B,) is an augmentation, of the mel axis.
-        """
+        """(B, 30, 68, 2) without the identity added. ``stretch`` (B,): of the mel axis."""
         return self.decode(*self.features(audio, stretch), identity, emotion)
 
     def displacement_and_auxiliary(
@@ -234,8 +225,7 @@ class KFusion(nn.Module):
     def features(self, audio: Tensor, stretch: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Audio (B, 16000) -> the inputs of the two domains: (global, content).
 
-        Log-mel (B, 100, mels), the raw signal, or wav2vec2's features (B, S, 768). The features of
-        a frozen wav2vec2 can be cached.
+        Log-mel (B, 100, mels), the raw signal, or wav2vec2's features (B, S, 768), to be cached.
         """
         mel = self.mel(audio, stretch) if self.mel is not None else audio
         content = self.wav2vec2(audio) if self.wav2vec2 is not None else mel

@@ -53,8 +53,7 @@ class Window:
 class Slider:
     """Cuts the windows of one stream, W = lookahead + hop, lookahead + 2 hop, ...
 
-    ``push``, ``push_silence`` and ``finish`` take the audio; ``take`` gives the next window once
-    its audio is complete. ``prepare`` can resample a window's audio in several pieces before.
+    ``take`` gives the next window once its audio is complete; ``prepare`` resamples it in pieces.
     """
 
     def __init__(self, rate: int, hop: int, lookahead: int) -> None:
@@ -153,10 +152,7 @@ class Slider:
         return self.next_end * SAMPLE_RATE // FPS
 
     def prepare(self, limit: int) -> bool:
-        """Resamples up to ``limit`` 16 kHz samples of the next window, which must be ``ready``.
-
-        Returns whether the window's samples are complete.
-        """
+        """Resamples up to ``limit`` samples of the ready next window; True when complete."""
         start = max(self.recent_end, self._stop - WINDOW, self.prepared_end)
         stop = min(self._stop, start + limit)
         if stop > start or not self.prepared:
@@ -168,8 +164,8 @@ class Slider:
 class Stitcher:
     """Joins the canonical displacements of overlapping windows without a visible seam.
 
-    State: ``previous``, the last window's end and output; ``decaying``, offsets to add to the next
-    frames (lookahead 0); ``easing``, the face from which the frames after a reset start.
+    ``previous``: the last window's end and output; ``decaying``: offsets for the next frames
+    (lookahead 0); ``easing``: the face from which the frames after a reset start.
     """
 
     DECAY: Final = (2 / 3, 1 / 3)

@@ -13,10 +13,8 @@ from pathlib import Path
 def interrupts_blocked() -> Generator[None, None, None]:
     """Processes that this thread spawns in the block inherit a mask that blocks SIGINT.
 
-    Ctrl-C goes to every process of a terminal's group. A child can leave it to its parent once it
-    has set its own handler, but while it still imports it would end with a traceback. This process
-    gets a blocked SIGINT at the block's end, or at once if another of its threads takes the signal.
-    Windows has no signal masks: there the block does nothing.
+    So a child that still imports does not end with a traceback at Ctrl-C; its parent stops it.
+    A SIGINT to this process waits for the block's end. On Windows the block does nothing.
     """
     if sys.platform == "win32":
         yield

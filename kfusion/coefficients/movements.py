@@ -1,10 +1,9 @@
 """What moved on a face, in millimetres: the measures that every set of coefficients is made of.
 
-Landmarks are freed of the head's own motion (place, size, roll) and compared with the identity at
-rest. A millimetre is 1/91 of the identity's inter-ocular distance: outer eye corners lie 93.0 mm
-(men) and 88.4 mm (women) apart (young adults in Hong Kong, BioMed Research International 2013,
-821428), so published distances can be used as they are. Left and right are the subject's: points
-36-41 are the subject's right eye, and on the left of an image that is not mirrored.
+Landmarks are freed of the head's own motion and compared with the identity at rest. A millimetre is
+1/91 of the inter-ocular distance: outer eye corners lie 93.0 mm (men) and 88.4 mm (women) apart
+(BioMed Research International 2013, 821428). Left and right are the subject's: points 36-41 are the
+right eye, on the left of an image that is not mirrored.
 """
 
 from dataclasses import dataclass
@@ -102,10 +101,9 @@ class Movements:
 
     @cached_property
     def jaw(self) -> Values:
-        """How far the jaw is lowered, (T,): chin and lower lip in equal parts.
+        """How far the jaw is lowered, (T,): the mean of chin and lower lip.
 
-        Where a tracker puts the chin depends on how the head nods; the lower lip alone would take
-        parted or pressed lips for a jaw.
+        A nod moves the chin, and parted or pressed lips move the lower lip, but not both.
         """
         return 0.5 * (self.chin + self.lower)
 
@@ -113,9 +111,8 @@ class Movements:
 class MovementMeter:
     """Measures the frames of one identity.
 
-    ``eye`` (2, 1): opening of the eyes at rest; ``mouth``: width of the mouth; ``vermilion``
-    (2, 1): height of the upper and the lower lip's red. All are in mm and have a lower bound, so
-    that nothing is divided by zero for an identity with shut eyes or no lips.
+    ``eye`` (2, 1), ``mouth`` and ``vermilion`` (2, 1): opening of the eyes, width of the mouth and
+    height of the lips' red at rest, in mm. A lower bound keeps divisions by them finite.
     """
 
     FARTHEST: Final = 1e4  # canonical pixels: what lies beyond is no face any more

@@ -40,11 +40,10 @@ hundred of GRID's speaker 1 (CC BY 4.0) reaches."""
 
 
 def closures(face: MovementMeter, m: Movements) -> tuple[Values, Values]:
-    """How much the mouth is that of p, b, m and that of f, v, two of (T,), 0..1.
+    """How much the mouth is that of p, b, m and that of f, v: two of (T,), 0..1.
 
-    For p, b and m the lips meet although the jaw is lowered, the upper one coming down; lips that
-    rest meet too. For f and v the lower lip is nearer to the raised upper one than the jaw is.
-    Weights and bounds are set on GRID's speaker 1.
+    For p, b, m the lips meet over a lowered jaw; for f, v the lower lip is nearer to the raised
+    upper lip than the jaw is. Weights and bounds are set on GRID's speaker 1.
     """
     met = 1 - unit((m.gap - 1) / 3)
     brought = unit((0.4 * np.maximum(m.chin, 0) - m.upper - 0.5) / 1.2)
@@ -103,9 +102,7 @@ def vrm(face: MovementMeter, m: Movements) -> NDArray[np.float32]:
 
 
 def _emotions(c: Values) -> Values:
-    """happy, angry, sad, relaxed, surprised from ARKit's coefficients (52, T): (5, T), together at
-    most 1.
-    """
+    """happy, angry, sad, relaxed, surprised (5, T) from ARKit's (52, T); their sum is at most 1."""
     inner = c[INDEX["browInnerUp"]]
     outer, wide, smile, frown, down = (
         (c[INDEX[f"{name}Left"]] + c[INDEX[f"{name}Right"]]) / 2

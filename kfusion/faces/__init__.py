@@ -1,8 +1,6 @@
-"""Faces in pictures: boxes around them and their 68 points, by face_alignment.
+"""Faces in pictures: their boxes and 68 points by face_alignment (Bulat & Tzimiropoulos 2017).
 
-The detector and the network of Bulat and Tzimiropoulos (*How far are we from solving the 2D & 3D
-face alignment problem?*, ICCV 2017). Needs the extra ``face``; torch is imported when they are
-loaded.
+Needs the extra ``face``; torch is imported when the networks are loaded.
 """
 
 from __future__ import annotations
@@ -60,10 +58,8 @@ def main_face(boxes: Boxes, width: float, height: float) -> Boxes | None:
 class FaceNetworks:
     """``face_alignment.FaceAlignment``: its S3FD detector, its 2DFAN-4 network, its flip test.
 
-    Its own ``get_landmarks_from_batch`` sends frames through the network one at a time and rounds
-    points to half a cell of a 64 x 64 heat map, 2 pixels and more here. So its parts are called:
-    the window of the image that it would cut, cut by bilinear sampling and for a whole batch at
-    once, and the peak of the heat map placed by a parabola instead of by the sign of its slope.
+    Its ``get_landmarks_from_batch`` takes frames one at a time and rounds points to 2 pixels. Here
+    its parts run on a whole batch, and a parabola places the peak of each heat map.
 
     Raises :class:`FaceFinderError` where its weights cannot be had or the device fails, and
     :class:`~kfusion.errors.MissingExtra` where the package is missing.
@@ -165,10 +161,7 @@ def _sample(pictures: torch.Tensor, corner: NDArray[Any], side: NDArray[Any]) ->
 
 
 def heatmap_peaks(maps: NDArray[Any]) -> NDArray[np.float64]:
-    """Heat maps (K, 68, h, w) -> where they are highest, (K, 68, 2) as shares of their sides.
-
-    A parabola through the highest cell and its two neighbours on each axis.
-    """
+    """Peaks of heat maps (K, 68, h, w), refined by parabolas: (K, 68, 2), shares of the sides."""
     k, points, height, width = maps.shape
     flat = maps.reshape(k * points, height, width).astype(np.float64)
     each = np.arange(len(flat))

@@ -1,7 +1,4 @@
-"""A client's picture, from the bytes of a JPEG or PNG file to upright pixels, within limits.
-
-Needs Pillow, which is imported when a picture is opened.
-"""
+"""A client's JPEG or PNG file -> upright pixels, within limits. Pillow is imported when needed."""
 
 from __future__ import annotations
 
@@ -53,11 +50,10 @@ def check_file_size(data: bytes) -> None:
 def open_image(
     data: bytes, formats: tuple[str, ...] | None = None, most: int | None = None
 ) -> Generator[Image.Image]:
-    """A picture by its header, for whoever decodes it within the block. ``formats``: Pillow's
-    names, or all; ``most``: pixels, beside Pillow's own limit.
+    """A picture by its header, for whoever decodes it in the block; no warnings of Pillow.
 
-    What is larger is :class:`~kfusion.errors.TooBig`, and what goes wrong in the block
-    :class:`~kfusion.errors.BadMessage`; Pillow's warnings are not told.
+    ``formats``: Pillow's names, or all; ``most``: pixels, beside Pillow's own limit. Raises
+    :class:`~kfusion.errors.TooBig` and, for any other fault, :class:`~kfusion.errors.BadMessage`.
     """
     wanted = WANTED if formats is None else f"wanted a whole {' or '.join(formats)} file"
     try:

@@ -1,7 +1,4 @@
-"""Transformer layers over time, pre-norm, and the paper's 1-3-1 bottleneck.
-
-Attention here always runs along time, within a row: dimension 1 of (B, T, d).
-"""
+"""Transformer layers and the 1-3-1 bottleneck; they run along time, dimension 1 of (B, T, d)."""
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +10,7 @@ from kfusion.config import FRAMES
 class TimeConv(nn.Conv1d):
     """Convolution along time of (B, T, in) -> (B, T / stride, out), zero-padded at both ends.
 
-    The weights are a Conv1d's of an odd kernel; the work is one matrix product over the taps laid
-    side by side, which is what (B, T, channels) wants: no transposes, and faster on a CPU.
+    The weights are a Conv1d's. One matrix product over the taps is faster on a CPU.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
@@ -107,10 +103,9 @@ class DecoderLayer(nn.Module):
 
 
 class LandmarkDecoder(nn.Module):
-    """D of eq. 5-6: identity landmarks ask, audio features answer.
+    """D of eq. 5-6: identity (B, K), normalised, and memory (B, C, d) -> (B, C, K).
 
-    ``identity`` (B, K) flattened normalised landmarks, ``memory`` (B, C, d) -> (B, C, K). The
-    queries are the embedded identity plus frame positions.
+    The queries are the embedded identity, the frame positions and the memory.
     """
 
     def __init__(

@@ -23,10 +23,7 @@ from kfusion.layers.mel import (
 
 
 def log_mel(samples: Tensor, window: Tensor, filters: Tensor) -> Tensor:
-    """(B, N) at 16 kHz -> log mel power (B, N // 160, mels).
-
-    Frames as in :func:`kfusion.layers.mel.power_spectrum`.
-    """
+    """(B, N) at 16 kHz -> log mel power (B, N // 160, mels), framed as ``power_spectrum``."""
     frames = F.pad(samples, (FRAME - STRIDE, 0)).unfold(-1, FRAME, STRIDE)
     spectrum = torch.fft.rfft(frames * window, n=N_FFT)
     power = spectrum.real.square() + spectrum.imag.square()
@@ -36,8 +33,7 @@ def log_mel(samples: Tensor, window: Tensor, filters: Tensor) -> Tensor:
 def normalised(mel: Tensor) -> Tensor:
     """Log mel power (B, T, mels) made independent of gain, within -1.5..1.
 
-    The reference is the loudest bin of the window, but never below QUIETEST, so that speech looks
-    alike at any level while silence stays silence.
+    The reference is the window's loudest bin, at least QUIETEST, so that silence stays silence.
     """
     reference = mel.amax(dim=(1, 2), keepdim=True).clamp(min=QUIETEST)
     return ((mel - reference) / SPAN).clamp(min=LOWEST) + 1.0
@@ -57,8 +53,7 @@ def stretched(mel: Tensor, factor: Tensor) -> Tensor:
 class LogMel(nn.Module):
     """Log-mel, made independent of gain: (B, N) -> (B, N // 160, mels).
 
-    ``stretch`` (B,) stretches the mel axis of each row by a factor of its own, for training (vocal
-    tract length perturbation, Jaitly & Hinton 2013).
+    ``stretch`` (B,): factors for the mel axis (vocal tract length, Jaitly & Hinton 2013).
     """
 
     window: Tensor
@@ -101,10 +96,7 @@ def receptive_field(kernels: Sequence[int], strides: Sequence[int]) -> tuple[int
 
 
 class RawStem(nn.Module):
-    """The raw signal (B, N) -> (B, N // 320, d) by strided convolutions, with positions.
-
-    Loudness is taken out against the window's own RMS, but never against less than ``QUIET``.
-    """
+    """The signal (B, N), divided by its RMS -> (B, N // 320, d) by strided convolutions."""
 
     KERNELS: Final = (10, 8, 4, 4)
     STRIDES: Final = (5, 4, 4, 4)
@@ -135,10 +127,9 @@ class RawStem(nn.Module):
 
 
 class ToFrames(nn.Module):
-    """Conv of eq. 5-6: (B, S, d) at the encoder's steps -> (B, C, d) at the video frames.
+    """Conv of eq. 5-6: (B, S, d) -> (B, C, d), interpolated at the frames' times and convolved.
 
-    Linear interpolation at the frames' true times (frame c is at c / 30 s), then a
-    convolution along time. ``times`` (S,): seconds at the centres of the steps.
+    ``times`` (S,): seconds at the centres of the steps. Frame c is at c / 30 s.
     """
 
     weights: Tensor

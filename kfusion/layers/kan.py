@@ -1,8 +1,6 @@
-"""Kolmogorov-Arnold network layers (Liu et al. 2024, arXiv 2404.19756).
+"""Kolmogorov-Arnold network layers (Liu et al. 2024, arXiv 2404.19756); eq. 2 of the KFusion paper.
 
-Every edge from input i to output o carries its own function of one variable, a SiLU base plus
-a cubic B-spline: ``phi_oi(x) = base_oi * silu(x) + sum_k coef_oik * B_k(x)``; an output is the
-sum over its edges. Eq. 2 of the KFusion paper is a stack of such layers.
+Edge i -> o is ``phi_oi(x) = base_oi * silu(x) + sum_k coef_oik * B_k(x)`` with cubic B-splines B_k.
 """
 
 import torch
@@ -27,8 +25,7 @@ def cubic_basis(x: Tensor, low: Tensor, step: Tensor, count: int) -> Tensor:
 class KANLayer(nn.Module):
     """(..., inputs) -> (..., outputs) by one learned univariate function an edge.
 
-    ``grid`` intervals begin at ``low`` (inputs,), ``step`` (inputs,) apart: -limit..limit at
-    first. They carry ``grid + 3`` splines, whose sum is 1 within the grid.
+    ``grid`` intervals from ``low`` (inputs,), ``step`` (inputs,) apart, carry ``grid + 3`` splines.
     """
 
     low: Tensor
@@ -61,11 +58,9 @@ class KANLayer(nn.Module):
 
     @torch.no_grad()
     def update_grid(self, x: Tensor, margin: float = 0.02) -> None:
-        """Spans each input's grid over the values (N, inputs) that it takes.
+        """Spans each input's grid over its values (N, inputs) and a ``margin`` on each side.
 
-        ``margin`` is the share of the range left free at either side. The splines are fitted
-        anew by least squares on those values, so that the layer stays what it was there (the
-        KAN paper, 2.4, "grid extension", on a uniform grid).
+        Least squares on those values keep the function (the KAN paper, 2.4, "grid extension").
         """
         values = torch.einsum(
             "nik,oik->ino", cubic_basis(x, self.low, self.step, self.splines), self.coef
@@ -83,11 +78,7 @@ class KANLayer(nn.Module):
         self.coef.copy_(solution.permute(2, 0, 1))
 
     def regularisation(self, x: Tensor, entropy: float = 1.0) -> Tensor:
-        """L1 of the edges over the values (N, inputs) plus ``entropy`` times their entropy.
-
-        The KAN paper's sparsification, eq. 2.17-2.20: |phi| is an edge's mean magnitude, the
-        entropy that of the magnitudes' shares.
-        """
+        """L1 of the edges and their entropy over (N, inputs) (KAN paper, eq. 2.17-2.20)."""
         size = self.edges(x).abs().mean(0)
         total = size.sum()
         share = size / total.clamp(min=1e-12)

@@ -1,8 +1,4 @@
-"""Log-mel's constants and filters, and the power spectrum in NumPy for engines without torch.
-
-Whole, in torch, it is :class:`~kfusion.layers.encoder.LogMel`; an exported graph takes over after
-the power spectrum. Tests hold both, and torchaudio's, equal.
-"""
+"""Log-mel's constants and filters, and the power spectrum in NumPy for engines without torch."""
 
 from functools import lru_cache
 from typing import Any, Final
@@ -23,12 +19,7 @@ LOWEST: Final = -2.5  # units below the loudest bin at which silence is cut off
 
 @lru_cache(maxsize=4)
 def mel_filters(mels: int) -> NDArray[np.float32]:
-    """Slaney-style triangular mel filters, area-normalised, (N_FFT // 2 + 1, mels).
-
-    The same as ``torchaudio.functional.melscale_fbanks`` with ``norm='slaney'`` and
-    ``mel_scale='slaney'`` from 0 to 8000 Hz: linear below 1 kHz, logarithmic above (Slaney
-    1998, Auditory Toolbox).
-    """
+    """Triangular, area-normalised mel filters as torchaudio's, (N_FFT // 2 + 1, mels)."""
     top, knee, slope, log_step = SAMPLE_RATE / 2, 1000.0, 200 / 3, np.log(6.4) / 27
     knee_mel = knee / slope
     points = np.linspace(0, knee_mel + np.log(top / knee) / log_step, mels + 2)
@@ -51,8 +42,7 @@ _HANN: Final = hann(FRAME)
 def power_spectrum(samples: NDArray[Any]) -> NDArray[np.float32]:
     """(B, N) at 16 kHz -> power (B, N // 160, 257) of bins 31.25 Hz apart.
 
-    Analysis frame t holds the 400 samples that end before sample 160 (t + 1), zeros before
-    the first.
+    Frame t holds the 400 samples that end before sample 160 (t + 1), zeros before the first.
     """
     padded = np.pad(np.asarray(samples, np.float32), ((0, 0), (FRAME - STRIDE, 0)))
     frames = np.lib.stride_tricks.sliding_window_view(padded, FRAME, axis=1)[:, ::STRIDE]

@@ -33,10 +33,7 @@ def load_transformers() -> Any:
 
 
 def pretrained(source: str | Path) -> tuple[str, dict[str, Tensor]]:
-    """(architecture as JSON, weights) of a wav2vec2 by hub name or local folder.
-
-    Raises :class:`~kfusion.errors.CheckpointError` when it cannot be had.
-    """
+    """(architecture as JSON, weights) of a wav2vec2 by hub name or folder, or a CheckpointError."""
     try:
         model = load_transformers().Wav2Vec2Model.from_pretrained(str(source))
     except (OSError, ValueError) as error:

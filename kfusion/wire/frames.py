@@ -60,10 +60,7 @@ def encode_frames(block: FrameBlock) -> bytes:
 
 
 def read_header(data: bytes) -> FrameHeader:
-    """The header that a binary message begins with; the values after it are not read.
-
-    Raises :class:`~kfusion.errors.BadMessage` for bytes that are no header.
-    """
+    """The header of a binary message. Raises :class:`~kfusion.errors.BadMessage`."""
     if len(data) < HEADER.size:
         raise BadMessage(f"binary frames: {len(data)} bytes; wanted at least {HEADER.size}")
     magic, kind, flags, count, first, clock_us = HEADER.unpack_from(data)
@@ -75,10 +72,7 @@ def read_header(data: bytes) -> FrameHeader:
 
 
 def decode_frames(data: bytes) -> FrameBlock:
-    """The inverse of :func:`encode_frames`.
-
-    Raises :class:`~kfusion.errors.BadMessage` for bytes that are no such message.
-    """
+    """The inverse of :func:`encode_frames`. Raises :class:`~kfusion.errors.BadMessage`."""
     header = read_header(data)
     output, count, body = header.output, header.count, len(data) - HEADER.size
     if count == 0 or body == 0 or body % (4 * count):

@@ -1,7 +1,4 @@
-"""Text messages of the stream protocol, version 1: JSON objects with a ``type``.
-
-The classes are the schema, for both directions. Unknown fields are ignored.
-"""
+"""Text messages of the stream protocol, version 1: the schema for both directions."""
 
 from typing import Annotated, Any, Final, Literal
 
@@ -285,10 +282,7 @@ def _hint(problem: str) -> str:
 
 
 def parse_server(text: str) -> ServerMessage | None:
-    """What the server said; None for a type this version does not know.
-
-    Raises :class:`~kfusion.errors.BadMessage` for anything else that is not the schema.
-    """
+    """A server's message; None for an unknown type. Raises :class:`~kfusion.errors.BadMessage`."""
     try:
         return _server_decoder.decode(text)
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:

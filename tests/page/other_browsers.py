@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import pytest
 from websockets.sync.client import connect
@@ -34,37 +34,6 @@ PREFERENCES: Final[dict[str, bool | int | str]] = {
     "network.proxy.ssl": "127.0.0.1",
     "network.proxy.ssl_port": 9,
 }
-
-
-class Browser(Protocol):
-    records_video: bool  # whether it records videos
-
-    def open(self, url: str) -> None: ...
-
-    def script(self, body: str) -> Any:
-        """What the body of an async function returns, which is JSON."""
-        ...
-
-    def click(self, css: str) -> None:
-        """With the pointer, as a user does."""
-        ...
-
-    def upload(self, css: str, file: Path) -> None:
-        """Gives a field a file."""
-        ...
-
-    def picture(self) -> bytes:
-        """What is on the screen, a PNG."""
-        ...
-
-
-def until(browser: Browser, expression: str) -> None:
-    """Waits, with an end, until this is true in the page."""
-    deadline = time.monotonic() + WAIT_S
-    while not browser.script(f"return {expression}"):
-        status = browser.script("return document.querySelector('#status').textContent")
-        assert time.monotonic() < deadline, f"{expression}; the page says: {status}"
-        time.sleep(0.1)
 
 
 @contextmanager
@@ -149,7 +118,7 @@ class Firefox:
 
 
 @contextmanager
-def firefox(environment: dict[str, str], folder: Path) -> Generator[Browser]:
+def firefox(environment: dict[str, str], folder: Path) -> Generator[Firefox]:
     """A skip where it is not installed."""
     binary = shutil.which("firefox") or program("firefox-esr", "firefox-esr")
     settings = "".join(
@@ -208,8 +177,20 @@ class WebKit:
         return bytes(self.driver.get_screenshot_as_png())
 
 
+Browser = Firefox | WebKit
+
+
+def until(browser: Browser, expression: str) -> None:
+    """Waits, with an end, until this is true in the page."""
+    deadline = time.monotonic() + WAIT_S
+    while not browser.script(f"return {expression}"):
+        status = browser.script("return document.querySelector('#status').textContent")
+        assert time.monotonic() < deadline, f"{expression}; the page says: {status}"
+        time.sleep(0.1)
+
+
 @contextmanager
-def webkit(environment: dict[str, str], folder: Path) -> Generator[Browser]:
+def webkit(environment: dict[str, str], folder: Path) -> Generator[WebKit]:
     """A skip where it is not installed."""
     webdriver_path = program("WebKitWebDriver", "webkit2gtk-driver")
     if MINI_BROWSER is None:

@@ -1,6 +1,5 @@
 """The page's controls in headless Chromium: emotion, plots, links, settings, words, layout."""
 
-import json
 import re
 from typing import Any, Final
 
@@ -191,35 +190,6 @@ def test_settings_change_while_one_speaks(page: Page) -> None:
     page.until("kfusion.session?.start.life === 0 && kfusion.session.open")
 
 
-# ---- looks
-
-
-def test_another_look_takes_the_place_of_the_first_and_keeps_its_dots(page: Page) -> None:
-    page.script("document.querySelector('#dots').click()")
-    page.run(
-        """
-        const { setLook } = await import("/main.js");
-        const canvas = document.createElement("canvas");
-        const drawer = {
-          canvas, dots: false, resized: 0, drawn: null,
-          resize() { this.resized += 1; },
-          draw(points) { this.drawn = Array.from(points); },
-        };
-        const rest = Float32Array.from({ length: 136 }, (_, i) => i);
-        globalThis.other = drawer;
-        setLook({ name: "another", drawer, rest, identity: null });
-        """,
-    )
-    page.until("other.drawn !== null")
-    assert page.script("return [other.dots, other.resized > 0, other.canvas.hidden]") == [
-        True,
-        True,
-        False,
-    ]
-    assert page.script("return other.canvas.parentNode.id") == "faces"
-    assert page.script("return document.querySelector('#face').hidden") is True
-
-
 # ---- words
 
 
@@ -334,25 +304,3 @@ def test_the_keyboard_reaches_every_control_and_shows_where_it_is(page: Page) ->
     wanted = {"dots", "share", "microphone", "file", "record", "pad", "happy", "neutral"}
     assert wanted | {"intensity", "cheerful", "SUMMARY", "mira", "photo"} <= set(reached)
     assert [who for who, ring in reached.items() if not ring] == []
-
-
-# ---- speed
-
-
-def test_a_picture_takes_little_script_while_one_speaks(page: Page) -> None:
-    page.find("#microphone").click()
-    page.until_state("live")
-    page.until("kfusion.frame.n > 15")
-    first = page.script("return kfusion.stats.frames")
-    drawn, began = page.script("return [kfusion.stats.drawn, performance.now()]")
-    page.watch(5.0)
-    last, more, ended = page.script(
-        "return [kfusion.stats.frames, kfusion.stats.drawn, performance.now()]"
-    )
-    ring = np.array(json.loads(page.script("return JSON.stringify([...kfusion.stats.times])")))
-    assert len(ring) == 600
-    times = ring[np.arange(first, last) % 600]
-    rate = 1000 * (more - drawn) / (ended - began)
-    print(f"{rate:.0f} pictures a second, 95 % within {np.quantile(times, 0.95):.1f} ms")
-    assert np.quantile(times, 0.95) < 20
-    assert rate > 28

@@ -32,27 +32,12 @@ def two_faces(picture: Any) -> Any:
     return both
 
 
-def far_away(picture: Any) -> Any:
-    wide = Image.new("RGB", (1000, 800), "#c9d4dc")
-    wide.paste(picture.resize((120, 124)), (400, 300))
-    return wide
-
-
-def turned_round(picture: Any) -> Any:
-    return picture.rotate(62, fillcolor="#c9d4dc")
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
-    [
-        (a_meadow, "No face was found"),
-        (two_faces, "There are 2 faces"),
-        (far_away, "too small|No face"),
-        (turned_round, "turned|No face"),
-    ],
-    ids=["none", "two", "small", "turned"],
+    [(a_meadow, "No face was found"), (two_faces, "There are 2 faces")],
+    ids=["none", "two"],
 )
-def test_a_photo_without_one_face_from_the_front_is_said_to_be_none(
+def test_a_photo_without_one_face_is_said_to_be_none(
     page: Page,
     picture: Any,
     finder: None,
@@ -62,8 +47,7 @@ def test_a_photo_without_one_face_from_the_front_is_said_to_be_none(
 ) -> None:
     change(picture).save(tmp_path / "other.png")
     page.find("#photo").send_keys(str(tmp_path / "other.png"))
-    told = refusal(page)
-    assert any(w in told for w in words.split("|")), told
+    assert words in refusal(page)
     check_alive(page)
 
 

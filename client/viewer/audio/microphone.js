@@ -4,8 +4,6 @@ import { makeContext } from "./audio-context.js";
 
 /** A reason why there is no sound; `code` is a state of the page. */
 export class MicrophoneError extends Error {
-  /** @param {"insecure" | "refused" | "no-microphone" | "microphone-busy" |
-   *   "unreachable"} code */
   constructor(code, options) {
     super(code, options);
     this.code = code;
@@ -104,10 +102,7 @@ export class Microphone {
   }
 }
 
-/**
- * The microphones there are; they have names only once one of them was allowed.
- * @returns {Promise<{deviceId: string, label: string}[]>}
- */
+/** The microphones there are; they have names only once one of them was allowed. */
 export async function microphones() {
   const devices = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
   return devices

@@ -19,11 +19,7 @@ export class RecordedSound {
     return this.out.stream.getAudioTracks()[0];
   }
 
-  /**
-   * To be called with every picture.
-   * @param {import("../net/controller.js").Controller} controller
-   * @param {number | null} latency of the face behind the microphone, seconds
-   */
+  /** To be called with every picture; `latency`: of the face behind the microphone, seconds. */
   follow({ microphone, playback }, latency) {
     const from = microphone ?? (playback?.source ? playback : null);
     if (from !== this.from) this.#listen(from, microphone?.stream);

@@ -38,10 +38,7 @@ function mono(buffer, first, last) {
 }
 
 export class Playback {
-  /**
-   * @param {AudioContext} context @param {AudioBuffer} buffer
-   * @param {import("../net/session.js").Session} session in mode file, at the buffer's rate
-   */
+  /** `session`: in mode file, at the buffer's rate. */
   constructor(context, buffer, session) {
     this.context = context;
     this.buffer = buffer;

@@ -1,9 +1,6 @@
 // Smooth curves through landmarks. Points are flat arrays x0, y0, x1, y1, ...
 
-/**
- * The landmarks of these numbers, as a flat array.
- * @param {ArrayLike<number>} points @param {number[]} indices
- */
+/** The landmarks of these numbers, as a flat array. */
 export function pick(points, indices) {
   const flat = new Array(2 * indices.length);
   indices.forEach((i, k) => {
@@ -16,10 +13,7 @@ export function pick(points, indices) {
 /**
  * Adds a Catmull-Rom spline through `p` to `path`, as Bezier pieces: the tangent at each point
  * is parallel to the line between its neighbours (Catmull & Rom 1974).
- * @param {Path2D} path
- * @param {number[]} p flat
- * @param {{closed?: boolean, on?: boolean, tension?: number}} [how] `on`: go on from where the
- *   path is; `tension` 1 is Catmull-Rom, 0 straight lines
+ * `on`: go on from where the path is; `tension` 1 is Catmull-Rom, 0 straight lines.
  */
 export function spline(path, p, { closed = false, on = false, tension = 1 } = {}) {
   const count = p.length / 2;
@@ -53,11 +47,7 @@ export function between(there, back, tension = 1) {
   return path;
 }
 
-/**
- * A stroke whose thickness changes along its way, as a filled shape.
- * @param {number[]} p flat, the middle line
- * @param {number[]} thickness at each of its points
- */
+/** A stroke along `p`, as a filled shape, with a thickness at each of its points. */
 export function tapered(p, thickness) {
   const count = p.length / 2;
   const upper = [];

@@ -1,10 +1,6 @@
 // Soft light and shadow.
 
-/**
- * A round patch of colour that fades outwards.
- * @param {CanvasRenderingContext2D} g
- * @param {string} inside @param {string} outside the same colour, transparent
- */
+/** A round patch of colour that fades outwards to `outside`, the same colour but transparent. */
 export function soft(g, x, y, radius, inside, outside) {
   const fill = g.createRadialGradient(x, y, 0, x, y, radius);
   fill.addColorStop(0, inside);

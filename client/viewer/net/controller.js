@@ -185,11 +185,7 @@ export class Controller {
     }
   }
 
-  /**
-   * Another face is drawn from now on. What has come already, and what comes until the server
-   * knows of it, is brought to that face here.
-   * @param {{rest: Float32Array, identity: import("./protocol.js").Face | null}} look
-   */
+  /** Another face from now on; frames of the one before are brought to it. */
   setLook(look) {
     this.look = look;
     this.frames.show(look.rest);
@@ -220,10 +216,8 @@ export class Controller {
   }
 
   /**
-   * Writes the pose of this moment.
-   * @param {Float32Array} out (136,)
-   * @returns {{n: number, latency: number | null}} the frame shown (-1: none), and the seconds
-   *   from its being spoken to now
+   * Writes the pose of this moment into `out` (136,).
+   * @returns {{n: number, latency: number | null}} the frame (-1: none) and its age in seconds
    */
   pose(out) {
     const time = now();

@@ -10,10 +10,7 @@ const BYTES_PER_SAMPLE = 2;
 const EXPECTED_EXTRA_S = 0.07;
 
 export class LiveStream {
-  /**
-   * @param {import("./session.js").Session} session in mode live
-   * @param {import("./protocol.js").Window} window
-   */
+  /** @param {import("./session.js").Session} session in mode live */
   constructor(session, { hop, lookahead }) {
     this.session = session;
     this.rate = session.rate;
@@ -37,11 +34,7 @@ export class LiveStream {
     this.learnFrom = (this.position * FPS) / this.rate;
   }
 
-  /**
-   * @param {Float32Array} samples just captured @param {number} now seconds
-   * @param {number} length of them in samples of the session's rate: a track that carries the sound
-   *   may have them at another
-   */
+  /** Samples were just captured; `length` of them at the session's rate, if theirs differs. */
   captured(samples, now, length) {
     if (!this.started) return;
     const stoodStill = this.clock.zero === null || this.owed.stoodStill;

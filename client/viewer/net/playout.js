@@ -11,9 +11,8 @@ const EASE_TO_REST_S = 0.35;
 const EASE_BACK_S = 0.12;
 
 /**
- * Frames by number, and the pose of the face at any moment between them. Frames come in the
- * coordinates of the faces that the server was told of; poses are given in those of the face
- * that is shown.
+ * Frames by number, in the coordinates of the face that the server has; the pose at any moment
+ * between them, in the coordinates of the face that is shown.
  */
 export class FrameBuffer {
   /**
@@ -67,10 +66,7 @@ export class FrameBuffer {
     this.faces.push({ n, face });
   }
 
-  /**
-   * @param {number} n @returns {Float32Array | null} frame n as the face that is shown, where it
-   *   came and is still kept
-   */
+  /** @returns {Float32Array | null} frame n as the face that is shown, if it is still kept */
   at(n) {
     const frame = this.frames.get(n);
     return frame ? this.#shownAs(frame, n) : null;
@@ -85,9 +81,7 @@ export class FrameBuffer {
 
   /**
    * Writes the pose at frame `position` (a fraction lies between two frames).
-   * @param {number | null} position null: nothing plays
-   * @param {number} now seconds
-   * @param {Float32Array} out (136,)
+   * @param {number | null} position null: nothing plays @param {Float32Array} out (136,)
    * @returns {number} the position really shown, at most the newest frame; -1 for none
    */
   pose(position, now, out) {
@@ -153,7 +147,6 @@ export class CaptureClock {
   /**
    * A chunk that ends before sample `end` has come. The least delayed chunk of the last seconds
    * tells the truth: samples that a device lost, and two clocks that drift apart, move it.
-   * @param {number} end @param {number} now
    * @returns {number} seconds by which sample 0 is thought later than before
    */
   chunk(end, now) {
@@ -185,10 +178,7 @@ const LAGS_KEPT = 40;
 const MARGIN_S = 0.012;
 const DELAY_MOST_S = 1.5;
 
-/**
- * How far behind the voice the face is drawn: as little as lets nearly every frame be there in
- * time, changed so slowly that nobody sees it change.
- */
+/** The delay of the face behind the voice: nearly every frame comes in time; it changes slowly. */
 export class Delay {
   /** @param {number} expected seconds, from the server's own latency */
   constructor(expected) {
@@ -202,11 +192,7 @@ export class Delay {
     this.lags = [];
   }
 
-  /**
-   * The clock of the voice was moved: what was learnt is told by the new one, and the face stays
-   * where it is.
-   * @param {number} by seconds, later
-   */
+  /** The clock of the voice was moved by so many seconds; the face stays where it is. */
   moved(by) {
     if (by === 0) return; // as nearly always
     this.seconds = Math.max(0, this.seconds - by);
@@ -240,11 +226,7 @@ export class SteadyClock {
     this.time = 0;
   }
 
-  /**
-   * @param {number} reading seconds, as the device says @param {number} now
-   * @param {boolean} running false: the device stands still
-   * @returns {number} seconds
-   */
+  /** @param {number} reading of the device, seconds @param {boolean} running or standing still */
   read(reading, now, running) {
     const elapsed = now - this.time;
     this.time = now;

@@ -20,11 +20,7 @@ const SILENCE_MOST_S = 60;
 /** @typedef {{points: number[][]}} Face - 68 pairs of a face at rest, in any coordinates. */
 /** @typedef {Record<string, number>} Weights - emotion name -> 0..1, summing to at most 1. */
 
-/**
- * Where the page's own server streams, with the token of the page's address passed on.
- * @param {{protocol: string, host: string, search: string}} location
- * @returns {string}
- */
+/** The address of the stream of the page's own server, with the token of the page's address. */
 export function streamUrl(location) {
   const scheme = location.protocol === "https:" ? "wss:" : "ws:";
   const token = new URLSearchParams(location.search).get("token");
@@ -32,11 +28,7 @@ export function streamUrl(location) {
   return `${scheme}//${location.host}/v1/stream${query}`;
 }
 
-/**
- * `?hop=` and `?lookahead=` of the page's address; what is not allowed falls back to 3.
- * @param {string} search
- * @returns {Window}
- */
+/** `?hop=` and `?lookahead=`; what is not allowed falls back to 3. @returns {Window} */
 export function windowFromQuery(search) {
   const query = new URLSearchParams(search);
   const whole = (name) => (/^\d{1,2}$/.test(query.get(name) ?? "") ? Number(query.get(name)) : 3);
@@ -45,21 +37,13 @@ export function windowFromQuery(search) {
   return { hop, lookahead: hop + lookahead <= 30 ? lookahead : Math.min(3, 30 - hop) };
 }
 
-/**
- * `?life=` of the page's address, 0..1: how much the face blinks and moves of itself; 1 by default.
- * @param {string} search
- * @returns {number}
- */
+/** `?life=`, 0..1: how much the face blinks and moves of itself; 1 by default. */
 export function lifeFromQuery(search) {
   const life = Number.parseFloat(new URLSearchParams(search).get("life") ?? "1");
   return life >= 0 && life <= 1 ? life : 1;
 }
 
-/**
- * `?ice=` of the page's address, as often as wanted: STUN servers for WebRTC. None by default.
- * @param {string} search
- * @returns {RTCIceServer[]}
- */
+/** `?ice=`, any number: STUN servers for WebRTC, none by default. @returns {RTCIceServer[]} */
 export function iceServersFromQuery(search) {
   const urls = new URLSearchParams(search).getAll("ice").filter((url) => /^stuns?:\S+$/.test(url));
   return urls.map((url) => ({ urls: url }));
@@ -88,10 +72,7 @@ export function start(options) {
   return options.identity ? { ...message, identity: options.identity } : message;
 }
 
-/**
- * Another face from the first window on that has not been begun. The same face has the same id.
- * @param {Face | null} face null: the server's own, neutral
- */
+/** Another face from the next window on, null for the neutral one. A face has one id. */
 export function identity(face) {
   if (face === null) return { type: "identity", id: "neutral" };
   return { type: "identity", id: `face-${nameOf(face.points)}`, points: face.points };
@@ -116,10 +97,7 @@ export const emotion = (weights, ramp = 0.3) => ({ type: "emotion", weights, ram
 
 export const end = () => ({ type: "end" });
 
-/**
- * Silence of any length, as messages that each stay within the protocol's 60 s.
- * @param {number} samples @param {number} rate
- */
+/** Silence of any number of samples, as messages of at most 60 s each. */
 export function silences(samples, rate) {
   const messages = [];
   for (let left = samples; left > 0; left -= SILENCE_MOST_S * rate) {
@@ -128,11 +106,7 @@ export function silences(samples, rate) {
   return messages;
 }
 
-/**
- * A text message of the server, or null where it is not one (the client ignores it).
- * @param {string} text
- * @returns {{type: string, [field: string]: any} | null}
- */
+/** A text message of the server, or null where it is not one (the client ignores it). */
 export function parseText(text) {
   try {
     const message = JSON.parse(text);
@@ -168,11 +142,7 @@ export function parseFrames(buffer) {
   return { kind, n, count, clock: Number(view.getBigUint64(16, true)), width, frames };
 }
 
-/**
- * Float samples -> s16le bytes, clipped; the page runs on little-endian machines only.
- * @param {Float32Array} samples -1..1
- * @returns {ArrayBuffer}
- */
+/** Samples -1..1 -> s16le bytes, clipped; the page runs on little-endian machines only. */
 export function s16le(samples) {
   const pcm = new Int16Array(samples.length);
   for (let i = 0; i < samples.length; i++) {

@@ -19,19 +19,13 @@ export class Retry {
     this.wasLive = true;
   }
 
-  /**
-   * @param {{code: string, retryAfterS?: number}} why the session ended
-   * @returns {number | null} whole seconds to wait; null: no retry
-   */
+  /** @returns {number | null} whole seconds to wait after this end of a session; null: no retry */
   delayAfter({ code, retryAfterS }) {
     const seconds = retryAfterS ?? this.#defaultDelay(code);
     return seconds === null || ++this.tries > TRIES ? null : Math.ceil(seconds);
   }
 
-  /**
-   * @param {number} seconds @param {(left: number) => void} onSecond each second
-   * @param {() => void} action once they have passed
-   */
+  /** Calls `onSecond(left)` each second and `action` once they have passed. */
   wait(seconds, onSecond, action) {
     onSecond(seconds);
     this.timer = setTimeout(() => {

@@ -24,10 +24,7 @@ export class SilenceOwed {
     return this.paid >= Math.round(this.limit * this.rate);
   }
 
-  /**
-   * Audio that starts and ends at these times.
-   * @returns {number} samples of silence to send before it
-   */
+  /** Audio starts and ends at these times. @returns {number} samples of silence to send first */
   audio(startsAt, endsAt) {
     const owed = this.paid > 0 ? this.#owed(startsAt) : 0;
     Object.assign(this, { since: endsAt, paid: 0, ticks: 0, limit: this.most, wait: WAIT_S });

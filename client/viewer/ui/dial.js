@@ -20,11 +20,7 @@ function sharesAt(angle) {
   return { [RING[first]]: 1 - share, [RING[(first + 1) % RING.length]]: share };
 }
 
-/**
- * Shares at an intensity, in thousandths that sum to the intensity and not more.
- * @param {Record<string, number>} shares summing to 1 @param {number} intensity 0..1
- * @returns {import("../net/protocol.js").Weights}
- */
+/** Shares, which sum to 1, at an intensity 0..1, in thousandths that sum to it and not more. */
 function weightsOf(shares, intensity) {
   const amount = thousandths(intensity);
   const [first, ...others] = Object.entries(shares);
@@ -34,10 +30,7 @@ function weightsOf(shares, intensity) {
   return Object.fromEntries(all.filter(([, weight]) => weight > 0));
 }
 
-/**
- * @param {number} angle clockwise from the top, radians @param {number} intensity 0..1
- * @returns {import("../net/protocol.js").Weights}
- */
+/** The weights at an angle clockwise from the top, radians. */
 export const weightsAt = (angle, intensity) => weightsOf(sharesAt(angle), intensity);
 
 /** Where shares lie on the pad: the sum of their directions, x to the right, y down. */

@@ -58,11 +58,7 @@ export class FaceView {
     return this.look.drawer.dots;
   }
 
-  /**
-   * Draws the pose that `write` puts into an array, where it differs from what is drawn.
-   * @param {(out: Float32Array) => {n: number, latency: number | null}} write
-   * @param {boolean} always whether it changed or not
-   */
+  /** Draws the pose that `write` puts into an array, if it has changed or `always`. */
   draw(write, always) {
     const began = performance.now();
     const shown = write(this.pose);

@@ -19,10 +19,7 @@ export class FramesFile {
 
   /**
    * To be called with every picture: takes all frames that were reached since.
-   * @param {import("../net/playout.js").FrameBuffer} frames
-   * @param {number} shown the frame shown, with its fraction; -1 for none
-   * @param {number} elapsed seconds since the beginning
-   * @param {import("../net/protocol.js").Weights} emotion
+   * @param {number} shown with its fraction; -1 for none @param {number} elapsed seconds
    */
   reached(frames, shown, elapsed, emotion) {
     const newest = Math.floor(shown);

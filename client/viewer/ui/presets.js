@@ -32,12 +32,7 @@ function swatch(weights) {
   return `conic-gradient(${parts.join(", ")})`;
 }
 
-/**
- * Fills `place` with a button for each preset.
- * @param {HTMLElement} place
- * @param {(weights: import("../net/protocol.js").Weights) => void} choose
- * @returns {(weights: import("../net/protocol.js").Weights) => void} presses the one that is on
- */
+/** Fills `place` with a button for each preset; returns what presses the one of some weights. */
 export function showPresets(place, choose) {
   const buttons = PRESETS.map(({ name, weights }) => {
     const button = document.createElement("button");

@@ -30,10 +30,7 @@ function videoKind() {
  */
 
 export class Recording {
-  /**
-   * @param {import("../net/controller.js").Controller} controller
-   * @param {(recorded: Recorded) => void} done
-   */
+  /** @param {(recorded: Recorded) => void} done */
   constructor(controller, done) {
     this.controller = controller;
     this.done = done;
@@ -84,12 +81,7 @@ export class Recording {
     this.recorder.onerror = () => this.stop();
   }
 
-  /**
-   * To be called with every picture.
-   * @param {object | null} drawer that has just drawn, where a picture was due
-   * @param {number} shown frame
-   * @param {number | null} latency of the face behind the voice, seconds
-   */
+  /** To be called with every picture; `drawer`: null where none was due; `latency`: seconds. */
   tick(drawer, shown, latency) {
     if (!this.on) return;
     const { frames, weights } = this.controller;

@@ -1,12 +1,7 @@
 // The settings that a session begins with: how long it listens, how lively the face is, by which
 // way the sound goes. A running session begins anew with them.
 
-/**
- * @param {{timing: HTMLSelectElement, life: HTMLInputElement, media: HTMLSelectElement}} parts
- * @param {import("../net/controller.js").Controller} controller
- * @param {ReturnType<import("./share.js").settingsFrom>} settings to begin with
- * @param {() => void} startAgain with another connection
- */
+/** `settings`: those to begin with; `startAgain`: with another connection. */
 export function showSettings({ timing, life, media }, controller, settings, startAgain) {
   const { hop, lookahead } = settings;
   const chosen = `${hop}-${lookahead}`;

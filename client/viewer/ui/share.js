@@ -9,8 +9,6 @@ const USUAL = { hop: 3, lookahead: 3, life: 1 };
 /**
  * `?emotion=happy:0.6,sad:0.2` of an address; what is no emotion or no number is left out, and
  * more than 1 in all is scaled down to 1.
- * @param {string} search
- * @returns {import("../net/protocol.js").Weights}
  */
 export function emotionFromQuery(search) {
   const weights = {};
@@ -39,12 +37,7 @@ export function settingsFrom(search) {
   };
 }
 
-/**
- * The address that opens the page with these settings; what is usual is left out.
- * @param {{origin: string, pathname: string, search: string}} location
- * @param {ReturnType<typeof settingsFrom>} settings
- * @returns {string}
- */
+/** The address that opens the page with these settings; what is usual is left out. */
 export function linkTo(location, { emotion, media, dots, look, ...numbers }) {
   const query = [];
   const active = Object.entries(emotion).filter(([, weight]) => weight > 0);
@@ -66,12 +59,7 @@ export function linkTo(location, { emotion, media, dots, look, ...numbers }) {
 
 let timer = 0;
 
-/**
- * Puts `link` on the clipboard, or where the browser does not let it, into a field to copy from.
- * @param {string} link
- * @param {{button: HTMLElement, words: HTMLElement, place: HTMLElement,
- *   field: HTMLInputElement}} parts
- */
+/** Puts `link` on the clipboard, or where the browser does not let it, into a field to copy. */
 export async function copyLink(link, { button, words, place, field }) {
   const show = (done) => {
     words.textContent = done ? "Copied" : "Copy link";

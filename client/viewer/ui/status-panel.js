@@ -54,10 +54,6 @@ export class StatusPanel {
     this.status.dataset.mood = mood;
   }
 
-  /**
-   * @param {ReturnType<import("./face-view.js").newStats>} stats
-   * @param {import("../net/controller.js").Controller} controller @param {number} now seconds
-   */
   showNumbers(stats, controller, now) {
     if (now - this.countedAt < NUMBERS_EVERY_S) return;
     this.countedAt = now;
@@ -97,10 +93,7 @@ export class StatusPanel {
   }
 }
 
-/**
- * @param {Float32Array} samples @param {number} first @param {number} last exclusive
- * @returns {number} root mean square
- */
+/** Root mean square of the samples `first` .. `last` - 1. */
 export function rms(samples, first = 0, last = samples.length) {
   let sum = 0;
   for (let i = first; i < last; i++) sum += samples[i] * samples[i];
