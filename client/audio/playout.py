@@ -29,17 +29,12 @@ class PlayoutBuffer:
 
     No lock is needed: positions never change, and the queue grows at one end and shrinks at the
     other.
-
-    Attributes:
-        frame_size: Bytes of one sample of all channels.
-        taken: Samples that the device has taken.
-        missed: Samples that came too late to be played.
     """
 
     def __init__(self, frame_size: int) -> None:
-        self.frame_size = frame_size
-        self.taken = 0
-        self.missed = 0
+        self.frame_size = frame_size  # bytes of one sample of all channels
+        self.taken = 0  # samples that the device has taken
+        self.missed = 0  # samples that came too late to be played
         self._chunks: deque[tuple[int, bytes]] = deque()
 
     def put(self, first: int, pcm: bytes) -> None:
@@ -88,7 +83,6 @@ class DeviceClock:
 
     @property
     def settled(self) -> bool:
-        """Whether enough times were reported for an estimate."""
         return len(self._reports) >= self.RECENT
 
     def report(self, *times: tuple[int, float]) -> None:
@@ -117,17 +111,13 @@ class Timeline:
 
     Audio that comes too late for its planned position, after a pause or an underrun of its
     source, begins another segment.
-
-    Attributes:
-        end: One past the last sample of the stream that is audio.
-        gaps: Segments that began within continuous audio.
     """
 
     SEGMENTS: Final = 100
 
     def __init__(self) -> None:
-        self.end = 0
-        self.gaps = 0
+        self.end = 0  # one past the last sample of the stream that is audio
+        self.gaps = 0  # segments that began within continuous audio
         # (first stream sample, offset of the device); frames of older segments were shown.
         self._segments: deque[tuple[int, int]] = deque(maxlen=self.SEGMENTS)
 
@@ -169,11 +159,7 @@ class FrameSchedule:
 
     Marks wait for their audio too, and the end of the stream for the end of the audio. All other
     events come in their place, at once. Of several frames that are due only the last is given.
-
-    Attributes:
-        lead_s: How much earlier than its audio a frame is given.
-        late: Frames that came after their audio, by ``max_late_s`` at most.
-        skipped: Frames that were not given.
+    A frame is given ``lead_s`` before its audio.
     """
 
     def __init__(
@@ -183,9 +169,9 @@ class FrameSchedule:
         self.events: deque[Event] = deque()
         self.frames = 0  # in `events`
         self.next_frame = 0  # after the last that was given or removed
-        self.late = 0
+        self.late = 0  # frames that came after their audio, by `max_late_s` at most
         self.max_late_s = 0.0
-        self.skipped = 0
+        self.skipped = 0  # frames that were not given
 
     @property
     def unshown(self) -> int:

@@ -34,10 +34,7 @@ BUSY_RETRIES: Final = 20  # of each file, where there are several
 
 
 def run(a: argparse.Namespace) -> int:
-    """Runs the command and returns its exit code.
-
-    Raises :class:`~kfusion.errors.KFusionError`; of several files only what is wrong with all.
-    """
+    """Runs the command and returns its exit code. Raises KFusionError for a single file."""
     drawer = None if all(job.video is None for job in a.jobs) else open_drawer(a)
     with closing(Progress(a.jobs)) as progress:
         batch = FileBatch(a, a.jobs, progress, drawer)
@@ -46,10 +43,7 @@ def run(a: argparse.Namespace) -> int:
 
 
 def open_drawer(a: argparse.Namespace) -> Drawer:
-    """What draws the video. Of a photo or portrait, ``a.face`` becomes the face to animate.
-
-    Raises :class:`~client.errors.PictureError` and :class:`~kfusion.errors.BadIdentity`.
-    """
+    """What draws the video. Of a photo or portrait, ``a.face`` becomes the face to animate."""
     from client.video import mp4
 
     mp4.require_packages()
@@ -176,10 +170,7 @@ async def animate(
     on_frame: Callable[[Frame], Awaitable[object]],
     on_connection: Callable[[Reconnecting | Resumed], object],
 ) -> wire.End | None:
-    """Sends all of ``samples`` while it reads, so that neither side blocks the other.
-
-    Returns the server's ``end``. Raises :class:`~kfusion.errors.KFusionError`.
-    """
+    """Sends all of ``samples`` while it reads; returns the server's ``end``."""
 
     async def send() -> None:
         await face.send(samples)

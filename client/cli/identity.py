@@ -127,13 +127,11 @@ async def _answer(events: AsyncIterator[object]) -> wire.IdentitySet | wire.Erro
 
 
 def prepare_upload(path: Path) -> Upload:
-    """The photo in a file of any kind that Pillow reads, as the server takes it.
+    """The photo in a file, as the server takes it.
 
     A JPEG or PNG within the limits and without EXIF data is sent unchanged. Any other is turned
-    upright, made smaller if it must be, and encoded again without its EXIF data, which may tell
-    when and where it was taken.
-
-    Raises :class:`~kfusion.errors.BadMessage` and ``TooBig``, naming the file.
+    upright, made smaller if it must be, and encoded again without its EXIF data. Raises
+    :class:`~kfusion.errors.BadMessage` and ``TooBig``, naming the file.
     """
     try:
         with path.open("rb") as file:

@@ -103,10 +103,7 @@ async def receive_frames(face: Face, status: Status, bridge: Bridge) -> None:
 
 
 async def stream_microphone(a: argparse.Namespace) -> None:
-    """Streams until Ctrl-C; a second Ctrl-C leaves without waiting for the end.
-
-    If the stream is lost for good, the frames so far stay in the file.
-    """
+    """Streams until Ctrl-C; a second Ctrl-C leaves without waiting for the end."""
     mic = Microphone(a.device)
     bridge = Bridge.open(a.out, a.to, a.face, hop=a.hop, skips=True)
     try:

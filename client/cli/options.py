@@ -93,10 +93,7 @@ def connect_with_options(
     format: Format = "s16le",  # noqa: A002 - the protocol's word
     mode: Literal["live", "file"] = "live",
 ) -> AbstractAsyncContextManager[Face]:
-    """Opens the stream that the options describe, with the outputs that ``bridge`` needs.
-
-    Raises as :func:`client.sdk.connect` does.
-    """
+    """Opens the stream that the options describe, with the outputs that ``bridge`` needs."""
     return connect(
         a.url,
         rate=rate,

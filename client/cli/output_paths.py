@@ -36,11 +36,7 @@ def plan_jobs(
     record: Path | None,
     to: Sequence[str] = (),
 ) -> list[FileJob]:
-    """A job for each of ``sounds``.
-
-    Raises :class:`~kfusion.errors.BadOptions` where two would write to one file, or one over a
-    sound.
-    """
+    """A job for each of ``sounds``. Raises BadOptions where one file would be written twice."""
     for option, pattern in output_files(out, video, record, to):
         if len(sounds) > 1 and NAME not in pattern:
             start, joined, _ = option.partition(JSONL)
@@ -83,10 +79,7 @@ def output_files(
 
 
 def check_paths(outputs: Iterable[str], inputs: Iterable[Path]) -> dict[Path, str]:
-    """The output paths by what they resolve to; ``-`` stays as it is.
-
-    Raises :class:`~kfusion.errors.BadOptions` where two are one file, or one is an input.
-    """
+    """The output paths by what they resolve to. Raises BadOptions where two are one, or inputs."""
     read = {path.resolve() for path in inputs}
     paths: dict[Path, str] = {}
     for path in outputs:

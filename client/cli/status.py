@@ -1,7 +1,4 @@
-"""What the commands print on standard error: notes, and the status line of a live stream.
-
-The status line takes times as arguments and reads no clock.
-"""
+"""What the commands print on standard error: notes, and the status line of a live stream."""
 
 import sys
 from collections import deque

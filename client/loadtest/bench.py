@@ -85,10 +85,7 @@ def loadtest_arguments(o: BenchOptions, row: Row) -> list[str]:
 
 
 def measure(o: BenchOptions, name: str) -> list[dict[str, Any]]:
-    """The load test's JSON of every run of a row.
-
-    Raises :class:`BenchError`, and :class:`~kfusion.errors.ConnectionFailed` if no server starts.
-    """
+    """The load test's JSON of every run of a row."""
     row = ROWS[name]
     results: list[dict[str, Any]] = []
     with ServerProcess(*row.server) as server:

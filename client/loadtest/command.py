@@ -159,9 +159,8 @@ def _check_lost(r: Report) -> None:
 def most_streams(holds: Callable[[int], bool], first: int, limit: int) -> int:
     """The largest count of 1 .. ``limit`` for which ``holds`` is true; 0 if it never is.
 
-    Doubles the count until it does not hold, then bisects, to within a thirty-second, which is
-    exact below 64. Trials begin with ``first`` and are never repeated: if a count does not hold, no
-    larger one is tried.
+    Doubles the count from ``first`` until it does not hold, then bisects, to within a
+    thirty-second, which is exact below 64.
     """
     good, bad = 0, limit + 1
     count = min(first, limit)

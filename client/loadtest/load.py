@@ -155,11 +155,7 @@ def _resampled(rate: int, samples: Samples, source_rate: int) -> Samples:
 
 
 def plan_streams(load: Load, clips: Sequence[Clip]) -> list[StreamPlan]:
-    """Each stream's clip, position in it, and start within one hop, by the seed.
-
-    A plan depends on the seed and the stream's index alone, so that a run of more streams has the
-    plans of a run of fewer among its own.
-    """
+    """Each stream's clip, position in it and start within one hop, by the seed and its index."""
     plans: list[StreamPlan] = []
     for index in range(load.streams):
         rng = np.random.default_rng((load.seed, index))

@@ -1,11 +1,9 @@
 """The traces of a run -> its figures. Pure.
 
 The *total* latency of frame n is the time from n / 30 s after its stream's first sample until it
-was received: what a viewer sees. The latency *beyond* its window is the time from the sending of
-the chunk that completed its window until it was received: what the server and the network add. A
-window is complete when the sample before frame W, and the resampler's delay, were received
-(protocol.md, Time). The last windows, which the end of the audio completes, are counted but not
-timed: no frame of a live stream is completed in that way.
+was received. The latency *beyond* its window is the time from the sending of the chunk that
+completed its window (protocol.md, Time) until it was received: what the server and the network add.
+The last windows, which the end of the audio completes, are counted but not timed.
 """
 
 from __future__ import annotations
@@ -94,10 +92,7 @@ class Report:
         return self.late_ms is not None and self.late_ms.p95 > MAX_LATE_MS
 
     def failures(self, bound_ms: float | None = None) -> list[str]:
-        """Why the run does not hold: frames or streams were lost, or p95 exceeds the bound.
-
-        A late loader makes frames later, never earlier, so a run that holds does hold.
-        """
+        """Why the run does not hold: frames or streams were lost, or p95 exceeds the bound."""
         out: list[str] = []
         if self.refused:
             out.append(f"{self.refused} refused")

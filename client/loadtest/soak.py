@@ -96,10 +96,7 @@ def failures(
 
 
 def soak(load: Load, clips: Sequence[Path], server_options: Sequence[str]) -> int:
-    """Runs a server under this load; the exit code.
-
-    Raises :class:`~kfusion.errors.KFusionError` if nothing could be measured.
-    """
+    """Runs a server under this load; the exit code."""
     from client.loadtest.workers import measure  # needs the websockets package
 
     load.check()

@@ -1,8 +1,7 @@
 """One stream of many: its socket, what it sends and what it receives.
 
-The server may run on the same cores, so a stream must cost little CPU: chunks are encoded as
-WebSocket messages before the run, and only the header of a received message is read. The
-handshake, pings, closing and everything rare is left to the websockets library.
+A stream must cost little CPU: chunks are encoded as WebSocket messages before the run, and only the
+header of a received message is read. The rest is left to the websockets library.
 """
 
 from __future__ import annotations

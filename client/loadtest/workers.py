@@ -33,8 +33,7 @@ async def run_streams(
 ) -> tuple[list[StreamTrace], float]:
     """Runs the streams of one process; their traces, and the CPU seconds used while they sent.
 
-    Raises :class:`~kfusion.errors.ConnectionFailed`, or the server's error by its name, if a
-    stream cannot be opened for another reason than that the server is full.
+    Raises what :func:`open_stream` does.
     """
     raise_open_files_limit(len(plans))
     endpoint, sender = Endpoint.of(load), ChunkSender()
@@ -90,10 +89,7 @@ async def _wait_for_ends(streams: Sequence[LoadStream], until: float) -> None:
 
 
 async def measure(load: Load, clips: Sequence[Clip]) -> RunTrace:
-    """Runs a load.
-
-    Raises :class:`~kfusion.errors.KFusionError` if its streams could not be opened.
-    """
+    """Runs a load. Raises KFusionError if its streams could not be opened."""
     started: list[float] = []
     watching: list[asyncio.Task[ServerUsage | None]] = []
 

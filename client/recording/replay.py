@@ -19,11 +19,7 @@ AT_ONCE: Final = float("inf")
 
 
 class Replay:
-    """The client's protocol, driven by the recorded messages in order. No I/O, no clock.
-
-    Which replies are reported depends on what was sent, and on which connection: the messages
-    that were sent enter the stream's resend queue again.
-    """
+    """The client's protocol, driven by the recorded messages in order. No I/O, no clock."""
 
     def __init__(self, start: wire.Start) -> None:
         self.stream = ClientStream(start, fill_silence=False, reconnects=True, resend=True)
@@ -32,11 +28,7 @@ class Replay:
         self._first = True
 
     def feed(self, entry: Entry) -> list[Event]:
-        """The events of an entry.
-
-        Raises the server's fatal error, as the stream did, and
-        :class:`~kfusion.errors.BadMessage` for anything that is not the protocol.
-        """
+        """The events of an entry. Raises as :meth:`ClientStream.receive` does."""
         match entry:
             case Opened():
                 self._resuming, self._first = self.stream.ready is not None, True

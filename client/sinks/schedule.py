@@ -28,9 +28,8 @@ CATCH_UP_S: Final = 0.001  # per frame, by which a delay after a late frame shri
 class FrameSchedule:
     """The frames put, each at its time; and interpolated frames while none is there.
 
-    ``rest``: points (68, 2) of the face at rest. ``skips``: for a live source, whose frames cannot
-    come early: where more than two hops wait, older frames are skipped and counted in ``skipped``.
-    :meth:`take` numbers frames in rising order and gives interpolated frames numbers too.
+    ``rest``: points (68, 2) of the face at rest. ``skips``: where more than two hops wait, older
+    frames are skipped and counted in ``skipped``, as those of a live source should be.
     """
 
     def __init__(self, rest: ArrayLike, hop: int, *, skips: bool) -> None:

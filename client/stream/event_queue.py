@@ -10,9 +10,8 @@ from kfusion import wire
 class EventQueue:
     """Events in wire order, with at most ``max_frames`` frames among them.
 
-    A live queue drops its oldest frames. In their place it has ``wire.Dropped`` with the reason
-    ``slow_reader``, as the server sends it. A file's queue drops nothing: while it is ``full``,
-    its owner must not put more.
+    A live queue replaces its oldest frames by ``wire.Dropped`` with the reason ``slow_reader``. A
+    file's queue drops nothing: while it is ``full``, its owner must not put more.
     """
 
     MAX_OTHERS: Final = 1000

@@ -32,23 +32,15 @@ ControlReply = wire.EmotionSet | wire.IdentitySet | wire.MarkReached | wire.Rese
 
 @dataclass
 class QueueItem:
-    """PCM, silence (``payload`` None), or a control message (``samples`` 0).
+    """PCM, silence (``payload`` None), or a control message (``samples`` 0)."""
 
-    Attributes:
-        position: Samples of audio before this item.
-        sends: How often it was sent, over all connections. The server may reply as often, and
-            may repeat all replies on each connection.
-        reply: The first reply of all, received before frame ``reply_frame``.
-        replies: Replies received on the present connection.
-    """
-
-    position: int
+    position: int  # samples of audio before this item
     samples: int
     payload: bytes | ControlMessage | None
-    sends: int = 0
-    reply: ControlReply | None = None
+    sends: int = 0  # over all connections; the server may reply as often, and repeat on each
+    reply: ControlReply | None = None  # the first of all, received before frame `reply_frame`
     reply_frame: int = -1
-    replies: int = 0
+    replies: int = 0  # on the present connection
 
     @property
     def end(self) -> int:
@@ -69,23 +61,16 @@ class QueueItem:
 
 
 class ResendQueue:
-    """Items from the first that the server may lack. The first ``sent`` of them were sent.
-
-    Attributes:
-        frame_size: Bytes of one sample of all channels.
-        keeps_sent: Whether items stay here once they are sent; only a session that can be
-            resumed needs them.
-        end: Samples of audio and silence in all.
-    """
+    """Items from the first that the server may lack. The first ``sent`` of them were sent."""
 
     MAX_MESSAGES: Final = 1000  # control messages that wait to be sent
 
     def __init__(self, rate: int, frame_size: int) -> None:
-        self.rate, self.frame_size = rate, frame_size
-        self.keeps_sent = False
+        self.rate, self.frame_size = rate, frame_size  # bytes of one sample of all channels
+        self.keeps_sent = False  # items stay once they are sent, for a session that can be resumed
         self.items: deque[QueueItem] = deque()
         self.sent = 0
-        self.end = 0
+        self.end = 0  # samples of audio and silence in all
         self.refusals = 0  # errors still to come for messages that the server had before `end`
 
     # Adding
@@ -221,9 +206,7 @@ class ResendQueue:
     # Replies
 
     def accept_reply(self, reply: ControlReply, next_frame: int) -> bool:
-        """Assigns a reply that came before frame ``next_frame`` to its message. Returns False for
-        a repeated one, which is not to be reported again.
-        """
+        """Assigns a reply that came before frame ``next_frame`` to its message; False: repeated."""
         if self.refusals and isinstance(reply, wire.Error) and reply.code == "bad_message":
             self.refusals -= 1
             return False

@@ -16,23 +16,17 @@ NEVER: Final = float("inf")
 
 
 class SilenceFiller:
-    """How much silence to send, and when, for one live stream. Times are seconds of one clock.
-
-    Attributes:
-        playout_end: When the last audio has been played at its own pace; None before the first.
-        filled: Samples of silence sent since then, by whomever.
-        limit_s: The silence that a gap gets: hop + lookahead frames plus 0.4 s.
-    """
+    """How much silence to send, and when, for one live stream. Times are seconds of one clock."""
 
     STEP_S: Final = 0.1
     MARGIN_S: Final = 0.4
 
     def __init__(self, rate: int, frames: int) -> None:
         self.rate = rate
-        self.gap_s = frames / FPS + self.MARGIN_S
-        self.limit_s = self.gap_s
-        self.playout_end: float | None = None
-        self.filled = 0
+        self.gap_s = frames / FPS + self.MARGIN_S  # hop + lookahead frames, and a margin
+        self.limit_s = self.gap_s  # the silence that a gap gets
+        self.playout_end: float | None = None  # of the last audio at its own pace
+        self.filled = 0  # samples of silence sent since then
         self.hold_until: float | None = None  # after a late poll: audio may be waiting to be sent
 
     def audio_sent(self, samples: int, now: float) -> int:

@@ -49,14 +49,8 @@ LIVE_BACKLOG_S: Final = 0.5  # a live source that is ahead by less counts as pla
 class ClientStream:
     """The protocol of one stream.
 
-    Attributes:
-        fill_silence: Whether silence is sent when a live source stops talking.
-        reconnects: Whether a lost connection is to be resumed.
-        resend: Whether all audio that was lost with a connection is sent again, as mode file
-            does. Otherwise audio whose time has passed counts as silence.
-        next_frame: The frame that is due.
-        frames: Frames received.
-        dropped: Frames that the server dropped.
+    With ``resend`` all audio that was lost with a connection is sent again, as mode file does.
+    Otherwise audio whose time has passed counts as silence.
     """
 
     def __init__(
@@ -176,11 +170,7 @@ class ClientStream:
     # Receiving
 
     def receive(self, message: Message) -> list[Event]:
-        """The events of a message of the server.
-
-        Raises the server's error, by its code, where it is fatal, and
-        :class:`~kfusion.errors.BadMessage` for anything that is not the protocol.
-        """
+        """The events of a message. Raises the server's fatal error by its code, or BadMessage."""
         try:
             events = self._binary(message) if isinstance(message, bytes) else self._text(message)
         except WireError:
@@ -298,8 +288,7 @@ class ClientStream:
     def accept_resumption(self, message: Message, now: float) -> int | None:
         """Reads the answer. Returns the samples that count as silence; None for another message.
 
-        Raises the server's error, by its code, and :class:`~kfusion.errors.BadMessage` for
-        anything that is not the protocol.
+        Raises the server's error by its code, or BadMessage.
         """
         answer = wire.parse_server(message) if isinstance(message, str) else None
         match answer:

@@ -1,8 +1,6 @@
-"""A photographed face that moves: the photo as a mesh over its 68 points, pulled to each frame.
+"""A photographed face that moves: the photo as a mesh (mesh.py) over its 68 points.
 
-The mesh (mesh.py) ends in a still ring around the head, so that the background stays; the lips and
-the eyes are edges of it. What lies between the lips is drawn (photo_mouth.py). Where lids come down
-they cover the eye, which itself is not squeezed.
+What lies between the lips is drawn (photo_mouth.py). Lids that come down cover the eye.
 """
 
 from typing import Any, Final

@@ -1,11 +1,8 @@
 """Pictures through triangles: every pixel of a mesh belongs to one triangle, as on a GPU.
 
-There is no loop over triangles or rows: all rows of all triangles are cut into runs of pixels at
-once, and each run steps through the texture in a straight line.
-
-``cv2.remap`` with an affine map for each triangle would be shorter. OpenCV is not used because it
-would add 60 MB to ``kfusion[client]`` for this module alone, and because it does not assign the
-pixels on a shared edge to one of the two triangles, which this does.
+All rows of all triangles are cut into runs of pixels at once, and each run steps through the
+texture in a straight line. OpenCV would add 60 MB to ``kfusion[client]``, and does not assign the
+pixels on a shared edge to one of the two triangles.
 """
 
 from dataclasses import dataclass
