@@ -24,10 +24,6 @@ from kfusion.options import option
 MANY_SESSIONS: Final = ("--max-sessions", "4096")  # so that no trial ends at the default of 64
 
 
-class BenchError(KFusionError):
-    """A run of the load test measured nothing."""
-
-
 @dataclass(frozen=True)
 class Row:
     """A row of the table: load tests with ``options`` of a server with ``server`` options."""
@@ -97,7 +93,7 @@ def measure(o: BenchOptions, name: str) -> list[dict[str, Any]]:
                 [*command, "--url", server.url, "--json", str(out)], env=environment, check=False
             )
             if done.returncode not in (0, 1):
-                raise BenchError(f"{name}: the load test ended with {done.returncode}")
+                raise KFusionError(f"{name}: the load test ended with {done.returncode}")
             results.append(json.loads(out.read_text()))
     return results
 

@@ -46,49 +46,40 @@ class Header(msgspec.Struct, frozen=True):
     format: int = FORMAT
 
 
-class Opened(msgspec.Struct, frozen=True, array_like=True, tag="opened"):
+class _Entry(msgspec.Struct, frozen=True, array_like=True):
+    us: int
+    link: int
+
+
+class Opened(_Entry, frozen=True, array_like=True, tag="opened"):
     """A connection was opened."""
 
-    us: int
-    link: int
 
-
-class Failed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):
+class Failed(_Entry, frozen=True, array_like=True, tag="failed"):
     """No connection could be opened."""
 
-    us: int
-    link: int
     why: str
 
 
-class Sent(msgspec.Struct, frozen=True, array_like=True, tag="sent"):
+class Sent(_Entry, frozen=True, array_like=True, tag="sent"):
     """The client sent a message; whether it arrived is not known."""
 
-    us: int
-    link: int
     message: Message
 
 
-class Received(msgspec.Struct, frozen=True, array_like=True, tag="received"):
-    us: int
-    link: int
+class Received(_Entry, frozen=True, array_like=True, tag="received"):
     message: Message
 
 
-class Lost(msgspec.Struct, frozen=True, array_like=True, tag="lost"):
+class Lost(_Entry, frozen=True, array_like=True, tag="lost"):
     """The connection was closed by the server, or broke: WebSocket code and reason."""
 
-    us: int
-    link: int
     code: int
     reason: str
 
 
-class Left(msgspec.Struct, frozen=True, array_like=True, tag="left"):
+class Left(_Entry, frozen=True, array_like=True, tag="left"):
     """The client closed the connection."""
-
-    us: int
-    link: int
 
 
 Entry = Opened | Failed | Sent | Received | Lost | Left

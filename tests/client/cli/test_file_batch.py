@@ -58,51 +58,36 @@ def test_of_several_sounds_the_name_is_put_in_for_its_braces() -> None:
     (job,) = plan_jobs([Path("a.wav")], "-", Path("v.mp4"), Path("r.kfr"))
     assert (job.out, job.video, job.record) == ("-", Path("v.mp4"), Path("r.kfr"))
 
-
-@pytest.mark.parametrize(
-    ("patterns", "message"),
-    [
-        (
-            ("frames.jsonl", None, None),
-            r"--out frames\.jsonl: one place for 2 sounds; wanted {name}",
-        ),
-        (("o/x.jsonl", None, None), r"e\.g\. --out 'o/{name}\.jsonl'"),
-        (("-", None, None), r"e\.g\. --out '{name}\.jsonl'"),
-        ((None, Path("v.mp4"), None), r"--video v\.mp4: one place"),
-        (("{name}.jsonl", None, Path("r.kfr")), r"--record r\.kfr: one place"),
-        (("{name}.flac", None, None), r"b\.flac: is what is read"),
-    ],
-)
-def test_two_sounds_for_one_file_are_refused_and_what_would_be_right_is_said(
-    patterns: tuple[str | None, Path | None, Path | None], message: str
-) -> None:
-    with pytest.raises(BadOptions, match=message):
-        plan_jobs([Path("a.wav"), Path("b.flac")], *patterns)
-
-
-@pytest.mark.parametrize(
-    ("to", "message"),
-    [
-        (
-            ["jsonl:o/x.jsonl"],
-            r"--to jsonl:o/x\.jsonl: one place for 2 sounds; wanted {name} in it, "
-            r"e\.g\. --to 'jsonl:o/{name}\.jsonl'",
-        ),
-        (["osf://127.0.0.1", "jsonl:-"], r"--to jsonl:-: one place for 2 sounds"),
-        (["jsonl:{name}.flac"], r"b\.flac: is what is read"),
-        (["jsonl:./a.out", "jsonl:{name}.out"], "one place"),
-        (["jsonl:o/../{name}.out", "jsonl:{name}.out"], r"a\.out: would be written by two options"),
-    ],
-)
-def test_files_among_the_urls_are_each_sounds_own_too(to: list[str], message: str) -> None:
-    sounds = [Path("a.wav"), Path("b.flac")]
-    with pytest.raises(BadOptions, match=message):
-        plan_jobs(sounds, None, None, None, to)
-    with pytest.raises(BadOptions, match=r"a\.x: would be written by two options"):
-        plan_jobs(sounds, "{name}.x", None, None, ["jsonl:{name}.x"])
-    one, two = plan_jobs(sounds, None, None, None, ["vmc://127.0.0.1", "jsonl:o/{name}.x"])
+    one, two = plan_jobs(
+        [Path("a.wav"), Path("b.flac")], None, None, None, ["vmc://127.0.0.1", "jsonl:o/{name}.x"]
+    )
     assert one.to == ("vmc://127.0.0.1", "jsonl:o/a.x")
     assert two.to == ("vmc://127.0.0.1", "jsonl:o/b.x")
+
+
+@pytest.mark.parametrize(
+    ("out", "video", "record", "to", "message"),
+    [
+        ("a.jsonl", None, None, [], r"--out a\.jsonl: one place for 2 sounds; wanted {name}"),
+        ("o/x.jsonl", None, None, [], r"e\.g\. --out 'o/{name}\.jsonl'"),
+        ("-", None, None, [], r"e\.g\. --out '{name}\.jsonl'"),
+        (None, "v.mp4", None, [], r"--video v\.mp4: one place"),
+        ("{name}.jsonl", None, "r.kfr", [], r"--record r\.kfr: one place"),
+        ("{name}.flac", None, None, [], r"b\.flac: is what is read"),
+        (None, None, None, ["jsonl:o/x.jsonl"], r"e\.g\. --to 'jsonl:o/{name}\.jsonl'"),
+        (None, None, None, ["osf://127.0.0.1", "jsonl:-"], r"--to jsonl:-: one place for 2 sounds"),
+        (None, None, None, ["jsonl:{name}.flac"], r"b\.flac: is what is read"),
+        (None, None, None, ["jsonl:./a.out", "jsonl:{name}.out"], "one place"),
+        (None, None, None, ["jsonl:o/../{name}.out", "jsonl:{name}.out"], r"a\.out: would be writ"),
+        ("{name}.x", None, None, ["jsonl:{name}.x"], r"a\.x: would be written by two options"),
+    ],
+)
+def test_one_file_for_two_sounds_or_options_is_refused(
+    out: str | None, video: str | None, record: str | None, to: list[str], message: str
+) -> None:
+    videos, records = (None if path is None else Path(path) for path in (video, record))
+    with pytest.raises(BadOptions, match=message):
+        plan_jobs([Path("a.wav"), Path("b.flac")], out, videos, records, to)
 
 
 def test_sounds_of_the_same_name_are_told_apart_or_refused() -> None:

@@ -204,13 +204,3 @@ def test_a_program_that_is_not_there_costs_no_frame_elsewhere_and_is_named_once(
     assert "of 41 packets were lost (Connection refused); does a program listen there?" in line
     listeners[0].close()
     assert len(listeners[0].packets) == 41
-
-
-def test_a_sink_that_cannot_be_opened_ends_the_command_and_leaves_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out, sound = str(tmp_path / "frames.jsonl"), tmp_path / "a.wav"
-    soundfile.write(sound, voice(0.1), 16_000)
-    assert main(["file", str(sound), "--out", out, "--to", "osf:127.0.0.1"]) == 2
-    assert one_line(capsys) == "kfusion-client: osf:127.0.0.1: no address; wanted osf://HOST:PORT"
-    assert list(tmp_path.iterdir()) == [sound]

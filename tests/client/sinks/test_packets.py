@@ -30,8 +30,7 @@ from tests.client.sinks.packets import (
     read_live_link,
     read_openseeface,
 )
-from tests.conftest import folder_of, voice
-from training.corpus.clips import face_at_rest, read_points
+from tests.conftest import voice
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 HEAD = Head(NEUTRAL_IDENTITY)
@@ -71,18 +70,6 @@ def test_the_68_points_are_those_of_its_layout() -> None:
     corners, inner = lips[[10, 14]], lips[[11, 12, 13, 15, 16, 17]]
     assert (corners[0, 0] < inner[:, 0]).all() and (inner[:, 0] < corners[1, 0]).all()
     assert p.points[50, 1] < p.points[60, 1] <= p.points[64, 1] < p.points[55, 1]
-
-
-def test_the_solid_head_has_its_nose_in_front_and_eyes_that_look_ahead() -> None:
-    solid = packet_of(NEUTRAL).points3d
-    np.testing.assert_array_equal(solid[30], 0)
-    assert (np.delete(solid[:68, 2], 30) > 0).all()
-    assert solid[0, 2] > solid[36, 2] > solid[39, 2] > solid[27, 2] > solid[29, 2]
-    assert solid[36, 0] > 0 > solid[45, 0] and solid[8, 1] > 0 > solid[27, 1]
-    assert solid[36, 0] - solid[45, 0] == pytest.approx(0.63, abs=0.01)
-    for pupil, ball in ((66, 68), (67, 69)):
-        np.testing.assert_array_equal(solid[pupil, :2], solid[ball, :2])
-        assert solid[ball, 2] > solid[pupil, 2]
 
 
 @pytest.mark.parametrize("degrees", [-12.0, 3.0, 25.0])
@@ -175,12 +162,6 @@ def rises_with_the_lips(faces: Faces, rest: Faces) -> None:
 
 def test_an_open_mouth_is_one_on_faces_that_a_network_draws() -> None:
     rises_with_the_lips(Animator(SyntheticEngine()).animate(voice(3.0), 16_000), NEUTRAL)
-
-
-def test_an_open_mouth_is_one_on_real_faces() -> None:
-    for track in sorted(folder_of("grid_s1").glob("*.npz"))[:3]:
-        points = read_points(track)[0]
-        rises_with_the_lips(points, face_at_rest(points))
 
 
 # VMC

@@ -87,20 +87,6 @@ def test_after_a_while_without_frames_the_mouth_closes_and_stays_closed() -> Non
     assert [f.n for _, f in after] == list(range(15, 15 + len(after)))
 
 
-def test_when_frames_come_again_the_face_eases_back_to_them() -> None:
-    schedule = FrameSchedule(REST, 3, skips=True)
-    play(schedule, 5)
-    away = take_all(schedule, 10 + 15 * STEP, 1.0)
-    back = play(schedule, 4, at=away[-1][0] + 0.01, first=15)
-    opened = gaps(back)
-    assert all(a < b for a, b in pairwise(opened[:EASE_FRAMES]))
-    np.testing.assert_array_equal(back[EASE_FRAMES][1].points, open_mouth(0).points)
-    numbers = [f.n for _, f in away + back]
-    assert all(b == a + 1 for a, b in pairwise(numbers))
-    jumps = np.abs(np.diff(gaps(away[-1:] + back)))
-    assert jumps.max() < 0.4 * gaps(back).max()
-
-
 def test_of_what_was_missed_only_the_newest_is_shown() -> None:
     schedule = FrameSchedule(REST, 3, skips=True)
     play(schedule, 5)
@@ -123,23 +109,6 @@ def test_a_file_waits_for_its_time_and_loses_nothing() -> None:
     assert [f.n for _, f in shown] == list(range(300))
     np.testing.assert_allclose([t - f.t for t, f in shown], 5.0)
     assert schedule.skipped == 0
-
-
-def test_at_the_end_what_waits_is_shown_and_then_the_mouth_closes_at_once() -> None:
-    schedule = FrameSchedule(REST, 3, skips=False)
-    for n in range(3):
-        schedule.put(open_mouth(n), 0.0)
-    schedule.finish()
-    shown: Shown = []
-    while not schedule.done:
-        now = schedule.wake_at()
-        frame = schedule.take(now)
-        assert frame is not None
-        shown.append((now, frame))
-    assert [f.n for _, f in shown] == list(range(3 + EASE_FRAMES))
-    np.testing.assert_array_equal(shown[-1][1].points, REST.astype(np.float32))
-    assert shown[-1][0] == pytest.approx((2 + EASE_FRAMES) * STEP)
-    assert schedule.wake_at() == float("inf") and schedule.take(1e9) is None
 
 
 def test_an_hour_away_is_not_made_up_for() -> None:

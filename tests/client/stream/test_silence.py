@@ -84,15 +84,6 @@ def test_a_late_poll_is_no_gap_in_speech() -> None:
     assert filler.due(filler.wake_at()) > 0  # after a second look it is a gap
 
 
-def test_a_pause_shorter_than_a_tenth_of_a_second_is_left_alone() -> None:
-    filler = SilenceFiller(16_000, 6)
-    now = 0.0
-    for _ in range(50):
-        assert filler.audio_sent(320, now) == 0
-        now += 0.02 + 0.09
-        assert filler.due(now) == 0
-
-
 # In a stream
 
 

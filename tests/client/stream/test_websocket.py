@@ -78,24 +78,6 @@ async def test_a_proxy_that_cannot_be_is_named_without_its_password(
     assert says in message and "secret" not in message
 
 
-async def test_a_proxy_that_refuses_is_named(environment: pytest.MonkeyPatch) -> None:
-    requests: list[bytes] = []
-
-    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        requests.append(await reader.readline())
-        writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
-        await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
-        environment.setenv("ws_proxy", f"http://127.0.0.1:{port}")
-        message = await refused("ws://face.example")
-    assert requests == [b"CONNECT face.example:80 HTTP/1.1\r\n"]
-    assert f"through the proxy http://127.0.0.1:{port} (" in message and "403" in message
-
-
 def test_a_proxy_is_shown_without_who_uses_it() -> None:
     assert redacted_proxy("http://ada:p@ss@proxy:1/") == "http://proxy:1/"
     assert redacted_proxy("ada:pass@proxy:1") == "proxy:1"

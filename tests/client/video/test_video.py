@@ -12,7 +12,6 @@ from client.video import mp4 as video
 from client.video.curves import spline, tapered
 from client.video.drawn_face import VIEW, DrawnFace, draw_face
 from client.video.mp4 import write_video
-from kfusion.emotion import displacement, vector
 from kfusion.landmarks import NEUTRAL
 from kfusion.mp4 import video_codec
 from tests.client.video.faces import decode, mouth
@@ -59,12 +58,6 @@ def test_skin_lips_hair_and_background_lie_where_they_belong() -> None:
     assert picture[place(lip, 57)][0] - picture[place(lip, 57)][1] > red - green
     assert picture[20, 128].sum() < 300
     assert picture[5, 5].min() > 200
-
-
-@pytest.mark.parametrize("name", ["happy", "angry", "surprised"])
-def test_an_emotion_can_be_seen(name: str) -> None:
-    felt = NEUTRAL + displacement(vector({name: 1.0}))
-    assert (np.abs(pixels(felt) - pixels(NEUTRAL)).max(axis=-1) > 30).sum() > 100
 
 
 def test_a_strange_face_is_drawn_all_the_same() -> None:
