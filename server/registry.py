@@ -53,7 +53,7 @@ class Registry:
         self.model = wire.Model(engine.engine.name, engine.engine.sha256)
         self.loop = asyncio.get_running_loop()
         self.connections: dict[Connection, str | None] = {}  # with their networks
-        self.sessions: dict[Connection, Driver] = {}
+        self.sessions: dict[Connection, Driver] = {}  # another one after a resume
         self.drivers: set[Driver] = set()
         self.tokens: ResumeTokens[Driver] = ResumeTokens()
         self.files = FileWindowQueue()
@@ -127,10 +127,6 @@ class Registry:
             busy_s = self.config.bounds.busy_s
             self.loop.call_later(busy_s, self._refuse_if_silent, driver, reason)
         return driver
-
-    def driver(self, connection: Connection) -> Driver:
-        """The driver of the connection's session: another one after a resume."""
-        return self.sessions[connection]
 
     def receive(self, connection: Connection, message: str | bytes) -> None:
         """One message of a connection, for its session. Where it asks for an earlier session, the

@@ -45,9 +45,3 @@ class Search:
             ) from None
         check_file_size(picture)
         return cls(name, picture)
-
-
-def identity_set(name: str, n: int, face: FoundFace) -> wire.IdentitySet:
-    """The answer to a client whose frames have this face from ``n`` on."""
-    seen = wire.UNSET if face.seen is None else list(face.seen)
-    return wire.IdentitySet(name, n, face.identity.pairs, face.note or wire.UNSET, seen)

@@ -16,7 +16,7 @@ from kfusion.errors import BadMessage
 from kfusion.landmarks import Identity
 from kfusion.life import Life
 from kfusion.stream import latency_ms
-from server.pictures.request import FoundFace, identity_set
+from server.pictures.request import FoundFace
 from server.session.identities import Identities
 from server.session.negotiation import Negotiation
 from server.session.outbox import Outbox
@@ -159,4 +159,6 @@ class OpenStream:
         self.identity_id = name
         self.rendering = replace(self.rendering, identity=face.identity)
         n = max(self.windows.next_frame, self.windows.slider.next_first)
-        self.outbox.put(identity_set(name, n, face))
+        seen = wire.UNSET if face.seen is None else list(face.seen)
+        pairs, note = face.identity.pairs, face.note or wire.UNSET
+        self.outbox.put(wire.IdentitySet(name, n, pairs, note, seen))

@@ -15,7 +15,7 @@ A shell moves bytes, runs windows and passes the time, in seconds of any one clo
   ``is_current``, and give the output to ``complete``, in any order. A file's windows may be
   prepared a piece at a time by ``prepare_window`` while the session ``has_work``.
 - Then send what ``next_message`` gives until it gives None. If ``closing`` is set and nothing is
-  ``unsent``, close the connection with it. Do all this again when ``wake_at`` comes.
+  ``outbox.unsent``, close the connection with it. Do all this again when ``wake_at`` comes.
 - ``search`` is a picture whose face is to be found: give the result to ``found``.
 - ``negotiation.offer`` is a WebRTC offer: give the answer to ``answered``, put the media into the
   negotiation, and give what they bring to ``receive_media``.
@@ -358,15 +358,6 @@ class Session:
 
     # Messages out
 
-    @property
-    def unsent(self) -> bool:
-        return self.outbox.unsent
-
-    @property
-    def separate_frames(self) -> bool:
-        """Whether frames, which are bytes, go over the media's channel."""
-        return self.outbox.paired
-
     def next_message(self, now: float, *, room: bool = True) -> str | bytes | None:
         """The next message to send, or None; then, if ``closing`` is set, close.
 
@@ -374,12 +365,19 @@ class Session:
         """
         return self.outbox.pop(self._clock_us(now), frames=room)
 
-    def drop_unsent_frames(self) -> None:
-        """Nothing is left that would carry them."""
-        self.outbox.drop_unsent_frames("slow_reader")
-
     def summary(self) -> Summary:
-        return Summary.of(self.stream, self.outbox, self.errors, self.resumptions)
+        windows = self.stream.windows if self.stream is not None else None
+        clock = windows.clock if windows is not None else None
+        return Summary(
+            mode="live" if self.live else "file",
+            seconds=windows.slider.received / windows.slider.rate if windows is not None else 0.0,
+            sent=self.outbox.sent,
+            written=self.outbox.written,
+            dropped=dict(self.outbox.dropped),
+            errors=dict(self.errors.by_code),
+            resumptions=self.resumptions,
+            drift=clock.drift if clock is not None and clock.began is not None else None,
+        )
 
     def _clock_us(self, now: float) -> int:
         return max(0, round((now - self.ready_at) * 1e6))

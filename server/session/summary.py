@@ -6,9 +6,6 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-from server.session.open_stream import OpenStream
-from server.session.outbox import Outbox
-
 MAX_ERRORS: Final = 100  # so many errors ...
 ERRORS_S: Final = 10.0  # ... within this time end a session
 
@@ -41,20 +38,3 @@ class Summary:
     errors: dict[str, int]  # by code
     resumptions: int
     drift: float | None  # of the client's clock, in seconds; None without sound
-
-    @classmethod
-    def of(
-        cls, stream: OpenStream | None, outbox: Outbox, errors: ErrorCounts, resumptions: int
-    ) -> Summary:
-        windows = stream.windows if stream is not None else None
-        clock = windows.clock if windows is not None else None
-        return cls(
-            mode="file" if windows is not None and not windows.live else "live",
-            seconds=windows.slider.received / windows.slider.rate if windows is not None else 0.0,
-            sent=outbox.sent,
-            written=outbox.written,
-            dropped=dict(outbox.dropped),
-            errors=dict(errors.by_code),
-            resumptions=resumptions,
-            drift=clock.drift if clock is not None and clock.began is not None else None,
-        )

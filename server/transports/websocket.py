@@ -61,7 +61,7 @@ class WebSocketConnection:
 
     @property
     def driver(self) -> Driver:
-        return self.registry.driver(self)
+        return self.registry.sessions[self]
 
     async def run(self) -> None:
         """Serves until the connection is closed, by either side."""
@@ -116,7 +116,7 @@ class WebSocketConnection:
         session = self.driver.session
         if session.closing is not None and self.deadline is None:
             self._start_deadline()
-        if session.unsent or session.closing is not None:
+        if session.outbox.unsent or session.closing is not None:
             self.writable.set()
         if session.wants_input:
             self.readable.set()
@@ -178,7 +178,7 @@ class WebSocketConnection:
         try:
             while True:
                 session = self.driver.session
-                on_channel = session.separate_frames  # frames go over the data channel
+                on_channel = session.outbox.paired  # frames go over the data channel
                 room = self.peer is not None and self.peer.room if on_channel else True
                 message = session.next_message(self.loop.time(), room=room)
                 if isinstance(message, bytes) and on_channel and self.peer is not None:
@@ -191,10 +191,11 @@ class WebSocketConnection:
                             self._start_deadline()
                         self.driver.pump()  # a file's windows wait for room in the outbox
                     continue
-                if session.closing is not None and session.unsent and not self._has_channel:
-                    session.drop_unsent_frames()
+                unsent = session.outbox.unsent
+                if session.closing is not None and unsent and not self._has_channel:
+                    session.outbox.drop_unsent_frames("slow_reader")
                     continue
-                if session.closing is not None and not session.unsent:
+                if session.closing is not None and not unsent:
                     await self.ws.close(session.closing.code, session.closing.reason)
                     return
                 self.writable.clear()

@@ -21,10 +21,10 @@ from server.admission.access import (
     origin_allowed,
     tls_context,
 )
-from server.app import App
 from server.config import Bounds, ServerConfig
 from server.http import Page, viewer_folder
 from tests.conftest import RunningServer, eventually, start_server, stop_server
+from tests.system.raw_client import running_app
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = ServerConfig()
@@ -117,9 +117,7 @@ async def test_a_strangers_page_is_refused_at_the_handshake(
 
 
 async def test_a_token_given_twice_is_none_and_leaves_nothing_behind() -> None:
-    app = App(ServerConfig(port=0, engine="synthetic", token="sesame"))
-    async with app.serving() as server:
-        port = next(iter(server.sockets)).getsockname()[1]
+    async with running_app(token="sesame") as (app, port):
         twice = [("Authorization", "Bearer sesame"), ("Authorization", "Bearer other")]
         async with connect(f"ws://127.0.0.1:{port}{wire.PATH}", additional_headers=twice) as ws:
             answer = wire.parse_server(str(await ws.recv()))
@@ -162,9 +160,7 @@ async def test_a_connection_that_never_begins_tls_is_closed(
 ) -> None:
     chain, key = certificate
     bounds = Bounds(tls_handshake_s=0.5)
-    app = App(ServerConfig(port=0, engine="synthetic", tls_cert=chain, tls_key=key, bounds=bounds))
-    async with app.serving() as server:
-        port = next(iter(server.sockets)).getsockname()[1]
+    async with running_app(tls_cert=chain, tls_key=key, bounds=bounds) as (_, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         async with asyncio.timeout(3):
             assert await reader.read() == b""

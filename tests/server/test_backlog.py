@@ -11,9 +11,9 @@ from websockets.exceptions import InvalidStatus
 
 from kfusion import wire
 from server.admission.backlog import Backlog
-from server.app import App
-from server.config import Bounds, ServerConfig
+from server.config import Bounds
 from tests.conftest import eventually
+from tests.system.raw_client import running_app
 
 LIMIT = 9
 
@@ -68,10 +68,8 @@ async def test_a_new_connection_is_not_closed_until_there_are_twice_as_many() ->
 
 
 async def test_streams_open_beside_hundreds_of_silent_connections() -> None:
-    app = App(ServerConfig(port=0, engine="synthetic", max_sessions=9))
-    limit, waiting = app.backlog.limit, app.backlog.waiting
-    async with app.serving() as server:
-        port = next(iter(server.sockets)).getsockname()[1]
+    async with running_app(max_sessions=9) as (app, port):
+        limit, waiting = app.backlog.limit, app.backlog.waiting
         silent = await asyncio.to_thread(
             lambda: [socket.create_connection(("127.0.0.1", port)) for _ in range(2 * limit + 60)]
         )
@@ -91,10 +89,8 @@ async def test_connections_whose_handshake_is_delayed_are_no_backlog_but_count(
 ) -> None:
     """While the event loop lags, handshakes come one by one; one too many is refused."""
     bounds = Bounds(pending=16)
-    app = App(ServerConfig(port=0, engine="synthetic", max_sessions=16, bounds=bounds))
-    monkeypatch.setattr(app.lag, "high", lambda: True)
-    async with app.serving() as server:
-        port = next(iter(server.sockets)).getsockname()[1]
+    async with running_app(max_sessions=16, bounds=bounds) as (app, port):
+        monkeypatch.setattr(app.lag, "high", lambda: True)
 
         async def outcome() -> str:
             try:

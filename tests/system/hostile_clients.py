@@ -180,13 +180,6 @@ async def talks_nonsense(line: BareSocket, rng: random.Random) -> None:
 
 
 @kind
-async def sends_two_mebibytes(line: BareSocket, rng: random.Random) -> None:
-    await line.start()
-    await line.send(framed(BINARY, bytes(2 * MEBIBYTE)))
-    await line.until_gone()
-
-
-@kind
 async def sends_mebibytes(line: BareSocket, rng: random.Random) -> None:
     await line.start()
     for _ in range(20):
@@ -252,12 +245,6 @@ async def asks_for_metrics(line: BareSocket, rng: random.Random) -> None:
 
 
 # Half open
-
-
-@kind
-async def connects_and_says_nothing(line: BareSocket, rng: random.Random) -> None:
-    await line.connect()
-    await line.read(1)
 
 
 @kind

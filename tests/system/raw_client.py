@@ -15,6 +15,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from kfusion import wire
+from server.app import App
+from server.config import ServerConfig
 from tests.conftest import RunningServer
 
 
@@ -103,6 +105,14 @@ async def speak(raw: RawClient, sound: NDArray[np.float32], rate: int) -> list[f
             delays += [loop.time() - t0 - n / 30 for n in range(first, first + count)]
     await sending
     return delays
+
+
+@asynccontextmanager
+async def running_app(**config: Any) -> AsyncGenerator[tuple[App, int]]:
+    """A server in this process, with the synthetic engine, and its port."""
+    app = App(ServerConfig(port=0, engine="synthetic", **config))
+    async with app.serving() as server:
+        yield app, next(iter(server.sockets)).getsockname()[1]
 
 
 def pcm(samples: NDArray[np.float32]) -> bytes:

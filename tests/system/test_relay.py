@@ -5,7 +5,6 @@ import json
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,9 @@ from client import Backoff, Face, Frame, Reconnecting, Resumed, connect
 from kfusion import wire
 from kfusion.runtime import Animator, SyntheticEngine
 from server.app import App
-from server.config import ServerConfig
-from tests.client.events import all_events, frame_numbers, of_type, stacked_points
+from tests.client.events import frame_numbers, of_type, stacked_points
 from tests.conftest import eventually, voice
+from tests.system.raw_client import running_app
 
 RATE = 16_000
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,9 +84,8 @@ class Relay:
 @asynccontextmanager
 async def serving(**config: Any) -> AsyncGenerator[tuple[App, Relay, str]]:
     """A server in this process behind a relay, and the relay's address."""
-    app = App(ServerConfig(port=0, engine="synthetic", **config))
-    async with app.serving() as server:
-        relay = Relay(next(iter(server.sockets)).getsockname()[1])
+    async with running_app(**config) as (app, port):
+        relay = Relay(port)
         listening = await asyncio.start_server(relay.carry, "127.0.0.1", 0)
         try:
             yield app, relay, f"ws://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
@@ -171,45 +169,6 @@ async def test_a_half_open_connection_is_left_and_the_old_one_closed() -> None:
     np.testing.assert_allclose(stacked_points(events), offline(sound), atol=1e-4)
     assert [(e.id, e.n) for e in of_type(wire.MarkReached, events)] == [("half way", 150)]
     assert "nothing came for 0.2 s" in of_type(Reconnecting, events)[0].why
-
-
-@pytest.mark.live
-async def test_a_live_source_behind_a_relay_that_is_down_for_a_while_loses_only_time() -> None:
-    async with (
-        asyncio.timeout(30),
-        serving() as (_, relay, url),
-        connect(url, reconnect=Backoff(first_s=0.05, most_s=0.1)) as face,
-    ):
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-
-        async def speak() -> None:
-            for k in range(150):
-                await asyncio.sleep(max(0.0, began + 0.02 * k - loop.time()))
-                if k == 50:
-                    relay.refuses = True
-                    relay.cut()
-                if k == 75:
-                    await face.set_emotion({"happy": 1.0})
-                    await face.mark("away")
-                if k == 100:
-                    relay.refuses = False
-                await face.send(voice(0.02, seed=k))
-            await face.end()
-
-        speaking = asyncio.create_task(speak())
-        events = await all_events(face)
-        await speaking
-        resumed = of_type(Resumed, events)
-        assert len(resumed) == 1 and 0.9 < resumed[0].away_s < 2.0
-        assert resumed[0].silence / RATE == pytest.approx(resumed[0].away_s, abs=0.2)
-        assert len(of_type(Reconnecting, events)) > 3
-        assert len(frame_numbers(events)) == ceil(face.stream.samples * 30 / RATE)
-        assert frame_numbers(events) == list(range(len(frame_numbers(events))))
-        assert [e.weights["happy"] for e in of_type(wire.EmotionSet, events)] == [1.0]
-        marks, emotions = of_type(wire.MarkReached, events), of_type(wire.EmotionSet, events)
-        assert [(e.id, e.n) for e in marks] == [("away", emotions[0].n)]
-        assert events[-1].seconds == face.stream.samples / RATE
 
 
 async def test_the_command_for_files_goes_on_and_says_so(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from kfusion import wire
 from kfusion.runtime import Animator, SyntheticEngine
 from server.app import App
-from server.config import Bounds, ServerConfig
+from server.config import Bounds
 from tests.conftest import eventually, narrow_socket, voice
-from tests.system.raw_client import RawClient, pcm
+from tests.system.raw_client import RawClient, pcm, running_app
 
 
 class Client(RawClient):
@@ -63,9 +63,7 @@ class Client(RawClient):
 @asynccontextmanager
 async def serving(**config: Any) -> AsyncGenerator[tuple[App, Callable[..., Awaitable[Client]]]]:
     """A server in this process, and how to open streams on it."""
-    app = App(ServerConfig(port=0, engine="synthetic", **config))
-    async with app.serving() as server:
-        port = next(iter(server.sockets)).getsockname()[1]
+    async with running_app(**config) as (app, port):
 
         async def opened(**start: Any) -> Client:
             ws = await connect(f"ws://127.0.0.1:{port}{wire.PATH}", max_size=None)
@@ -157,9 +155,7 @@ async def test_a_lost_session_keeps_its_place_until_it_is_given_up() -> None:
 
 
 async def test_a_resume_needs_the_servers_token_too() -> None:
-    app = App(ServerConfig(port=0, engine="synthetic", token="sesame"))
-    async with app.serving() as server:
-        port = next(iter(server.sockets)).getsockname()[1]
+    async with running_app(token="sesame") as (_, port):
         url = f"ws://127.0.0.1:{port}{wire.PATH}"
         client = Client(await connect(f"{url}?token=sesame"), port)
         await client.send(type="start")

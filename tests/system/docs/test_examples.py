@@ -1,7 +1,6 @@
 """The examples: that in Python and that for three.js run, the others are read by parsers."""
 
 import importlib.util
-import os
 import re
 import shutil
 import subprocess
@@ -115,19 +114,6 @@ def test_the_three_js_head_opens_its_mouth_while_the_microphone_speaks(
     browser.find_element("css selector", "button").click()
     moving = np.array(browser.execute_async_script(WATCH, 3.0))
     assert np.ptp(moving[:, 0]) > 0.1
-    if path := os.environ.get("KFUSION_EXAMPLE_SCREENSHOT"):
-        wide = float(np.quantile(moving[:, 0] - moving[:, 1], 0.9))
-        browser.execute_async_script(
-            """
-            const [wide, done] = arguments;
-            const { morphTargetDictionary: names, morphTargetInfluences: values } = head;
-            const look = () => values[names.jawOpen] - values[names.mouthClose] > wide
-              ? done() : requestAnimationFrame(look);
-            look();
-            """,
-            0.9 * wide,
-        )
-        browser.save_screenshot(path)
     log = browser.get_log("browser")
     assert [entry for entry in log if entry["level"] in ("SEVERE", "WARNING")] == []
 
