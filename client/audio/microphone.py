@@ -1,8 +1,6 @@
 """Live sound from an input device, through PortAudio (sounddevice).
 
-PortAudio's thread calls back with blocks of samples and must never wait: they go into a bounded
-queue. Blocks that do not fit are counted and replaced by silence of the same length, so that time
-stays true.
+Blocks that do not fit into a bounded queue are replaced by silence, so that time stays true.
 """
 
 from __future__ import annotations

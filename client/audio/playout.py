@@ -6,10 +6,6 @@ it is heard. Positions are counted in samples: of the stream, and of the device 
     stream   |=== audio ===|..silence that the stream counts..|=== audio ===|
     device   ......|=== audio ===|.............................|=== audio ===|......
              delay                           a longer pause
-
-:class:`PlayoutBuffer` holds audio by its device position, :class:`Timeline` maps samples of the
-stream to samples of the device, :class:`DeviceClock` gives the time at which a sample of the device
-is heard, and :class:`FrameSchedule` gives each frame at that time.
 """
 
 from collections import deque

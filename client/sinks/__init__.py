@@ -9,7 +9,6 @@
 bridge.py gives frames to several sinks, each frame at its own time.
 """
 
-from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
@@ -59,6 +58,13 @@ WANTED: Final = (
 )
 
 
+_SINKS: Final[dict[str, tuple[int, tuple[str, ...]]]] = {  # port, options
+    "osf": (11573, ()),
+    "vmc": (39539, ("vrm",)),
+    "livelink": (11111, ("subject",)),
+}
+
+
 def open_sink(url: str, rest: ArrayLike | None = None) -> Sink:
     """Opens one of :data:`WANTED`; the default port is the protocol's.
 
@@ -75,7 +81,7 @@ def open_sink(url: str, rest: ArrayLike | None = None) -> Sink:
     identity = NEUTRAL_IDENTITY if rest is None else Identity.from_points(rest)
     if scheme not in _SINKS or not colon:
         raise BadSink(f"{url!r} is no place for frames; wanted {WANTED}")
-    default_port, names, make = _SINKS[scheme]
+    default_port, names = _SINKS[scheme]
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, default_port if parts.port is None else parts.port
@@ -83,7 +89,15 @@ def open_sink(url: str, rest: ArrayLike | None = None) -> Sink:
         raise BadSink(f"{url}: no address; wanted {scheme}://HOST:PORT") from None
     if not host or not port or parts.path.strip("/") or parts.fragment or parts.username:
         raise BadSink(f"{url}: no address; wanted {scheme}://HOST:PORT")
-    return make(url, host, port, _options(url, parts, names), identity)
+    options = _options(url, parts, names)
+    if scheme == "osf":
+        return OpenSeeFaceSink(url, host, port, identity)
+    if scheme == "livelink":
+        return LiveLinkSink(url, host, port, options.get("subject", "KFusion"), identity)
+    version = options.get("vrm", "0")
+    if version not in ("0", "1"):
+        raise BadSink(f"{url}: vrm={version}; wanted vrm=0 or vrm=1")
+    return VmcSink(url, host, port, vrm1=version == "1")
 
 
 def _options(url: str, parts: SplitResult, names: tuple[str, ...]) -> dict[str, str]:
@@ -93,26 +107,3 @@ def _options(url: str, parts: SplitResult, names: tuple[str, ...]) -> dict[str, 
             wanted = f"wanted {names[0]}=..." if names else "wanted none"
             raise BadSink(f"{url}: no option {name!r}; {wanted}")
     return options
-
-
-def _osf(url: str, host: str, port: int, _: Mapping[str, str], rest: Identity) -> Sink:
-    return OpenSeeFaceSink(url, host, port, rest)
-
-
-def _vmc(url: str, host: str, port: int, options: Mapping[str, str], _: Identity) -> Sink:
-    version = options.get("vrm", "0")
-    if version not in ("0", "1"):
-        raise BadSink(f"{url}: vrm={version}; wanted vrm=0 or vrm=1")
-    return VmcSink(url, host, port, vrm1=version == "1")
-
-
-def _livelink(url: str, host: str, port: int, options: Mapping[str, str], rest: Identity) -> Sink:
-    return LiveLinkSink(url, host, port, options.get("subject", "KFusion"), rest)
-
-
-_Factory = Callable[[str, str, int, Mapping[str, str], Identity], Sink]
-_SINKS: Final[dict[str, tuple[int, tuple[str, ...], _Factory]]] = {  # port, options
-    "osf": (11573, (), _osf),
-    "vmc": (39539, ("vrm",), _vmc),
-    "livelink": (11111, ("subject",), _livelink),
-}

@@ -18,11 +18,9 @@ MODEL = wire.Model(ENGINE.name, ENGINE.sha256)
 
 
 class MemoryServer:
-    """Answers each message with all that the session then has to send. There is one session; with
-    ``resume_s`` above 0 it goes on when a new connection resumes it with its token.
+    """Answers each message with all that the one session then has to send.
 
-    ``clock`` gives the time in seconds; windows run when a message comes and they are due. Without
-    a clock, time advances to when the next window is due, so that live audio is due at once.
+    Without ``clock``, time advances to when the next window is due: live audio is due at once.
     """
 
     def __init__(self, resume_s: float = 0.0, clock: Callable[[], float] | None = None) -> None:

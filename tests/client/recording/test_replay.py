@@ -158,13 +158,3 @@ def test_the_command_records_and_replays_with_the_same_lines(
     assert main(["replay", record, "--speed", "0", "--out", again]) == 0
     assert Path(again).read_bytes() == Path(live).read_bytes()
     assert capsys.readouterr().err.count("kfusion-client: 45 frames of ") == 1
-
-
-def test_the_command_refuses_another_file(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "a.wav").write_bytes(b"RIFF")
-    assert main(["replay", str(tmp_path / "a.wav")]) == 2
-    line = capsys.readouterr().err
-    assert line.startswith("kfusion-client: ")
-    assert "a.wav begins with b'RIFF'; wanted b'KFR1'" in line

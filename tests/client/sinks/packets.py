@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pythonosc.osc_bundle import OscBundle
+from pythonosc.osc_message import OscMessage
 
 from client.stream.events import Frame
 from kfusion.coefficients import Rig
@@ -140,3 +142,13 @@ def read_live_link(data: bytes) -> LiveLinkPacket:
     b.end()
     values: dict[str, float] = dict(zip(LIVE_LINK_NAMES, numbers, strict=True))
     return LiveLinkPacket(version, device, subject, frame, subframe, rate, values)
+
+
+def osc(packet: bytes) -> list[tuple[str, list[Any]]]:
+    """The messages of a bundle, as python-osc parses them."""
+    return [(m.address, m.params) for m in OscBundle(packet) if isinstance(m, OscMessage)]
+
+
+def read_vmc(packet: bytes) -> dict[str, float]:
+    """The expressions of a bundle."""
+    return {params[0]: params[1] for _, params in osc(packet) if len(params) == 2}

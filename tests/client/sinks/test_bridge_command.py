@@ -10,14 +10,11 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 from numpy.typing import NDArray
-from pythonosc.dispatcher import Dispatcher
-from pythonosc.osc_server import BlockingOSCUDPServer
 
 from client import connect
 from client.__main__ import arguments, main
@@ -28,7 +25,7 @@ from kfusion.landmarks import lip_gap
 from tests.client.cli.commands import client, one_line, rows
 from tests.client.fake_sounddevice import FakeSounddevice
 from tests.client.memory_server import MemoryServer
-from tests.client.sinks.packets import read_live_link, read_openseeface
+from tests.client.sinks.packets import read_live_link, read_openseeface, read_vmc
 from tests.conftest import RunningServer, voice
 
 
@@ -62,60 +59,30 @@ class Listener:
 
 @pytest.fixture
 def listeners() -> Iterator[list[Listener]]:
-    found = [Listener(), Listener()]
+    found = [Listener() for _ in range(3)]
     yield found
     for listener in found:
         if listener.thread.is_alive():
             listener.close()
 
 
-class Puppet:
-    """What a program does that receives VMC, with python-osc's own server."""
-
-    def __init__(self) -> None:
-        self.shown: list[dict[str, float]] = []
-        self._next: dict[str, float] = {}
-        dispatcher = Dispatcher()
-        dispatcher.map("/VMC/Ext/Blend/Val", self._value)
-        dispatcher.map("/VMC/Ext/Blend/Apply", self._apply)
-        self.server = BlockingOSCUDPServer(("127.0.0.1", 0), dispatcher)
-        self.place = f"127.0.0.1:{self.server.server_address[1]}"
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
-        self.thread.start()
-
-    def _value(self, _: str, name: Any, value: Any) -> None:
-        self._next[name] = value
-
-    def _apply(self, _: str) -> None:
-        self.shown.append(dict(self._next))
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
-
-
 def test_a_sound_drives_three_programs_at_once_and_is_written_too(
     synthetic_server: RunningServer, speech: Path, listeners: list[Listener]
 ) -> None:
-    eyes, unreal = listeners
-    puppet = Puppet()
+    eyes, unreal, puppet = listeners
     out = speech.parent / "frames.jsonl"
-    try:
-        done = client(
-            "file", speech, "--url", synthetic_server.url, "--out", out,
-            "--to", f"osf://{eyes.place}", "--to", f"vmc://{puppet.place}",
-            "--to", f"livelink://{unreal.place}?subject=Ada",
-        )  # fmt: skip
-    finally:
-        puppet.close()
-        eyes.close()
-        unreal.close()
+    done = client(
+        "file", speech, "--url", synthetic_server.url, "--out", out,
+        "--to", f"osf://{eyes.place}", "--to", f"vmc://{puppet.place}",
+        "--to", f"livelink://{unreal.place}?subject=Ada",
+    )  # fmt: skip
+    for listener in listeners:
+        listener.close()
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     lines = rows(out)
     count = len(lines)
     assert count == 36
-    assert (len(eyes.packets), len(puppet.shown), len(unreal.packets)) == (count + EASE_FRAMES,) * 3
+    assert tuple(len(one.packets) for one in listeners) == (count + EASE_FRAMES,) * 3
     seconds = eyes.packets[-1][0] - eyes.packets[0][0]
     assert seconds > 0.7 * count / 30  # at their own time, not as fast as a file can
     faces = [read_openseeface(packet) for _, packet in eyes.packets]
@@ -123,11 +90,12 @@ def test_a_sound_drives_three_programs_at_once_and_is_written_too(
     assert max(true) > 5
     assert np.corrcoef(true, [face.mouth_gap for face in faces[:count]])[0, 1] > 0.99
     assert np.abs(list(faces[-1].features.values())).max() < 1e-3
-    for line, shown, (_, packet) in zip(lines, puppet.shown, unreal.packets, strict=False):
-        assert shown["A"] == pytest.approx(line["vrm"][0])
+    shown = [read_vmc(packet) for _, packet in puppet.packets]
+    for line, expressions, (_, packet) in zip(lines, shown, unreal.packets, strict=False):
+        assert expressions["A"] == pytest.approx(line["vrm"][0])
         values = read_live_link(packet).values
         assert values["EyeBlinkLeft"] == pytest.approx(line["arkit52"][8])
-    assert puppet.shown[-1] == dict.fromkeys(puppet.shown[0], 0.0) | {"Neutral": 1.0}
+    assert shown[-1] == dict.fromkeys(shown[0], 0.0) | {"Neutral": 1.0}
     frames = [read_live_link(packet).frame for _, packet in unreal.packets]
     assert frames == list(range(frames[0], frames[0] + count + EASE_FRAMES))
 

@@ -2,14 +2,11 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pythonosc.osc_bundle import OscBundle
-from pythonosc.osc_message import OscMessage
 from pythonosc.osc_packet import OscPacket
 
 from client.sinks import open_sink
@@ -27,8 +24,10 @@ from tests.client.sinks.packets import (
     OpenSeeFacePacket,
     frame,
     opened,
+    osc,
     read_live_link,
     read_openseeface,
+    read_vmc,
 )
 from tests.conftest import voice
 
@@ -167,11 +166,6 @@ def test_an_open_mouth_is_one_on_faces_that_a_network_draws() -> None:
 # VMC
 
 
-def osc(packet: bytes) -> list[tuple[str, list[Any]]]:
-    """The messages of a bundle, as python-osc parses them."""
-    return [(m.address, m.params) for m in OscBundle(packet) if isinstance(m, OscMessage)]
-
-
 def test_expressions_go_by_the_names_of_their_models_version() -> None:
     f = frame(opened(12))
     assert f.vrm is not None
@@ -183,7 +177,7 @@ def test_expressions_go_by_the_names_of_their_models_version() -> None:
         assert isinstance(sink, VmcSink)
         messages = osc(sink.packet(f))
         sink.close()
-        values: dict[str, Any] = {p[0]: p[1] for _, p in messages if len(p) == 2}
+        values = read_vmc(sink.packet(f))
         assert list(values) == names.split()
         assert [a for a, _ in messages[len(values) :]] == [
             "/VMC/Ext/Blend/Apply", "/VMC/Ext/OK", "/VMC/Ext/T"

@@ -135,21 +135,6 @@ def test_a_host_that_is_not_found_is_told_in_the_systems_own_words(
         open_sink("osf://face.example")
 
 
-def test_where_nobody_listens_packets_are_counted_and_told_once(listener: socket.socket) -> None:
-    sink = open_sink(f"osf://{place(listener)}")
-    assert isinstance(sink, OpenSeeFaceSink)
-    listener.close()
-    for n in range(20):
-        sink.send(frame(n=n))
-    assert sink.sent + sink.lost == 20 and sink.lost >= 18
-    assert re.fullmatch(
-        rf"osf://\S+: {sink.lost} of 20 packets were lost \(Connection refused\); "
-        r"does a program listen there\?",
-        sink.trouble,
-    )
-    sink.close()
-
-
 def test_a_program_that_starts_later_gets_every_packet_from_then_on() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as late:
         late.bind(("127.0.0.1", 0))

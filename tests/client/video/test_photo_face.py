@@ -20,7 +20,7 @@ from kfusion.landmarks import COUNT, RIGID, fit_similarity, lip_gap, with_mouth_
 from kfusion.life import LOWER_LID
 from kfusion.runtime import Animator
 from tests.client.video.faces import SIDE, mouth, photo
-from tests.conftest import folder_of, voice
+from tests.conftest import voice
 
 
 def blink(face: NDArray[Any], share: float) -> NDArray[Any]:
@@ -122,15 +122,6 @@ def test_no_triangle_turns_over_in_what_the_model_says(
             target = face.mesh.target(points, head)
             assert doubled_areas(target, face.mesh.skin).min() >= 0
             np.testing.assert_allclose(target[:COUNT], points, atol=1e-6)  # nothing was damped
-
-
-def test_nor_in_real_speech(model: Animator, still: PhotoFace) -> None:
-    sound = sorted(folder_of("grid_others").glob("*.flac"))[0]
-    for frame in model.animate(sound, identity=still.identity):
-        still.draw(frame)
-        points = uncrossed(still.to_picture(frame))
-        head = fit_similarity(still.rest[list(RIGID)], points[list(RIGID)])
-        np.testing.assert_allclose(still.mesh.target(points, head)[:COUNT], points, atol=1e-6)
 
 
 @given(seed=st.integers(0, 10_000), scale=st.floats(0, 60))
