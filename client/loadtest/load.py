@@ -34,8 +34,6 @@ class Load:
     chunk_ms: int = option(20, "of a message (%(default)s)")
     hop: int = option(3, "frames a step (%(default)s)")
     lookahead: int = option(3, "frames (%(default)s)")
-    encoding: Literal["json", "binary"] = option("binary", choices=("binary", "json"))
-    mode: Literal["live", "file"] = option("live", choices=("live", "file"))
     starts: Starts = option(
         "spread",
         "over one hop by the seed, or all at one instant (%(default)s)",
@@ -72,10 +70,9 @@ class Load:
         message = {
             "type": "start",
             "audio": {"rate": self.rate},
-            "encoding": self.encoding,
+            "encoding": "binary",
             "hop": self.hop,
             "lookahead": self.lookahead,
-            "mode": self.mode,
         }
         start = wire.parse_client(json.dumps(message))
         assert isinstance(start, wire.Start)

@@ -201,8 +201,8 @@ def report_text(r: Report) -> str:
     load = r.load
     lines = [
         f"{load.streams} streams x {load.seconds:g} s at {load.rate} Hz, chunks of "
-        f"{load.chunk_ms} ms, hop {load.hop}, look-ahead {load.lookahead}, {load.encoding}, "
-        f"{load.mode}, starts {load.starts}; {_clip_names(r.sounds)}",
+        f"{load.chunk_ms} ms, hop {load.hop}, look-ahead {load.lookahead}, "
+        f"starts {load.starts}; {_clip_names(r.sounds)}",
         f"{'ms':22}{'p50':>8}{'p95':>8}{'p99':>8}{'max':>8}",
         _row("total latency", r.total_ms, "frames"),
         _row("beyond the window", r.beyond_ms, "frames"),

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-import msgspec
-
 from client.errors import named_error
 from client.loadtest.load import Clip, Load, StreamPlan
 from client.loadtest.trace import StreamTrace
@@ -43,13 +41,6 @@ except ImportError:
 _TEXT: Final = 0x81  # the first byte of a whole message
 _BINARY: Final = 0x82
 _FRAME_BYTES: Final = 2 * COUNT * 4
-
-
-class _FrameNumber(msgspec.Struct, frozen=True, tag_field="type", tag="frame"):
-    n: int
-
-
-_decoder = msgspec.json.Decoder(_FrameNumber | wire.Ready | wire.Dropped | wire.Error | wire.End)
 
 
 class StreamState(Enum):
@@ -230,7 +221,7 @@ class LoadStream(asyncio.Protocol):
             if data[at] == _BINARY:
                 self._binary(data[begin : min(end, begin + wire.HEADER.size)], length, now)
             elif data[at] == _TEXT:
-                self._text(data[begin:end], now)
+                self._text(data[begin:end])
             else:
                 self._other_frame(data[at:end], now)
             at = end
@@ -251,7 +242,7 @@ class LoadStream(asyncio.Protocol):
 
     def _message(self, data: bytes, now: float) -> None:
         if self.opcode is Opcode.TEXT:
-            self._text(data, now)
+            self._text(data)
         else:
             self._binary(data[: wire.HEADER.size], len(data), now)
 
@@ -264,26 +255,21 @@ class LoadStream(asyncio.Protocol):
         if block.output != "points" or length != wire.HEADER.size + block.count * _FRAME_BYTES:
             self._fail(f"a binary message that begins {header[:8]!r}; wanted points of frames")
             return
-        self._record(block.first, block.count, now)
-
-    def _record(self, first: int, count: int, now: float) -> None:
         trace = self.trace
         trace.received.append(now)
-        trace.firsts.append(first)
-        trace.counts.append(count)
-        if first != self.next_frame:
+        trace.firsts.append(block.first)
+        trace.counts.append(block.count)
+        if block.first != self.next_frame:
             trace.errors["out_of_order"] = trace.errors.get("out_of_order", 0) + 1
-        self.next_frame = first + count
+        self.next_frame = block.first + block.count
 
-    def _text(self, text: bytes, now: float) -> None:
+    def _text(self, text: bytes) -> None:
         try:
-            message = _decoder.decode(text)
-        except msgspec.DecodeError:
-            self._other_text(text)
+            message = wire.parse_server(text.decode(errors="replace"))
+        except BadMessage as error:
+            self._fail(str(error))
             return
         match message:
-            case _FrameNumber():
-                self._record(message.n, 1, now)
             case wire.Ready():
                 self.state = StreamState.OPEN
                 self.opened.set_result(None)
@@ -295,15 +281,8 @@ class LoadStream(asyncio.Protocol):
                 self._error(message)
             case wire.End():
                 self.state = StreamState.DONE
-            case _:  # the decoder returns nothing else
+            case _:  # of a later version
                 pass
-
-    def _other_text(self, text: bytes) -> None:
-        """A message that is not one of the usual ones, of a later version, or no message at all."""
-        try:
-            wire.parse_server(text.decode(errors="replace"))
-        except BadMessage as error:
-            self._fail(str(error))
 
     def _error(self, error: wire.Error) -> None:
         if error.code == Busy.code and self.state is StreamState.STARTING:

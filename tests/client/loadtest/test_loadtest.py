@@ -61,8 +61,8 @@ def test_every_frame_is_received_and_timed(
 @pytest.mark.parametrize(
     "options",
     [
-        ["--processes", "2", "--encoding", "json", "--starts", "phase"],
-        ["--hop", "1", "--lookahead", "0", "--mode", "file", "--chunk-ms", "50"],
+        ["--processes", "2", "--starts", "phase"],
+        ["--hop", "1", "--lookahead", "0", "--chunk-ms", "50"],
     ],
 )
 def test_other_ways_to_load_lose_no_frame_either(

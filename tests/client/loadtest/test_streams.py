@@ -64,7 +64,7 @@ RECEIVED = [
     frame(Opcode.CONT, block(3, 3)[700:]),
     frame(Opcode.TEXT, b'{"type": "news", "of": "a later version"}'),
     frame(Opcode.TEXT, wire.encode(wire.Dropped(6, 2, "overload")).encode()),
-    frame(Opcode.TEXT, wire.encode(wire.Frame(8, 8 / 30, [0.5] * 136)).encode()),
+    frame(Opcode.BINARY, block(8, 1)),
     frame(Opcode.BINARY, block(9, 200)),  # a length of 64 bits
     frame(Opcode.TEXT, wire.encode(wire.Error("too_fast", "held", False)).encode()),
     frame(Opcode.BINARY, block(300, 1)),
