@@ -336,17 +336,6 @@ def test_a_pursed_mouth_that_is_closed_is_no_p() -> None:
     assert pp[1] < 0.5 < ou[1]
 
 
-def test_vrms_vowels_are_the_visemes() -> None:
-    frames = lips_apart_and_together(np.random.default_rng(4), 5000)
-    spoken, shown = RIG.visemes(frames), RIG.vrm(frames)
-    loud = spoken[:, 1] + spoken[:, 2] == 0
-    assert loud.sum() > 20
-    for a, b in (("aa", "aa"), ("ih", "ih"), ("ou", "ou"), ("ee", "E"), ("oh", "oh")):
-        found = column(shown, a, VRM)[loud]
-        np.testing.assert_allclose(found, column(spoken, b, VISEMES)[loud], atol=1e-6)
-        assert found.max() > 0.2
-
-
 def test_a_narrow_mouth_is_a_pucker_when_closed_and_a_funnel_when_open() -> None:
     narrow = np.zeros((68, 2))
     narrow[[48, 60], 0], narrow[[54, 64], 0] = 4, -4

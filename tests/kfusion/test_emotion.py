@@ -114,6 +114,8 @@ def test_a_ramp_is_linear_from_its_frame_and_the_next_starts_where_it_is() -> No
     assert float(curve.at(20)[sad]) == pytest.approx(0.5)
     curve.forget(30)
     assert float(curve.at(30)[sad]) == 1 and len(curve.ramps) == 1
+    curve.start(35, vector({"angry": 1.0}), 0)
+    assert curve.at(34)[0] == 0 and curve.at(35)[0] == 1
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.floats(0, 60)), max_size=6), st.integers(0, 400))
@@ -131,9 +133,3 @@ def test_turning_the_dial_without_a_frame_between_keeps_only_the_last_turn() -> 
     for k in range(1000):
         curve.start(7, vector({"happy": k / 1000}), 30)
     assert len(curve.ramps) == 2 and curve.at(7)[NEUTRAL_INDEX] == 1
-
-
-def test_a_ramp_of_no_length_is_a_step() -> None:
-    curve = EmotionCurve(vector({}))
-    curve.start(5, vector({"angry": 1.0}), 0)
-    assert curve.at(4)[0] == 0 and curve.at(5)[0] == 1

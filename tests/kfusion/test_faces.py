@@ -20,7 +20,7 @@ from kfusion.faces.resting_face import (
     only_face,
     resting_face,
 )
-from kfusion.landmarks import NEUTRAL, lip_gap, with_mouth_shut
+from kfusion.landmarks import NEUTRAL, lip_gap
 from tests.drawn_photo import SIDE, DotFinder, bytes_of, photo, points_in_photo
 from tests.kfusion.bad_pictures import BAD
 
@@ -170,14 +170,7 @@ def test_an_open_mouth_is_shut_and_that_is_said() -> None:
     assert np.abs(straight[:4] - NEUTRAL[:4]).max() < 0.01
     assert np.abs(straight[8] - NEUTRAL[8]).max() < 1 and straight[57, 1] < open_[57, 1] - 10
     again = resting_face(face.points)
-    assert not again.note and np.array_equal(again.points, face.points)
-
-
-def test_a_shut_mouth_stays_as_it_is() -> None:
-    assert np.array_equal(with_mouth_shut(NEUTRAL), NEUTRAL)
-    assert (
-        np.array_equal(resting_face(NEUTRAL).points, NEUTRAL) and resting_face(NEUTRAL).seen is None
-    )
+    assert not again.note and again.seen is None and np.array_equal(again.points, face.points)
 
 
 def test_a_face_in_the_background_does_not_count() -> None:

@@ -271,25 +271,18 @@ def test_an_accent_hears_nothing_after_its_frame_and_little_before() -> None:
     assert np.array_equal(accents_of(earlier, 16_000, 3, 3)[n:], plain[n:])
 
 
-def test_after_a_reset_nothing_of_before_is_heard() -> None:
+def test_levels_of_earlier_windows_are_kept_but_not_over_a_reset_or_a_gap() -> None:
+    loud, silent = np.full(16_000, 0.25, np.float32), np.zeros(16_000, np.float32)
     loudness = LoudnessHistory()
-    loud = np.full(16_000, 0.5, np.float32)
     loudness.push(Window(30, 0, 30, loud))
+    np.testing.assert_allclose(loudness.push(Window(60, 30, 60, silent))[:HISTORY], 0.5)
+    loudness.push(Window(90, 60, 90, loud))
     loudness.reset()
-    silent = np.zeros(16_000, np.float32)
-    assert loudness.push(Window(60, 30, 60, silent)).max() == 0
-    kept = LoudnessHistory()
-    kept.push(Window(30, 0, 30, loud))
-    assert kept.push(Window(60, 30, 60, silent))[:HISTORY].min() > 0.5
-
-
-def test_frames_of_a_window_that_did_not_run_are_silent() -> None:
-    loudness = LoudnessHistory()
-    loud = np.full(16_000, 0.25, np.float32)
-    loudness.push(Window(30, 0, 30, loud))
-    heard = loudness.push(Window(90, 60, 90, loud))
-    assert heard[:HISTORY].max() == 0
-    np.testing.assert_allclose(heard[HISTORY:], 0.5)
+    assert loudness.push(Window(120, 90, 120, silent)).max() == 0
+    loudness.push(Window(150, 120, 150, loud))
+    levels = loudness.push(Window(210, 180, 210, loud))  # the window between did not run
+    assert levels[:HISTORY].max() == 0
+    np.testing.assert_allclose(levels[HISTORY:], 0.5)
 
 
 def test_real_speech_has_about_one_accent_a_second() -> None:

@@ -1,3 +1,5 @@
+from itertools import chain, repeat
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -54,25 +56,34 @@ def test_a_window_runs_exactly_when_its_sound_is_in(
         assert due * rate // 30 + d > slider.received
 
 
-@given(rates, shapes, st.integers(0, 20_000), st.lists(st.integers(1, 9000), max_size=9))
-def test_windows_prepared_in_pieces_are_the_same(
-    rate: int, shape: tuple[int, int], count: int, pieces: list[int]
+@given(
+    rates,
+    shapes,
+    st.lists(st.integers(0, 9000), max_size=8),
+    st.lists(st.integers(1, 9000), max_size=9),
+    st.integers(0, 2**31),
+)
+def test_any_chunks_and_any_pieces_of_work_give_the_same_windows(
+    rate: int, shape: tuple[int, int], cuts: list[int], pieces: list[int], seed: int
 ) -> None:
-    sound = np.random.default_rng(count).normal(size=count).astype(np.float32)
-    whole = list(windows_of(sound, rate, *shape))
-    slider = Slider(rate, *shape)
-    slider.push(sound)
-    slider.finish()
-    windows: list[Window] = []
-    for piece in [*pieces, *[4000] * 1000]:
-        if not slider.ready:
-            break
-        if slider.prepare(piece):
-            window = slider.take()
-            assert window is not None
-            windows.append(window)
-    assert [w.end for w in windows] == [w.end for w in whole]
-    assert all(np.array_equal(a.audio, b.audio) for a, b in zip(windows, whole, strict=True))
+    samples = np.random.default_rng(seed).uniform(-1, 1, 20_000).astype(np.float32)
+    expected = list(windows_of(samples, rate, *shape))
+    slider, windows, at = Slider(rate, *shape), list[Window](), 0
+    limits = chain(pieces, repeat(4000))
+    for cut in [*cuts, len(samples), None]:
+        if cut is None:
+            slider.finish()
+        else:
+            slider.push(samples[at : at + cut])
+            at += cut
+        while slider.ready:
+            if slider.prepare(next(limits)):
+                window = slider.take()
+                assert window is not None
+                windows.append(window)
+    for a, b in zip(windows, expected, strict=True):
+        assert (a.end, a.first, a.last) == (b.end, b.first, b.last)
+        assert np.array_equal(a.audio, b.audio)
 
 
 def test_what_was_prepared_before_a_reset_is_silence_after_it() -> None:
@@ -82,26 +93,6 @@ def test_what_was_prepared_before_a_reset_is_silence_after_it() -> None:
     slider.reset()
     slider.finish()
     assert not any(window.audio.any() for window in drain(slider))
-
-
-@given(rates, shapes, st.lists(st.integers(0, 5000), max_size=8), st.integers(0, 2**31))
-def test_any_chunking_gives_the_same_windows(
-    rate: int, shape: tuple[int, int], cuts: list[int], seed: int
-) -> None:
-    samples = np.random.default_rng(seed).uniform(-1, 1, 9000).astype(np.float32)
-    expected = list(windows_of(samples, rate, *shape))
-    slider, windows, at = Slider(rate, *shape), list[Window](), 0
-    for cut in [*cuts, len(samples)]:
-        slider.push(samples[at : at + cut])
-        at = min(len(samples), at + cut)
-        windows += drain(slider)
-    slider.finish()
-    windows += drain(slider)
-    assert [(w.end, w.first, w.last) for w in windows] == [
-        (w.end, w.first, w.last) for w in expected
-    ]
-    for a, b in zip(windows, expected, strict=True):
-        assert np.array_equal(a.audio, b.audio)
 
 
 @given(rates, shapes, st.integers(0, 40), st.integers(0, 2**31))
@@ -174,23 +165,21 @@ def test_windows_that_agree_are_left_as_they_are(shape: tuple[int, int], value: 
     np.testing.assert_allclose(frames, np.float32(value), atol=1e-6)
 
 
-def test_with_look_ahead_a_step_is_spread_over_the_overlap() -> None:
-    frames = stitch(3, 3, [output(0.0), output(4.0)])
-    np.testing.assert_allclose(frames, [0, 0, 0, 1, 2, 3], atol=1e-6)
-    frames = stitch(5, 2, [output(0.0), output(3.0)])
-    np.testing.assert_allclose(frames, [0] * 5 + [1, 2, 3, 3, 3], atol=1e-6)
-
-
-def test_without_look_ahead_the_difference_decays_over_two_frames() -> None:
-    frames = stitch(3, 0, [output(0.0), output(3.0)])
-    np.testing.assert_allclose(frames, [0, 0, 0, 1, 2, 3], atol=1e-6)
-    frames = stitch(1, 0, [output(0.0), output(3.0), output(3.0), output(3.0)])
-    np.testing.assert_allclose(frames, [0, 1, 2, 3], atol=1e-6)
-
-
-def test_the_papers_own_mode_blends_nothing() -> None:
-    frames = stitch(30, 0, [output(0.0), output(3.0)])
-    assert frames.tolist() == [0.0] * 30 + [3.0] * 30
+@pytest.mark.parametrize(
+    ("hop", "lookahead", "outputs", "expected"),
+    [
+        (3, 3, [0, 4], [0, 0, 0, 1, 2, 3]),  # a step is spread over the look-ahead
+        (5, 2, [0, 3], [0] * 5 + [1, 2, 3, 3, 3]),
+        (3, 0, [0, 3], [0, 0, 0, 1, 2, 3]),  # without, it decays over two frames
+        (1, 0, [0, 3, 3, 3], [0, 1, 2, 3]),
+        (30, 0, [0, 3], [0] * 30 + [3] * 30),  # the paper's own mode blends nothing
+    ],
+)
+def test_a_step_between_windows_is_blended(
+    hop: int, lookahead: int, outputs: list[float], expected: list[float]
+) -> None:
+    frames = stitch(hop, lookahead, [output(value) for value in outputs])
+    np.testing.assert_allclose(frames, expected, atol=1e-6)
 
 
 def test_a_window_whose_predecessor_did_not_run_is_not_blended() -> None:

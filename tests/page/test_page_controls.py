@@ -264,8 +264,6 @@ def test_on_a_phone_the_face_is_above_and_the_buttons_are_under_the_thumb(page: 
             assert face["top"] == 0
             assert face["height"] > 300
         page.script("scrollTo(0, 10000)")
-        end = page.script("return document.querySelector('.panel').lastElementChild.matches('*')")
-        assert end is True
         summary = {t["who"]: t for t in page.script(TARGETS)}["Settings"]
         assert summary["bottom"] <= 844 - 70  # not below the bar of buttons
 

@@ -1,17 +1,14 @@
 """Files given to the page in headless Chromium: photos without a face, and what is no photo."""
 
 import base64
-import functools
-import io
 import shutil
-import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.kfusion.bad_pictures import BAD, png
 from tests.page.browser import files_served
 from tests.page.page import ROOT, Page
 from tests.page.photos import check_alive, refusal
@@ -51,54 +48,22 @@ def test_a_photo_without_one_face_is_said_to_be_none(
     check_alive(page)
 
 
-def png_bomb(path: Path) -> None:
-    """A few hundred kilobytes that would be 900 megapixels."""
-    side = 30_000
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
-
-    squeezed = zlib.compressobj(9)
-    rows = bytes(1 + side // 8) * 100
-    data = b"".join(squeezed.compress(rows) for _ in range(side // 100)) + squeezed.flush()
-    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
-    path.write_bytes(
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
-    )
-
-
-def gif(path: Path) -> None:
-    Image.new("P", (9, 9)).save(path)
-
-
-def cut_off(path: Path) -> None:
-    whole = io.BytesIO()
-    Image.effect_noise((300, 200), 60).save(whole, "JPEG")
-    path.write_bytes(whole.getvalue()[:120])
-
-
 @pytest.mark.parametrize(
-    ("name", "write", "words"),
+    ("name", "data", "words"),
     [
-        (
-            "notes.jpg",
-            functools.partial(Path.write_text, data="no picture\n" * 40),
-            "not a picture",
-        ),
-        ("nothing.png", Path.touch, "is empty"),
-        ("bomb.png", png_bomb, "900 megapixels"),
-        ("cut.jpg", cut_off, "not a picture"),
-        ("moving.gif", gif, "not a picture"),
+        ("notes.jpg", b"no picture\n" * 40, "not a picture"),
+        ("nothing.png", b"", "is empty"),
+        ("bomb.png", png(30_000, 30_000), "900 megapixels"),
+        ("cut.jpg", BAD["half a JPEG"][0][:120], "not a picture"),
+        ("moving.gif", BAD["an animated GIF"][0], "not a picture"),
     ],
     ids=["text", "empty", "bomb", "cut", "gif"],
 )
 def test_a_file_that_is_no_photo_is_said_to_be_none(
-    page: Page, tmp_path: Path, name: str, write: Callable[[Path], object], words: str
+    page: Page, tmp_path: Path, name: str, data: bytes, words: str
 ) -> None:
     path = tmp_path / name
-    write(path)
+    path.write_bytes(data)
     page.find("#photo").send_keys(str(path))
     told = refusal(page)
     assert words in told and name in told

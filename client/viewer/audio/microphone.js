@@ -79,9 +79,7 @@ export class Microphone {
   }
 
   constructor(stream, { context, source }, rate, onAudio, onGone) {
-    this.stream = stream;
-    this.context = context;
-    this.source = source;
+    Object.assign(this, { stream, context, source });
     this.rate = rate ?? context.sampleRate;
     [this.track] = stream.getAudioTracks();
     this.deviceId = this.track.getSettings().deviceId ?? "";

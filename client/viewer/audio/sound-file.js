@@ -40,9 +40,7 @@ function mono(buffer, first, last) {
 export class Playback {
   /** `session`: in mode file, at the buffer's rate. */
   constructor(context, buffer, session) {
-    this.context = context;
-    this.buffer = buffer;
-    this.session = session;
+    Object.assign(this, { context, buffer, session });
     this.frames = Math.ceil((buffer.length * FPS) / buffer.sampleRate);
     this.sent = 0; // samples
     this.ended = false; // `end` was sent

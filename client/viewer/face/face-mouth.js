@@ -2,6 +2,7 @@
 
 import { between, mixed, openCurve, pick, spline, tapered } from "./curves.js";
 import { lipGap } from "./landmarks.js";
+import { soft } from "./shade.js";
 
 const OUTER_TOP = [48, 49, 50, 51, 52, 53, 54];
 const OUTER_LOW = [54, 55, 56, 57, 58, 59, 48];
@@ -24,12 +25,7 @@ function around(g, points, colours) {
   g.save();
   g.translate((left[0] + right[0]) / 2, low[1] + 5);
   g.scale(1, 0.3);
-  const reach = 0.34 * (right[0] - left[0]);
-  const shade = g.createRadialGradient(0, 0, 0, 0, 0, reach);
-  shade.addColorStop(0, colours.underLip);
-  shade.addColorStop(1, colours.underLipOut);
-  g.fillStyle = shade;
-  g.fillRect(-reach, -reach, 2 * reach, 2 * reach);
+  soft(g, 0, 0, 0.34 * (right[0] - left[0]), colours.underLip, colours.underLipOut);
   g.restore();
   for (const [corner, side] of [[left, -1], [right, 1]]) {
     const dimple = g.createRadialGradient(...corner, 0, corner[0] + side, corner[1], 5);

@@ -58,10 +58,7 @@ export const below = (points, low, top, down) =>
   (points[2 * low] - points[2 * top]) * down[0] +
   (points[2 * low + 1] - points[2 * top + 1]) * down[1];
 
-/**
- * The mean height of the opening between the inner lips, along the face, in the points' units.
- * @param {ArrayLike<number>} points (136,)
- */
+/** The mean height of the opening between the inner lips, along the face. */
 export function lipGap(points) {
   const { down } = axesOf(points);
   return INNER_PAIRS.reduce((sum, [top, low]) => sum + below(points, low, top, down), 0) / 3;
@@ -76,8 +73,6 @@ const FOLLOWS = new Map([
 /**
  * The same face with its mouth shut, the jaw raised with the lower lip; all else stays, so a
  * smile stays a smile.
- * @param {ArrayLike<number>} points (136,)
- * @returns {Float32Array} (136,)
  */
 export function mouthShut(points) {
   const shut = dropped(points, -Math.max(0, lipGap(points)));
@@ -117,10 +112,7 @@ function turned(from, to) {
   return { a: a / (length || 1), b: b / (length || 1), fx, fy, tx, ty };
 }
 
-/**
- * How the head as a whole has gone from one set of points to another.
- * @returns {(x: number, y: number) => [number, number]} the movement at a place of the first
- */
+/** How the head went from one set of points to another: its movement at a place of the first. */
 export function rigidMotion(from, to) {
   const { a, b, fx, fy, tx, ty } = turned(from, to);
   return (x, y) => [
@@ -132,8 +124,6 @@ export function rigidMotion(from, to) {
 /**
  * Brings frames of one face to another, as the server itself lays one movement on any face: the
  * movement is turned and scaled, and eyes that are half shut there are half shut here.
- * @param {ArrayLike<number>} from (136,) a face at rest @param {ArrayLike<number>} to another
- * @returns {(frame: ArrayLike<number>) => Float32Array}
  */
 export function retargeting(from, to) {
   const there = turned(from, NEUTRAL);

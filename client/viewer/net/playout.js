@@ -26,9 +26,7 @@ export class FrameBuffer {
     this.last = -1;
     this.shown = -1;
     this.restWeight = 1;
-    this.face = face;
-    this.rest = rest;
-    this.held = held;
+    Object.assign(this, { face, rest, held });
     this.faces = [{ n: 0, face }]; // from which frame on the server's answer is of which face
     this.time = 0;
   }

@@ -25,9 +25,7 @@ const LOST = 4000; // the code of a connection that is given up; with 1000 the s
 export class Session {
   /** @param {{url: string, start: object, listener: Listener}} options `start`: the message */
   constructor({ url, start, listener }) {
-    this.url = url;
-    this.start = start;
-    this.listener = listener;
+    Object.assign(this, { url, start, listener });
     this.rate = start.audio.rate;
     this.ready = null;
     this.nextFrame = 0; // the first frame that has not come

@@ -29,9 +29,7 @@ export class WebRtcSession {
    *   listener: import("./session.js").Listener}} options `start`: the message, with media webrtc
    */
   constructor({ url, start, track, iceServers = [], listener }) {
-    this.listener = listener;
-    this.iceServers = iceServers;
-    this.track = track;
+    Object.assign(this, { listener, iceServers, track });
     this.tries = 0;
     this.session = new Session({
       url,

@@ -34,11 +34,7 @@ const HTML = `
     </div>
   </form>`;
 
-/**
- * @param {HTMLCanvasElement} photo @param {Float32Array} found (136,)
- * @param {Float32Array} [points] (136,) as they were set right before
- * @returns {Promise<Float32Array | null>} the points as they were set right; null: cancelled
- */
+/** The points (136,), set right from `found` or from those set before; null where cancelled. */
 export async function adjustPoints(photo, found, points = found) {
   const dialog = document.createElement("dialog");
   dialog.className = "adjust";

@@ -13,10 +13,8 @@ const TILTED = 0.6; // radians
 const FLAT = 0.5; // of the way from eye to eye that the chin is below them
 
 /**
- * @param {HTMLCanvasElement} photo
- * @returns {Promise<Float32Array>} (136,) in pixels of the photo
- * Throws PhotoError where there is not one face, seen from the front and large enough, or no
- * finder.
+ * The points (136,) in pixels of the photo. Throws PhotoError where there is not one face, seen
+ * from the front and large enough, or no finder.
  */
 export async function findFace(photo) {
   const worker = new Worker(new URL("./detector-worker.js", import.meta.url), { type: "module" });
@@ -53,10 +51,7 @@ function request(worker, message, transfer = []) {
   });
 }
 
-/**
- * @param {{x: number, y: number, width: number, height: number}[]} found
- * Throws PhotoError for none, or more than one.
- */
+/** The one of these boxes that is a face of its own. Throws PhotoError for none, or several. */
 export function onlyFace(found) {
   const area = ({ width, height }) => width * height;
   const faces = [];

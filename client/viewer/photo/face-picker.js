@@ -14,12 +14,7 @@ const ACCEPTED = "image/jpeg,image/png,image/webp,.jpg,.jpeg,.png,.webp";
 const pairs = (points) =>
   Array.from({ length: points.length / 2 }, (_, i) => [points[2 * i], points[2 * i + 1]]);
 
-/**
- * A photo as a look, in pixels of the photo.
- * @param {import("./face-mesh.js").Table} table @param {string} name
- * @param {HTMLCanvasElement} photo @param {Float32Array} seen (136,) the points in the photo
- * Throws PhotoError where the browser has no WebGL.
- */
+/** A photo with its points (136,) as a look. Throws PhotoError where there is no WebGL. */
 export function photoLook(table, name, photo, seen) {
   const rest = restOf(seen);
   let drawer;

@@ -15,11 +15,7 @@ const CORNER = 0.035; // of the picture's width
 const MARGIN = 0.03; // of the canvas, on each side
 
 export class PhotoFace {
-  /**
-   * @param {import("./face-mesh.js").Table} table @param {HTMLCanvasElement} photo upright
-   * @param {ArrayLike<number>} seen (136,) the landmarks as they are in the photo
-   * Throws where the browser has no WebGL 2.
-   */
+  /** `photo`: upright; `seen`: its landmarks (136,). Throws where the browser has no WebGL 2. */
   constructor(table, photo, seen) {
     const canvas = (this.canvas = document.createElement("canvas"));
     canvas.setAttribute("role", "img");

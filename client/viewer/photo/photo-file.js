@@ -23,11 +23,8 @@ export const isPicture = (file) =>
   file.type.startsWith("image/") || /\.(jpe?g|png|webp|gif|bmp|avif|hei[cf])$/i.test(file.name);
 
 /**
- * @param {Blob & {name?: string}} file JPEG, PNG or WebP
- * @returns {Promise<HTMLCanvasElement & {reduced: number,
- *   original: {width: number, height: number}}>} upright, neither side longer than 1024;
- *   `reduced`: pixels of the file a pixel of it; `original`: the size of the file, upright
- * Throws PhotoError.
+ * A canvas with a JPEG, PNG or WebP file, upright, neither side longer than 1024. `reduced`: pixels
+ * of the file for one of it; `original`: the size of the file, upright. Throws PhotoError.
  */
 export async function readPhoto(file) {
   const details = { file: file.name ?? "The picture" };

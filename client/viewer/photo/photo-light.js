@@ -5,10 +5,7 @@ import { axesOf } from "../face/landmarks.js";
 const WIDE = 4.6; // the picture is shown so wide at most, in distances between the eyes,
 const TALL = 5.6; // and so high
 
-/**
- * Colours for what the photo does not show, 0..1 each.
- * @param {HTMLCanvasElement} photo @param {ArrayLike<number>} points (136,)
- */
+/** Colours for what the photo does not show, 0..1 each. */
 export function lightOf(photo, points) {
   const copy = document.createElement("canvas");
   copy.width = photo.width;

@@ -112,11 +112,7 @@ void main() {
 const FRAGMENTS = { photo: PHOTO, mouth: MOUTH, stroke: STROKE, dot: DOT };
 const UNIFORMS = ["view", "frame", "corner", "photo", "size", "flesh", "light", "ink"];
 
-/**
- * @param {WebGL2RenderingContext} gl
- * @returns {Record<"photo" | "mouth" | "stroke" | "dot", {program: WebGLProgram,
- *   at: Record<string, WebGLUniformLocation>}>} attribute 0 is `place`, 1 `what`
- */
+/** Each program, and `at`: where its uniforms are. Attribute 0 is `place`, 1 `what`. */
 export function programs(gl) {
   return Object.fromEntries(Object.entries(FRAGMENTS).map(([name, fragment]) => {
     const program = gl.createProgram();

@@ -4,11 +4,7 @@ const JPEG = "jpeg";
 const PNG = "png";
 const WEBP = "webp";
 
-/**
- * @param {Uint8Array} bytes the file's beginning
- * @returns {{kind: "jpeg" | "png" | "webp", width: number, height: number} | null} null where it
- *   is none of these; width 0 where it is one but does not say its size
- */
+/** {kind, width, height} of a file that begins so, or null; width 0 where it says no size. */
 export function headerOf(bytes) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const text = (at, length) => String.fromCharCode(...bytes.subarray(at, at + length));

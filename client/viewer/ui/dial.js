@@ -45,11 +45,7 @@ function placeOf(shares) {
 }
 
 export class Dial {
-  /**
-   * @param {{pad: HTMLElement, knob: HTMLElement, buttons: HTMLButtonElement[],
-   *   slider: HTMLInputElement, output: HTMLElement}} parts
-   * @param {(weights: import("../net/protocol.js").Weights) => void} changed
-   */
+  /** `parts`: pad, knob, buttons, slider, output; `changed` is called with new weights. */
   constructor(parts, changed) {
     Object.assign(this, parts);
     this.changed = changed;

@@ -21,11 +21,7 @@ function size(bytes) {
 }
 
 export class RecordControl {
-  /**
-   * @param {{button: HTMLElement, words: HTMLElement, what: HTMLElement, time: HTMLElement,
-   *   takes: HTMLElement, summary: HTMLElement, links: HTMLElement}} parts
-   * @param {{start: () => void, stop: () => void}} act
-   */
+  /** `parts`: button, words, what, time, takes, summary, links; `act`: {start(), stop()}. */
   constructor(parts, act) {
     Object.assign(this, parts);
     this.on = false;

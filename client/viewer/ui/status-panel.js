@@ -8,10 +8,8 @@ const NOTICE_S = 10;
 
 export class StatusPanel {
   /**
-   * @param {{status: HTMLElement, latency: HTMLElement, dropped: HTMLElement,
-   *   meter: HTMLElement, delay: HTMLElement, loss: HTMLElement}} parts `meter` covers what
-   *   of the meter is not reached; `delay` and `loss` hold the words, `latency` and `dropped` the
-   *   numbers, each pair in one row
+   * `parts`: status, meter (which covers what is not reached), and in one row each delay and
+   * latency, loss and dropped: words and numbers.
    */
   constructor(parts) {
     Object.assign(this, parts);

@@ -41,12 +41,6 @@ test("the page's messages are those that the server takes", () => {
   ])), wire.messages);
 });
 
-test("each face has an id of its own", () => {
-  const ids = wire.messages.filter(({ type }) => type === "identity").map(({ id }) => id);
-  assert.equal(new Set(ids).size, 3);
-  assert.ok(ids.includes("neutral"));
-});
-
 test("text of the server that is no message is ignored", () => {
   assert.deepEqual(protocol.parseText('{"type": "end"}'), { type: "end" });
   for (const text of ["", "nonsense", "null", "[]", '{"type": 3}']) {
