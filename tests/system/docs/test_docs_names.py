@@ -61,13 +61,13 @@ def test_the_commands_and_options_exist(path: Path) -> None:
         every |= known("client", command)
     for name in ("prepare", "train", "evaluate", "ablate", "trial", "phones", "label"):
         every |= known(f"training.{name}")
-    for code in spans(path):
+    for code in [] if path.name == "CHANGELOG.md" else spans(path):  # it names removed options
         if re.match(r"--[a-z]", code):
             assert code.split()[0].partition("=")[0] in every | OTHERS, f"{path}: `{code}`"
 
 
 def test_the_targets_of_make_exist() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
     named = [c for path in documents() for c in spans(path)]
     named += [c for path in documents() for block in blocks(path) for c in block.commands()]
     made = {code.split()[1] for code in named if re.match(r"make [a-z]", code)}
