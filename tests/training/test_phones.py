@@ -70,12 +70,6 @@ def test_a_phone_is_there_from_its_first_instant_to_its_last(
     assert phones_at(track, (steps + share) / 100).tolist() == wanted
 
 
-def test_an_empty_track_has_no_spans_and_is_nowhere_known() -> None:
-    empty = np.zeros(0, np.uint8)
-    assert list(phone_spans(empty)) == []
-    assert phones_at(empty, np.array([-0.1, 0.0, 0.1])).tolist() == [UNKNOWN] * 3
-
-
 @pytest.mark.parametrize(
     ("text", "what"),
     [

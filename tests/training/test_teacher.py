@@ -269,20 +269,6 @@ def test_a_speaker_that_is_asked_for_wrongly_is_told(
         label_with(still_teacher, source, tmp_path / "out", speaker=speaker)
 
 
-def test_the_same_recording_is_not_labelled_on_both_sides(
-    source: Path, still_teacher: Path, tmp_path: Path
-) -> None:
-    names = (f"p{k}" for k in range(99))
-    other = next(n for n in names if split_of_clip(n) != split_of_clip("amy"))
-    (source / f"{other}-0.wav").write_bytes((source / "amy-0.wav").read_bytes())
-    text = table(source).read_text()
-    same = "".join(f"{li}\n" for li in text.splitlines() if li.startswith("amy-0\t"))
-    table(source).write_text(text + same.replace("amy-0", f"{other}-0"))
-    corpus = label_with(still_teacher, source, tmp_path / "out")
-    reasons = {s.name: s.reason for s in corpus.skipped}
-    assert "the same recording as amy-0" in reasons[f"{other}-0"]
-
-
 def test_stopped_in_the_middle_it_goes_on_and_ends_with_the_same_files(
     source: Path, still_teacher: Path, tmp_path: Path
 ) -> None:

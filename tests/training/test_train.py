@@ -321,13 +321,6 @@ def test_fields_of_the_network_may_be_set() -> None:
             configured(TINY, [wrong])
 
 
-def test_options_may_stand_in_a_file(tmp_path: Path) -> None:
-    file = tmp_path / "options"
-    file.write_text("--steps 7 --lr 1e-3  # a comment\n--augment gain noise=0.2\n")
-    options = train.arguments([f"@{file}", "--data", "d", "--out", "o"])
-    assert (options.steps, options.lr, options.augment) == (7, 1e-3, ("gain", "noise=0.2"))
-
-
 @pytest.mark.parametrize("file", sorted((ROOT / "training" / "recipes").glob("*.args")))
 def test_the_recipes_are_options_of_this_program(file: Path) -> None:
     options = train.arguments([f"@{file}", "--data", "d", "--out", "o"])

@@ -115,21 +115,6 @@ def test_length_loudness_and_timing_stay(sound: Samples, speech: Speech, seed: i
     assert across.max() > 0.6 * len(mine) * mine.std() * other.std()
 
 
-def test_random_voices_are_from_a_deeper_man_to_a_child() -> None:
-    voices = [random_voice(np.random.default_rng(s)) for s in range(300)]
-    pitch = np.array([v.pitch for v in voices])
-    tract = np.array([v.tract for v in voices])
-    assert 0.5 < pitch.min() < 0.85 and 2.0 < pitch.max() < 3.2
-    assert tract.min() >= 0.84 and tract.max() <= 1.32
-    assert np.corrcoef(np.log(pitch), tract)[0, 1] > 0.8
-    assert all(0 <= v.breath <= 0.35 for v in voices)
-
-
-def test_silence_stays_silence() -> None:
-    output = Speech(np.zeros(8000, np.float32)).synthesise(Voice(pitch=1.5))
-    assert np.abs(output).max() < 1e-4
-
-
 # Corpora
 
 

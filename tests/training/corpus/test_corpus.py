@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kfusion.errors import DataError
-from kfusion.landmarks import NEUTRAL, lip_gap
+from kfusion.landmarks import NEUTRAL
 from tests.training.corpora import one_speaker, talking, write_corpus
 from training.corpus.clips import Clip, at_30fps, at_times
 from training.corpus.format import (
@@ -64,26 +64,6 @@ def test_a_corpus_from_before_phones_is_read_and_gone_on_with(tmp_path: Path) ->
         writer.finish()
     again = Corpus(folder)
     assert [again.phones(e) is None for e in again.entries] == [True] * 4 + [False]
-
-
-def test_phones_that_are_cut_off_are_named(tmp_path: Path) -> None:
-    folder = write_corpus(tmp_path / "c", [with_phones("a", 0, 200)])
-    (folder / "phones.u8").write_bytes(b"\0" * 199)
-    with pytest.raises(DataError, match=r"phones\.u8: .*wanted 200 bytes"):
-        Corpus(folder)
-    (folder / "phones.u8").unlink()
-    with pytest.raises(DataError, match=r"phones\.u8: .*wanted 200 bytes"):
-        Corpus(folder)
-
-
-def test_a_piece_of_sound_is_padded_with_silence(tmp_path: Path) -> None:
-    corpus = Corpus(one_speaker(tmp_path / "c"))
-    entry = corpus.entries[1]
-    whole = corpus.sound(entry, 0, entry.audio[1])
-    piece = corpus.sound(entry, -100, entry.audio[1] + 300)
-    assert not piece[:100].any() and not piece[-200:].any()
-    assert np.array_equal(piece[100:-200], whole)
-    assert not corpus.sound(entry, entry.audio[1] + 5, 10).any()
 
 
 def test_writing_goes_on_after_the_last_whole_clip(tmp_path: Path) -> None:
@@ -202,22 +182,6 @@ def test_an_emotional_clip_knows_its_speakers_neutral_face_in_its_own_crop(tmp_p
     found = clips["h"].neutral
     assert found is not None
     np.testing.assert_allclose(found, plain.identity * 1.1 + 5.0, atol=0.05)
-
-
-def test_a_speakers_neutral_face_is_from_their_neutral_clips(tmp_path: Path) -> None:
-    def clip(name: str, speaker: str, emotion: str, lift: float) -> Clip:
-        made = talking(name, len(name), speaker=speaker, emotion=emotion)
-        made.points[:, 17:27, 1] -= lift
-        return made
-
-    clips = [clip("n1", "a", "neutral", 0), clip("n22", "a", "neutral", 2),
-             clip("n333", "a", "neutral", 2.5), clip("h4444", "a", "happy", 9),
-             clip("h55555", "b", "happy", 9)]  # fmt: skip
-    neutral = Corpus(write_corpus(tmp_path / "c", clips)).neutral
-    assert set(neutral) == {"a"}
-    lifted = NEUTRAL[17:27, 1] - neutral["a"][17:27, 1]
-    np.testing.assert_allclose(lifted, 2, atol=0.1)
-    assert abs(lip_gap(neutral["a"]) - lip_gap(NEUTRAL)) < 0.3
 
 
 def test_the_fingerprint_is_of_contents_and_labels(tmp_path: Path) -> None:

@@ -164,8 +164,3 @@ def test_what_cannot_be_found_is_told(
 ) -> None:
     with pytest.raises(DataError, match=message):
         find_clips(tree(tmp_path, *paths), **options)
-
-
-def test_a_source_that_is_no_folder_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is no folder; wanted one with videos"):
-        find_clips(tmp_path / "nowhere")

@@ -110,18 +110,6 @@ def test_a_clip_cut_off_half_way_is_told(tmp_path: Path, index: str) -> None:
         list(pictures(half))
 
 
-def test_a_clip_with_a_hole_in_it_is_told(tmp_path: Path) -> None:
-    path = tmp_path / "clip.mp4"
-    write_clip(path, seconds=2, audio_from=None)
-    data = bytearray(path.read_bytes())
-    start, end = data.index(b"mdat"), data.index(b"moov")
-    third = (end - start) // 3
-    data[start + third : end - third] = bytes(end - start - 2 * third)
-    path.write_bytes(data)
-    with pytest.raises(DataError, match=r"clip.mp4: cannot be read .Invalid data"):
-        list(pictures(path))
-
-
 def test_pictures_whose_times_go_backwards_are_told(tmp_path: Path) -> None:
     path = tmp_path / "reordered.avi"
     write_clip(path, seconds=2, audio_from=None, codec="libx264")  # AVI has no place for its order

@@ -10,12 +10,9 @@ import torch
 import kfusion
 from kfusion.config import ModelConfig
 from kfusion.errors import CheckpointError
-from kfusion.landmarks import NEUTRAL
 from kfusion.layers.kan import KAN
 from kfusion.layers.mel import FRAME, STRIDE
 from kfusion.model import MLP, Concatenation, KFusion
-from kfusion.runtime import Animator
-from tests.conftest import voice
 from tests.kfusion.test_model import inputs
 from tests.training.small_train import TINY
 from training.models.baselines import Baseline, Chen, Eskimez, around_frames
@@ -78,13 +75,6 @@ def test_rows_of_a_batch_do_not_meet(name: str) -> None:
     alone = network.displacement(audio[1:2], identity[1:2], emotion[1:2])
     torch.testing.assert_close(together[1:2], alone, atol=1e-4, rtol=0)
     assert not torch.equal(together[0], together[1])
-
-
-def test_a_baseline_streams_like_the_model(tmp_path: Path) -> None:
-    file = tmp_path / "model.safetensors"
-    save_network(file, build("transformer", TINY), {})
-    frames = Animator(load_engine(file)).animate(voice(1.5), 16_000, identity=NEUTRAL)
-    assert frames.shape == (45, 68, 2) and np.isfinite(frames).all()
 
 
 def test_ablations_differ_from_the_whole_in_the_part_they_name() -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from kfusion.emotion import displacement, vector
 from kfusion.errors import DataError
@@ -20,7 +19,6 @@ from training.scores.scoring import (
     predict_offline,
     read_closures,
     references,
-    rounded_truth,
     score_predictor,
     score_predictors,
 )
@@ -57,15 +55,6 @@ def test_the_label_is_given_only_where_asked_for(animator: Animator) -> None:
         assert np.array_equal(predict_offline(animator, clip, 3, 3, emotion=True), plain)
 
 
-def test_a_copied_identity_never_moves_and_the_floor_is_whole_pixels() -> None:
-    clip = clip_of(3)
-    copied = constant_face(clip, 0.0)
-    assert copied.shape == clip.points.shape
-    assert np.abs(copied - clip.identity).max() < 1e-9
-    assert np.abs(rounded_truth(clip) - clip.points).max() <= 0.5
-    assert not (rounded_truth(clip) % 1).any()
-
-
 def test_the_best_constant_is_the_mean_of_all_frames_in_canonical_pixels() -> None:
     smile = displacement(vector({"happy": 1.0}))
     clips: list[Clip] = []
@@ -81,18 +70,6 @@ def test_the_best_constant_is_the_mean_of_all_frames_in_canonical_pixels() -> No
     np.testing.assert_allclose(found, expected * 30 / 80, atol=0.02)
     moved = constant_face(clips[1], found)[0] - clips[1].identity
     np.testing.assert_allclose(moved, 2 * found, atol=1e-9)
-
-
-def test_no_constant_beats_the_best_one_in_squares() -> None:
-    clips = [clip_of(k) for k in range(4)]
-    best = mean_displacement(clips)
-
-    def squares(constant: NDArray[np.float64]) -> float:
-        return float(sum(np.square(c.points - constant_face(c, constant)).sum() for c in clips))
-
-    rng = np.random.default_rng(0)
-    for _ in range(20):
-        assert squares(best) < squares(best + rng.normal(0, 0.3, (68, 2)))
 
 
 def test_means_are_over_clips_and_closures_over_all_of_them() -> None:

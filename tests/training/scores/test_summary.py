@@ -1,8 +1,6 @@
-import csv
 import json
 from dataclasses import replace
 from math import isnan, sqrt
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +11,7 @@ from kfusion.landmarks import NEUTRAL
 from training.scores.legacy import Legacy
 from training.scores.metrics import ClipMetrics, clip_metrics
 from training.scores.scoring import ClipScore, Result, means
-from training.scores.summary import as_json, bootstrap_estimates, csv_rows, markdown
-from training.scores.tables import write_csv
+from training.scores.summary import as_json, bootstrap_estimates, markdown
 
 FACES = np.repeat(NEUTRAL[None], 4, axis=0)
 PLAIN = clip_metrics(FACES, FACES, NEUTRAL)
@@ -65,12 +62,6 @@ def test_the_interval_is_as_wide_as_the_spread_of_a_mean() -> None:
     assert found.high == pytest.approx(values.mean() + 1.96 * error, abs=0.15 * error)
 
 
-def test_two_clips_by_hand() -> None:
-    """Of two clips a quarter of the resamples are twice the one, a quarter twice the other."""
-    found = bootstrap_estimates([clip(m_ld=1.0), clip(m_ld=3.0)])["m_ld"]
-    assert (found.mean, found.low, found.high) == (2, 1, 3)
-
-
 def test_one_clip_has_a_mean_and_no_interval() -> None:
     found = bootstrap_estimates([clip(m_ld=1.5)])["m_ld"]
     assert found.mean == 1.5 and isnan(found.low) and isnan(found.high)
@@ -83,15 +74,6 @@ def test_a_clip_without_a_figure_counts_for_none_of_it() -> None:
     assert found.mean == pytest.approx(0.6)
     assert (found.low, found.high) == pytest.approx((0.5, 0.7))
     assert bootstrap_estimates([clip(gain=float("nan"))] * 2)["gain"].text() == ""
-
-
-def test_closure_recall_is_of_all_closures() -> None:
-    found = bootstrap_estimates(
-        [clip(closures_found=1, closures=1), clip(closures_found=0, closures=9)]
-    )["closure"]
-    assert found.mean == pytest.approx(0.1)
-    assert (found.low, found.high) == (0, 1)
-    assert isnan(bootstrap_estimates([clip(), clip()])["closure"].mean)
 
 
 def test_means_and_estimates_agree() -> None:
@@ -121,15 +103,3 @@ def test_the_json_has_null_for_what_is_undefined() -> None:
     assert again["rows"]["model"]["legacy_m_ld"]["mean"] is None
     assert again["by_speaker"]["Ann"]["model"]["clips"] == 2
     assert again["by_emotion"]["sad"]["floor"]["m_ld"] == {"mean": 2.0, "low": None, "high": None}
-
-
-def test_the_csv_has_a_line_a_clip_and_row(tmp_path: Path) -> None:
-    write_csv(tmp_path / "scores.csv", csv_rows(three()))
-    with (tmp_path / "scores.csv").open(newline="") as file:
-        lines = list(csv.DictReader(file))
-    assert [(x["name"], x["row"]) for x in lines] == [
-        (name, row) for row in ("model", "floor") for name in "abc"
-    ]
-    labels = lines[2]["speaker"], lines[2]["emotion"], float(lines[2]["m_ld"])
-    assert labels == ("Bob", "happy", 6)
-    assert lines[0]["gain"] == ""

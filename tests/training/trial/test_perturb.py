@@ -6,7 +6,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from kfusion.errors import DataError
-from tests.conftest import folder_of, voice
+from tests.conftest import voice
 from training.corpus.splits import split_of_clip
 from training.trial import perturb
 
@@ -93,16 +93,6 @@ def test_only_voices_that_are_held_out_babble(tmp_path: Path) -> None:
         perturb.held_out_voices(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["speechocean", "librispeech"])
-def test_about_a_tenth_of_the_speakers_are_held_out(name: str) -> None:
-    folder = folder_of(name)
-    held = perturb.held_out_voices(folder)
-    stems = {p.stem for p in folder.glob("*.ogg")}
-    everyone = {s.split("-")[0] if "-" in s else s[1:5] for s in stems}
-    assert set(held) < everyone
-    assert 0.03 < len(held) / len(everyone) < 0.2
-
-
 @pytest.mark.parametrize(
     "sound",
     [perturb.white_noise(3, -30, 1), perturb.hum(3, -30), perturb.music(3, -30, 1)],
@@ -112,30 +102,3 @@ def test_noises_have_the_level_that_was_asked_for(sound: NDArray[np.float32]) ->
     assert sound.dtype == np.float32
     assert len(sound) == 3 * RATE
     assert 20 * np.log10(perturb.rms(sound)) == pytest.approx(-30, abs=0.1)
-
-
-def test_hum_is_of_mains() -> None:
-    assert share_of(perturb.hum(2, -30), 40, 600) > 0.99
-    assert loudest(perturb.hum(2, -30)) == pytest.approx(50, abs=0.6)
-
-
-def test_nothing_clips_however_loud_it_is_asked_for() -> None:
-    assert np.abs(perturb.music(3, 0, 2)).max() <= 1
-
-
-def test_a_plucked_string_has_its_pitch_and_dies_away() -> None:
-    note = perturb.plucked_string(np.random.default_rng(0), 200, 1.0).astype(np.float32)
-    power = np.abs(np.fft.rfft(note, RATE))
-    peaks = [power[round(200 * k) - 8 : round(200 * k) + 8].max() for k in (1, 2, 3)]
-    between = [power[round(200 * k) + 60 : round(200 * k) + 140].max() for k in (1, 2, 3)]
-    assert min(peaks) > 5 * max(between)
-    assert perturb.rms(note[-2000:]) < 0.3 * perturb.rms(note[:2000])
-
-
-def test_music_has_drums_chords_and_changes() -> None:
-    piece = perturb.music(8, -18, 3)
-    assert share_of(piece, 30, 200) > 0.05  # bass and kick
-    assert share_of(piece, 200, 2000) > 0.1  # strings and bars
-    assert share_of(piece, 3000, 8000) > 0.002  # snare and hat
-    assert np.array_equal(piece, perturb.music(8, -18, 3))
-    assert not np.array_equal(piece, perturb.music(8, -18, 4))

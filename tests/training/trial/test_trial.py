@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kfusion.landmarks import NEUTRAL, lip_gap
+from kfusion.landmarks import lip_gap
 from kfusion.runtime import EXPORTED, WEIGHTS, Animator, SyntheticEngine
 from tests.conftest import voice
 from tests.training.tracks import small_data
@@ -14,10 +14,8 @@ from training.scores.metrics import correlation
 from training.trial import __main__ as trial
 from training.trial import accuracy, robustness, silence, unseen_voices
 from training.trial.accuracy import mead_emotion
-from training.trial.model import TrialModel, open_engine
-from training.trial.report import Check, Section, Table, number
-from training.trial.robustness import of_speed
-from training.trial.silence import gap_from_rest
+from training.trial.model import TrialModel
+from training.trial.report import Check, Section
 from training.trial.unseen_voices import (
     loudness,
     loudness_correlation,
@@ -46,34 +44,6 @@ def test_a_figure_holds_within_its_bounds_and_an_undefined_one_never() -> None:
     assert Check("", 1.0, 0.8, 1.2).holds
     assert not Check("", 0.7, 0.8, 1.2).holds
     assert not Check("", float("nan"), low=0).holds
-    assert Check("gap", 2.0, high=1.5, unit="px").cells == [
-        "gap",
-        "2.000 px",
-        "at most 1.5 px",
-        "**does not hold**",
-    ]
-
-
-def test_a_section_is_the_same_in_markdown_and_json() -> None:
-    lines = Table("all", ["clip", "gap"], [["one", 0.25], ["two", float("nan")]])
-    made = Section("lips", "how", [Check("gap", 0.25, high=1)], [lines])
-    assert "1 of 1 bounds hold." in made.markdown
-    assert "| gap | 0.250 | at most 1 | holds |" in made.markdown
-    assert "all\n\n| clip | gap |" in made.markdown
-    assert "| two |  |" in made.markdown
-    assert made.json["checks"][0] == {"name": "gap", "value": 0.25, "low": None, "high": 1,
-                                      "unit": "", "holds": True}  # fmt: skip
-    assert made.json["tables"][0]["rows"][1] == {"clip": "two", "gap": None}
-    json.dumps(made.json, allow_nan=False)
-
-
-def test_counts_are_told_whole_and_measures_to_three_places() -> None:
-    assert [number(v) for v in (3, 0, 3.25, 1.0, float("nan"))] == ["3", "0", "3.250", "1.000", ""]
-
-
-def test_clips_are_chosen_evenly_and_the_same_every_time(model: TrialModel) -> None:
-    assert [c.name for c in model.subset(9)] == [c.name for c in model.clips("grid_s1")]
-    assert model.subset(1) == [model.clips("grid_s1")[0]]
 
 
 def test_the_model_that_made_the_truth_is_exact(data: Path) -> None:
@@ -127,12 +97,6 @@ def test_a_mouth_of_loudness_closes_in_silence_and_opens_to_noise(model: TrialMo
     assert not found["music, max"].holds
 
 
-def test_how_far_lips_are_from_rest_is_in_pixels_of_their_own_face() -> None:
-    frames = np.repeat(NEUTRAL[None], 2, axis=0)
-    frames[1, [65, 66, 67], 1] += 2
-    np.testing.assert_allclose(gap_from_rest(frames, NEUTRAL), [0, 2])
-
-
 def test_perturbed_voices_are_scored_against_the_same_truth(model: TrialModel) -> None:
     section = robustness.measure(model)
     rows = {r["voice"]: r for r in section.tables[0].json["rows"]}
@@ -145,16 +109,6 @@ def test_perturbed_voices_are_scored_against_the_same_truth(model: TrialModel) -
     assert abs(rows["a second of silence before it"]["fall"]) < 0.05
     assert rows["gain -20 dB"]["gain"] < rows["as it is"]["gain"]
     assert rows["babble at 10 dB"]["fall"] > abs(rows["a second of silence before it"]["fall"])
-
-
-def test_the_truth_goes_with_the_speed() -> None:
-    points = np.repeat(NEUTRAL[None], 61, axis=0)
-    points[:, 66, 1] += np.arange(61)
-    clip = Clip("slow", np.zeros(32_000, np.float32), points)
-    slow = of_speed(lambda audio, _: audio, 0.5)(0, clip)
-    assert len(slow.points) == 121
-    np.testing.assert_allclose(slow.points[:, 66, 1] - NEUTRAL[66, 1], np.arange(121) / 2, atol=0.1)
-    np.testing.assert_allclose(slow.identity, clip.identity)
 
 
 def test_a_mouth_that_is_loudness_follows_the_voice_and_a_shifted_one_does_not() -> None:
@@ -204,7 +158,7 @@ def test_a_trial_prints_its_sections_and_writes_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(trial, "SPEED_SECONDS", 0.3)
-    given = [str(WEIGHTS), "--data", str(data), "--out", str(tmp_path / "trial"),
+    given = [str(EXPORTED), "--data", str(data), "--out", str(tmp_path / "trial"),
              "--only", "accuracy", "speed"]  # fmt: skip
     assert trial.main(given) == 0  # though hardly a bound holds here
     printed = capsys.readouterr().out
@@ -220,15 +174,6 @@ def test_a_trial_prints_its_sections_and_writes_them(
     assert {row["per frame"]: row["median, us"] > 0 for row in frames} == dict.fromkeys(
         ("arkit52", "vrm", "life"), True
     )
-
-
-def test_an_onnx_file_runs_in_onnx_runtime_and_gives_the_same() -> None:
-    onnx, torch = open_engine(EXPORTED), open_engine(WEIGHTS)
-    assert onnx.name.endswith("onnx")
-    assert onnx.sha256 == torch.sha256
-    sound = voice(0.5, seed=8)
-    a, b = (Animator(e).animate(sound, 16_000) for e in (onnx, torch))
-    np.testing.assert_allclose(a, b, atol=1e-2)
 
 
 def test_what_is_missing_is_named(
