@@ -33,7 +33,6 @@ from training.corpus.clips import Clip
 from training.corpus.format import Corpus, Entry, open_corpora, select_entries
 from training.models.networks import load_engine
 from training.scores.latency import draw_latency, latency_sweep, latency_table
-from training.scores.legacy import AUTHORS_BATCH
 from training.scores.overlay import OverlayRow, draw_overlay, pick_clips
 from training.scores.paper_tables import VARIANTS, table_1, table_2
 from training.scores.scoring import (
@@ -85,10 +84,6 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--lookahead", type=int, default=3, help="frames")
     p.add_argument("--latency", action="store_true", help="sweep hop and look-ahead")
     p.add_argument("--phones", type=Path, help="table of clip, start_s, end_s, phone")
-    p.add_argument("--constant-from", type=Path, nargs="+", metavar="CORPUS",
-                   help="whose training clips give the best constant; default: --data")  # fmt: skip
-    p.add_argument("--legacy-batch", type=int, default=AUTHORS_BATCH,
-                   help="windows in a batch of the legacy_* figures")  # fmt: skip
     p.add_argument("--table", type=int, choices=[1, 2], help="print the paper's, with our rows")
     p.add_argument("--out", type=Path, metavar="DIR")
     p.add_argument("--video", metavar="CLIP", help="a clip's name, or auto: one of median M-LD")
@@ -107,8 +102,6 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         p.error(f"--label {' '.join(a.label)}; wanted names that differ")
     if a.video and not a.out:
         p.error("--video needs --out, the folder it is written to")
-    if a.legacy_batch < 1:
-        p.error(f"--legacy-batch is {a.legacy_batch}; wanted 1 or more")
     a.command = shlex.join(["python", "-m", "training.evaluate", *(argv or sys.argv[1:])])
     return a
 
@@ -153,15 +146,9 @@ class Evaluation:
 
     def constant(self) -> NDArray[np.float64] | None:
         """The best constant; None, noted, where the data has no training side."""
-        named = self.options.constant_from
-        corpora = open_corpora(named) if named else self.corpora
-        if not named:
-            corpora = [c for c in corpora if any(e.split == "train" for e in c.entries)]
+        corpora = [c for c in self.corpora if any(e.split == "train" for e in c.entries)]
         if not corpora:
-            self.notes.append(
-                "No row for the best constant: no clip here is of a training side "
-                "(--constant-from names a corpus to take it from)."
-            )
+            self.notes.append("No row for the best constant: no clip here is of a training side.")
             return None
         clips = (clip for corpus in corpora for clip in corpus.clips("train"))
         return mean_displacement(tqdm(clips, desc="constant", unit="clip", disable=None))
@@ -183,7 +170,6 @@ class Evaluation:
             "checkpoints": {name: x.engine.sha256 for name, x in self.animators.items()},
             "hop": self.options.hop,
             "lookahead": self.options.lookahead,
-            "legacy_batch": self.options.legacy_batch,
             "notes": self.notes,
         }
 
@@ -213,7 +199,7 @@ def run(options: argparse.Namespace) -> None:
     closures = read_closures(options.phones) if options.phones else None
     rows = {**evaluation.models, **references(evaluation.constant())}
     clips = tqdm(evaluation.clips(), total=len(evaluation.entries), unit="clip", disable=None)
-    results = score_predictors(clips, rows, closures, options.legacy_batch)
+    results = score_predictors(clips, rows, closures)
 
     about = evaluation.about()
     print(f"{', '.join(about['data'])} ({options.split}, {about['clips']} clips), "

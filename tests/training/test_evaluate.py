@@ -76,14 +76,10 @@ def test_the_label_is_a_row_of_its_own_where_clips_have_one(scored: Path) -> Non
     assert lines["Bob-1", "bundled"] != lines["Bob-1", "bundled, label given"]
 
 
-def test_the_best_constant_is_of_a_training_side_or_left_out_with_a_note(
-    plain: Path, labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_without_a_training_side_the_best_constant_is_left_out_with_a_note(
+    plain: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["--data", str(plain), "--out", str(tmp_path)]
-    assert main([*command, "--constant-from", str(labelled)]) == 0
-    assert list(rows_of(tmp_path)) == ["bundled", *REFERENCES]
-    capsys.readouterr()
-    assert main(command) == 0
+    assert main(["--data", str(plain)]) == 0
     printed = capsys.readouterr().out
     assert "No row for the best constant" in printed and "| best constant" not in printed
 
@@ -196,7 +192,6 @@ def test_what_cannot_be_scored_is_told_in_a_line(
         ["--label", "a", "b"],
         ["--checkpoint", "x", "y", "--label", "a", "a"],
         ["--video", "auto"],
-        ["--legacy-batch", "0"],
     ],
 )
 def test_options_that_do_not_go_together_are_refused(plain: Path, more: list[str]) -> None:

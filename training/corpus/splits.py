@@ -6,12 +6,11 @@ read and made again by anyone.
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from typing import Final, Literal
+from typing import Literal
 
 from kfusion.errors import DataError
 
 Split = Literal["train", "validation"]
-SPLITS: Final[tuple[Split, ...]] = ("train", "validation")
 
 
 class LeakError(DataError):

@@ -18,7 +18,7 @@ from kfusion.landmarks import align, to_canonical
 from kfusion.runtime import Animator
 from training.corpus.clips import Clip
 from training.phones import STEP_S, phone_spans, read_phones
-from training.scores.legacy import AUTHORS_BATCH, Legacy
+from training.scores.legacy import Legacy
 from training.scores.metrics import ClipMetrics, clip_metrics
 
 Row = dict[str, float]
@@ -48,7 +48,7 @@ class ClipScore:
 class Result:
     """One predictor's scores: of each clip, and of the batches of the ``legacy_*`` metrics."""
 
-    legacy: Legacy
+    legacy: Legacy = field(default_factory=Legacy)
     clips: list[ClipScore] = field(default_factory=list[ClipScore])
 
     @property
@@ -60,10 +60,9 @@ def score_predictors(
     clips: Iterable[Clip],
     predictors: Mapping[str, Predict],
     closures: Closures | None = None,
-    legacy_batch: int = AUTHORS_BATCH,
 ) -> dict[str, Result]:
     """Scores every predictor on every clip in one pass. Raises DataError without a clip."""
-    results = {name: Result(Legacy(legacy_batch)) for name in predictors}
+    results = {name: Result() for name in predictors}
     count = 0
     for clip in clips:
         count += 1

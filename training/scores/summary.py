@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from training.scores.legacy import AUTHORS_BATCH
 from training.scores.metrics import DISTANCES
 from training.scores.scoring import ClipScore, Result
 from training.scores.tables import json_value, markdown_table
@@ -166,7 +167,7 @@ def markdown(
     ):
         parts += [f"## {title}", metrics_table(rows, [prefix + k for k in DISTANCES])]
     parts += [
-        f"## legacy_*: what the authors' script computes, batches of {about['legacy_batch']}",
+        f"## legacy_*: what the authors' script computes, batches of {AUTHORS_BATCH}",
         "Frobenius norms of whole batches of 1-s windows in units of the crop's side, so they "
         "grow with the root of the batch size; their velocity is taken along the landmark axis "
         "(training/scores/legacy.py has the formulas).",

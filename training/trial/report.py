@@ -1,11 +1,11 @@
-"""Results of a trial: values beside their bounds, as Markdown and JSON."""
+"""Results of a trial: values beside their bounds, as Markdown."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from math import inf, isfinite
 from typing import Any
 
-from training.scores.tables import json_value, markdown_table
+from training.scores.tables import markdown_table
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,6 @@ class Check:
         verdict = "holds" if self.holds else "**does not hold**"
         return [self.name, number(self.value) + unit, self.bound + unit, verdict]
 
-    @property
-    def json(self) -> dict[str, Any]:
-        return {k: json_value(v) for k, v in asdict(self).items()} | {"holds": self.holds}
-
 
 @dataclass(frozen=True)
 class Table:
@@ -55,9 +51,9 @@ class Table:
         return f"{self.title}\n\n{body}" if self.title else body
 
     @property
-    def json(self) -> dict[str, Any]:
-        rows = [dict(zip(self.head, map(json_value, row), strict=True)) for row in self.rows]
-        return {"title": self.title, "rows": rows}
+    def records(self) -> list[dict[str, Any]]:
+        """The rows by the names in the head."""
+        return [dict(zip(self.head, row, strict=True)) for row in self.rows]
 
 
 @dataclass
@@ -83,16 +79,6 @@ class Section:
             rows = markdown_table(head, [c.cells for c in self.checks], text=4)
             parts += [f"{self.holding} of {len(self.checks)} bounds hold.", rows]
         return "\n\n".join([*parts, *(t.markdown for t in self.tables)])
-
-    @property
-    def json(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "about": self.about,
-            "seconds": round(self.seconds, 1),
-            "checks": [c.json for c in self.checks],
-            "tables": [t.json for t in self.tables],
-        }
 
 
 def number(value: float) -> str:

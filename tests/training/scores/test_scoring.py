@@ -93,12 +93,11 @@ def test_clips_are_read_once_for_all_rows() -> None:
             names.append(f"clip{k}")
             yield clip_of(k)
 
-    results = score_predictors(clips(), references(np.ones((68, 2))), legacy_batch=1)
+    results = score_predictors(clips(), references(np.ones((68, 2))))
     assert list(results) == ["copy identity", "best constant", "floor"]
     assert names == ["clip0", "clip1", "clip2"]
     rows = {name: result.row for name, result in results.items()}
     assert 0 < rows["floor"]["f_ld"] < 1
-    assert rows["floor"]["legacy_f_ld"] < rows["copy identity"]["legacy_f_ld"]
     assert "best constant" not in references(None)
 
 

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kfusion.landmarks import NEUTRAL
-from training.scores.legacy import Legacy
 from training.scores.metrics import ClipMetrics, clip_metrics
 from training.scores.scoring import ClipScore, Result, means
 from training.scores.summary import as_json, bootstrap_estimates, markdown
@@ -22,7 +21,6 @@ ABOUT = {
     "clips": 3,
     "hop": 3,
     "lookahead": 3,
-    "legacy_batch": 4,
     "notes": ["A note."],
 }
 
@@ -40,7 +38,7 @@ def three() -> dict[str, Result]:
         clip("b", "Ann", "sad", m_ld=2.0, closures_found=0, closures=1),
         clip("c", "Bob", "happy", m_ld=6.0),
     ]
-    return {"model": Result(Legacy(4), each), "floor": Result(Legacy(4), each[:])}
+    return {"model": Result(clips=each), "floor": Result(clips=each[:])}
 
 
 @given(st.lists(st.floats(0, 9), min_size=2, max_size=30), st.integers(0, 5))
@@ -92,7 +90,7 @@ def test_the_markdown_has_each_kind_of_figure_and_each_group() -> None:
     assert "A note." in text
     widths = {line.count("|") for line in text.splitlines() if line.startswith("| model")}
     assert widths == {10, 6}
-    alone = {"model": Result(Legacy(4), [clip("a"), clip("b")])}
+    alone = {"model": Result(clips=[clip("a"), clip("b")])}
     assert "By emotion" not in markdown(alone, ABOUT)
 
 

@@ -58,7 +58,7 @@ def test_the_synthetic_engine_does_what_the_table_says(tmp_path: Path) -> None:
     assert all(c.holds for name, c in found.items() if "fall" not in name)
     assert found["angry: fall of lip correlation"].value == pytest.approx(0, abs=1e-6)
     assert found["half sad: share of its corner height"].value == pytest.approx(0.5, abs=0.02)
-    rows = section.tables[0].json["rows"]
+    rows = section.tables[0].records
     happy = next(r for r in rows if (r["emotion"], r["figure"]) == ("happy", "mouth width"))
     full = table_changes()["happy"][MEASURES.index("mouth width")]
     assert happy["model at 1"] == pytest.approx(full, rel=0.02)
