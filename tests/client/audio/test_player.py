@@ -1,7 +1,8 @@
 """The player with a device and a clock that the test moves."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -181,43 +182,27 @@ async def test_a_reset_silences_at_once_and_later_speech_is_in_time() -> None:
         assert isinstance(run.shown[-1][1], wire.End)
 
 
-class LateServer:
-    """A server whose answers come ``late_s`` late, by the test's clock."""
-
-    def __init__(self, late_s: float) -> None:
-        self.server, self.late_s = MemoryServer(), late_s
-        self.clock: ManualClock | None = None
-        self.waiting: list[tuple[float, Answer]] = []
-
-    def __call__(self, message: str | bytes) -> Iterator[Answer]:
-        answers = list(self.server(message))
-        if self.clock is None:
-            yield from answers
-        else:
-            self.waiting += [(self.clock.now() + self.late_s, a) for a in answers]
-
-    def arrived(self) -> list[Answer]:
-        assert self.clock is not None
-        now = self.clock.now()
-        ready = [a for at, a in self.waiting if at <= now]
-        self.waiting = [(at, a) for at, a in self.waiting if at > now]
-        return ready
-
-
 @pytest.mark.parametrize("margin_s", [None, 0.05])
 async def test_late_frames_are_skipped_and_raise_the_margin(
     margin_s: float | None,
 ) -> None:
-    server = LateServer(0.4)
+    server = MemoryServer()
     transport = MemoryTransport(server)
     async with playback(transport, margin_s=margin_s) as run:
-        server.clock = run.clock
+        delayed: deque[tuple[float, Answer]] = deque()
+
+        def answer_late(message: str | bytes) -> list[Answer]:
+            delayed.extend((run.clock.now() + 0.4, answer) for answer in server(message))
+            return []
+
+        transport.server = answer_late
         late: list[int] = []
         for _ in range(3):
             before = run.player.schedule.late
             await run.player.say(np.full(RATE, 0.1))
             for _ in range(500):
-                transport.feed(*server.arrived())
+                while delayed and delayed[0][0] <= run.clock.now():
+                    transport.feed(delayed.popleft()[1])
                 await run.advance(0.005)
             late.append(run.player.schedule.late - before)
         assert late[0] > 0

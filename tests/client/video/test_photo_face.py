@@ -106,9 +106,8 @@ def test_lips_that_passed_one_another_meet_and_corners_stay_within() -> None:
 # Moving
 
 
-def faces(model: Animator, face: PhotoFace, feeling: str, sound: Any = None) -> NDArray[Any]:
-    samples = voice(1.5) if sound is None else sound
-    return model.animate(samples, 16_000, identity=face.identity, emotion={feeling: 1.0})
+def faces(model: Animator, face: PhotoFace, feeling: str) -> NDArray[Any]:
+    return model.animate(voice(1.5), 16_000, identity=face.identity, emotion={feeling: 1.0})
 
 
 @pytest.mark.parametrize("feeling", EMOTIONS)
