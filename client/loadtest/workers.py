@@ -6,7 +6,7 @@ import gc
 import multiprocessing
 import signal
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from client.loadtest.load import Clip, Load, StreamPlan, plan_streams
@@ -46,7 +46,12 @@ async def run_streams(
             streams.append(await open_stream(endpoint, plan, messages, clips, load.rate))
 
     try:
-        await _gather(open_one(plan) for plan in plans)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for plan in plans:
+                    group.create_task(open_one(plan))
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
         gc.collect()
         gc.freeze()  # so that collections during the run do not visit these objects
         start = await synchronise()
@@ -64,17 +69,6 @@ async def run_streams(
         gc.unfreeze()
         for stream in streams:
             stream.transport.abort()
-
-
-async def _gather(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Runs all of them; raises the error of the first that fails."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            for coroutine in coroutines:
-                group.create_task(coroutine)
-    except ExceptionGroup as errors:
-        for error in errors.exceptions:
-            raise error from None
 
 
 async def _wait_for_ends(streams: Sequence[LoadStream], until: float) -> None:

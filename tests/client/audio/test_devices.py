@@ -8,19 +8,11 @@ from typing import Any
 import pytest
 
 from client.__main__ import main
-from client.audio.devices import Device, Kind, choose_device, list_devices
+from client.audio.devices import Kind, choose_device
 from client.audio.microphone import Microphone
 from client.audio.speaker import Speaker
 from kfusion.errors import MicrophoneError, MissingExtra, SpeakerError
 from tests.client.fake_sounddevice import FakeSounddevice
-
-
-def test_only_devices_of_the_direction_are_listed(sounddevice: FakeSounddevice) -> None:
-    assert list_devices("input") == [
-        Device(1, "USB Microphone", 1, 44_100, default=False),
-        Device(2, "Built-in Audio", 2, 48_000, default=True),
-    ]
-    assert [device.name for device in list_devices("output")] == ["Headphones", "Built-in Audio"]
 
 
 @pytest.mark.parametrize(

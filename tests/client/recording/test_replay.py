@@ -40,10 +40,6 @@ def comparable(recorded: list[Any]) -> list[Any]:
     ]
 
 
-def replayed(path: Path) -> list[Any]:
-    return [event for _, event in events(Recording(path))]
-
-
 # Events
 
 
@@ -58,7 +54,8 @@ def test_replay_gives_the_recorded_events_whatever_was_cut(
     connections = CutConnections(cuts=[(first, first), *cuts], capacity=capacity)
     options: dict[str, Any] = {"mode": mode, "encoding": encoding, "fill_silence": False}
     recorded = asyncio.run(run_script(script, connections, record=path, **options))
-    assert comparable(replayed(path)) == comparable(recorded)
+    replayed = [event for _, event in events(Recording(path))]
+    assert comparable(replayed) == comparable(recorded)
 
 
 # Times

@@ -16,7 +16,7 @@ from pythonosc.osc_message import OscMessage
 
 from client.stream.events import Frame
 from kfusion.coefficients import Rig
-from kfusion.landmarks import INNER_LOWER, NEUTRAL, Identity
+from kfusion.landmarks import INNER_LOWER, NEUTRAL, NEUTRAL_IDENTITY
 
 Faces = NDArray[Any]
 GOLDEN_TIME = 1_700_000_000.25
@@ -29,9 +29,9 @@ def opened(gap: float) -> Faces:
     return face
 
 
-def frame(points: Faces = NEUTRAL, n: int = 0, rest: Faces = NEUTRAL) -> Frame:
+def frame(points: Faces = NEUTRAL, n: int = 0) -> Frame:
     """A frame with what a server would say of these points."""
-    rig = Rig(Identity.from_points(rest))
+    rig = Rig(NEUTRAL_IDENTITY)
     moved = rig.displacement(points[None])
     return Frame(
         n, n / 30, points.astype(np.float32), rig.arkit52(moved)[0], rig.vrm(moved)[0]

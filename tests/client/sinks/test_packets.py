@@ -16,7 +16,7 @@ from client.sinks.vmc import VmcSink
 from client.stream.events import Frame
 from kfusion.coefficients import ARKIT52, VRM, VRM0
 from kfusion.emotion import displacement, vector
-from kfusion.landmarks import NEUTRAL, NEUTRAL_IDENTITY, Identity, lip_gap, mirrored
+from kfusion.landmarks import NEUTRAL, NEUTRAL_IDENTITY, lip_gap, mirrored
 from kfusion.runtime import Animator, SyntheticEngine
 from tests.client.sinks.packets import (
     GOLDEN_TIME,
@@ -35,8 +35,8 @@ GOLDEN = Path(__file__).parents[2] / "golden"
 HEAD = Head(NEUTRAL_IDENTITY)
 
 
-def packet_of(points: Faces, rest: Faces = NEUTRAL) -> OpenSeeFacePacket:
-    return read_openseeface(Head(Identity.from_points(rest)).packet(points, GOLDEN_TIME))
+def packet_of(points: Faces) -> OpenSeeFacePacket:
+    return read_openseeface(HEAD.packet(points, GOLDEN_TIME))
 
 
 # OpenSeeFace
@@ -144,23 +144,18 @@ def test_the_coordinates_of_an_identity_are_those_of_its_frames() -> None:
     assert np.abs(list(p.features.values())).max() < 1e-4
 
 
-def rises_with_the_lips(faces: Faces, rest: Faces) -> None:
-    """Every reader's figure for an open mouth follows the gap of these faces' inner lips."""
+def test_every_readers_figure_for_an_open_mouth_follows_the_gap_of_the_inner_lips() -> None:
+    faces = Animator(SyntheticEngine()).animate(voice(3.0), 16_000)
     gap = lip_gap(faces)
-    head = Head(Identity.from_points(rest))
-    packets = [read_openseeface(head.packet(face, 0.0)) for face in faces]
+    packets = [packet_of(face) for face in faces]
     for figure in ([p.features["mouth_open"] for p in packets], [p.mouth_gap for p in packets]):
         assert np.corrcoef(figure, gap)[0, 1] > 0.97
     solid = np.array([p.points3d for p in packets])
     assert np.corrcoef((solid[:, 64] - solid[:, 60])[:, 1], gap)[0, 1] > 0.95
-    with_coefficients = [frame(face, rest=rest) for face in faces]
-    jaw = [read_live_link(b"\6" + 8 * b"\0" + packed(f, 0, 0.0)).values for f in with_coefficients]
+    frames = [frame(face) for face in faces]
+    jaw = [read_live_link(b"\6" + 8 * b"\0" + packed(f, 0, 0.0)).values for f in frames]
     lips_apart = [v["JawOpen"] - v["MouthClose"] for v in jaw]
     assert np.corrcoef(lips_apart, gap)[0, 1] > 0.7
-
-
-def test_an_open_mouth_is_one_on_faces_that_a_network_draws() -> None:
-    rises_with_the_lips(Animator(SyntheticEngine()).animate(voice(3.0), 16_000), NEUTRAL)
 
 
 # VMC
