@@ -151,7 +151,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
             check=True, capture_output=True,
         )  # fmt: skip
     except FileNotFoundError:
-        pytest.skip("needs openssl to make a certificate")
+        pytest.skip("needs openssl: install the package openssl")
     return chain, key
 
 
