@@ -1,8 +1,4 @@
-"""Faces on disk: what the holders of a token have put outlives the server.
-
-A row of ``FOLDER/identities.sqlite`` is one face. Its holder is a slow hash of the token, so that
-the token is not in the file.
-"""
+"""Faces on disk, rows of ``FOLDER/identities.sqlite``; the holder is a slow hash of the token."""
 
 import hashlib
 import logging

@@ -1,7 +1,4 @@
-"""The server's log: one line an event, as text or as JSON.
-
-It never has audio, points, or tokens.
-"""
+"""The server's log: a line an event, as text or as JSON; never audio, points, or tokens."""
 
 import logging
 from typing import Literal

@@ -6,6 +6,7 @@ import shutil
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 import kfusion
 from client.loadtest.load import speech_like
 from client.loadtest.server_process import ServerProcess
+from kfusion import wire
 from kfusion.runtime import Animator
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -83,6 +85,11 @@ async def eventually(is_so: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
         while not is_so():  # noqa: ASYNC110 - what is waited for tells nobody
             await asyncio.sleep(0.002)
+
+
+def decoded(message: str | bytes) -> Any:
+    """A message of the server."""
+    return wire.decode_frames(message) if isinstance(message, bytes) else wire.parse_server(message)
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,4 @@
-"""Who may come in: tokens, the origins of browsers' pages, addresses to listen on, TLS.
-
-Engines and scripts name no origin; a browser names that of the page, which keeps a page of someone
-else's from using a server that listens on its reader's own machine.
-"""
+"""Who may come in: tokens, the origins of browsers' pages, addresses to listen on, TLS."""
 
 import hmac
 import ipaddress

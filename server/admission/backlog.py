@@ -14,10 +14,8 @@ class Backlog:
     """Closes the oldest connection that has not sent a request, first within a network that has
     more than ``per_address``, otherwise when there are more than ``limit``.
 
-    A request comes within milliseconds, so that old ones are silent; without a bound they would
-    use up the process's file descriptors. A connection is not closed in its first ``grace_s``
-    seconds until there are twice as many. TLS connections are added after their handshake, which
-    has a time limit of its own.
+    A connection is not closed in its first ``grace_s`` seconds until there are twice as many. TLS
+    connections are added after their handshake, which has a time limit of its own.
     """
 
     def __init__(self, limit: int, per_address: int, grace_s: float) -> None:

@@ -1,8 +1,7 @@
 """Which windows run next: pure policy, no thread, no clock.
 
-Windows of all sessions meet here. A lane of the engine takes a batch whenever it is free, the
-earliest deadline first; files, which have none, run when nothing live waits. No window waits for a
-batch to fill: the next batch grows while the lanes are busy, and idle lanes share what is there.
+A free lane takes a batch, the earliest deadline first; files, which have none, run when nothing
+live waits. No window waits for a batch to fill.
 """
 
 import heapq

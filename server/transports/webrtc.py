@@ -1,8 +1,7 @@
 """WebRTC: the microphone as an Opus track, frames on a data channel, through aiortc.
 
-The offer and the answer travel on the session's WebSocket, which stays open; one peer serves one
-offer. Only :func:`_replace_jitter_buffer` and :func:`_offer_addresses` change the inside of
-aiortc and aioice.
+Only :func:`_replace_jitter_buffer` and :func:`_offer_addresses` change the inside of aiortc and
+aioice.
 """
 
 from __future__ import annotations

@@ -4,16 +4,6 @@ from hypothesis import strategies as st
 from server.engine.batcher import FILE, MAX_LATE_S, Batcher
 
 
-def test_the_most_urgent_go_first_and_files_when_nothing_live_waits() -> None:
-    batcher: Batcher[str] = Batcher(2)
-    for name, deadline in [("file", FILE), ("b", 2.0), ("a", 1.0), ("c", 2.0)]:
-        batcher.add(name, deadline)
-    assert batcher.take(0.0) == (["a", "b"], [])
-    assert batcher.take(0.0) == (["c"], [])
-    assert batcher.take(0.0) == (["file"], [])
-    assert batcher.take(0.0) == ([], [])
-
-
 def test_idle_lanes_share_what_waits() -> None:
     batcher: Batcher[int] = Batcher(8)
     for k in range(9):

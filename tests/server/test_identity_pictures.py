@@ -143,23 +143,6 @@ async def behind(open_gate: Callable[[], None], **config: Any) -> AsyncGenerator
             open_gate()
 
 
-async def test_the_answer_to_a_picture_comes_over_the_next_connection(
-    open_gate: Callable[[], None],
-) -> None:
-    async with behind(open_gate) as (_, opened):
-        client = await opened()
-        await send_picture(client, face())
-        await client.send(type="mark", id="here")
-        await client.until(wire.MarkReached)
-        await client.abort()
-        await client.resume()
-        await client.send(type="reset")
-        await client.until(wire.ResetDone)
-        open_gate()
-        assert (await identity_answer(client)).id == "me"
-        await client.abort()
-
-
 async def test_a_client_that_leaves_is_not_waited_for(open_gate: Callable[[], None]) -> None:
     async with behind(open_gate) as (app, opened):
         first, client = await opened(), await opened()

@@ -1,9 +1,6 @@
 """The ZeroMQ endpoint: keys, addresses, and options that cannot be used."""
 
 import asyncio
-import socket as sockets
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -117,16 +114,3 @@ def test_key_files_that_cannot_be_used_are_told(keys: Path) -> None:
     (keys / "clients" / "broken.key").write_text('public-key = "short"\n')
     with pytest.raises(BadOptions, match=r"broken\.key: holds no public key"):
         endpoint(secret, keys / "clients")
-
-
-def test_the_program_says_in_a_line_that_an_address_is_in_use() -> None:
-    with sockets.create_server(("127.0.0.1", 0)) as taken:
-        address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
-        done = subprocess.run(
-            [sys.executable, "-m", "server", "--port", "0", "--engine", "synthetic",
-             "--zmq", address],
-            capture_output=True, text=True, cwd=ROOT, timeout=60, check=False,
-        )  # fmt: skip
-    last = done.stderr.splitlines()[-1]
-    assert last == f"kfusion-server: --zmq {address} is in use; wanted a free port"
-    assert done.returncode == 2 and "ready" not in done.stdout

@@ -177,24 +177,6 @@ async def test_sessions_are_told_apart_and_who_leaves_is_sent_no_more() -> None:
         assert b"kfusion_zmq_published_total 120.0" in app.registry.figures()
 
 
-async def test_after_a_reset_n_goes_on_where_the_session_says() -> None:
-    async with publishing() as (app, opened, endpoint, made):
-        client = await opened()
-        subscriber = Subscriber(made, endpoint).to(f"{client.ready.session}/points")
-        await subscribed(app, f"{client.ready.session}/points")
-        await client.ws.send(pcm(voice(1.01)))
-        await client.frames_until(27)
-        await client.send(type="reset")
-        await client.ws.send(pcm(voice(1.0)))
-        await client.send(type="end")
-        await client.rest()
-        (reset,) = [m for m in client.received if isinstance(m, wire.ResetDone)]
-        await subscriber.until(61)
-        numbers = [n for _, b in subscriber.got for n in range(b.first, b.first + len(b.values))]
-        assert numbers == [*range(27), *range(reset.n, 61)]
-        assert reset.n == 31
-
-
 # Slow and hostile subscribers
 
 

@@ -180,14 +180,6 @@ async def talks_nonsense(line: BareSocket, rng: random.Random) -> None:
 
 
 @kind
-async def sends_mebibytes(line: BareSocket, rng: random.Random) -> None:
-    await line.start()
-    for _ in range(20):
-        await line.send(framed(BINARY, bytes(MEBIBYTE)))
-    await line.until_gone()
-
-
-@kind
 async def sends_a_message_without_an_end(line: BareSocket, rng: random.Random) -> None:
     await line.start()
     await line.send(framed(BINARY, b"", fin=False))
@@ -254,12 +246,6 @@ async def drips_a_handshake(line: BareSocket, rng: random.Random) -> None:
     while True:
         await line.send(b"X")
         await asyncio.sleep(0.2)
-
-
-@kind
-async def never_starts(line: BareSocket, rng: random.Random) -> None:
-    await line.upgrade()
-    await line.until_gone()
 
 
 @kind

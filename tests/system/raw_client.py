@@ -17,7 +17,7 @@ from websockets.typing import Subprotocol
 from kfusion import wire
 from server.app import App
 from server.config import ServerConfig
-from tests.conftest import RunningServer
+from tests.conftest import RunningServer, decoded
 
 
 class RawClient:
@@ -31,12 +31,7 @@ class RawClient:
         await self.ws.send(json.dumps(message))
 
     async def next(self) -> Any:
-        message = await asyncio.wait_for(self.ws.recv(), 20)
-        seen = (
-            wire.decode_frames(message)
-            if isinstance(message, bytes)
-            else wire.parse_server(message)
-        )
+        seen = decoded(await asyncio.wait_for(self.ws.recv(), 20))
         self.received.append(seen)
         return seen
 

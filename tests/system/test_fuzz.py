@@ -22,6 +22,7 @@ from kfusion.landmarks import NEUTRAL
 from kfusion.runtime import SyntheticEngine
 from server.session.session import Session
 from server.session.states import State
+from tests.conftest import decoded
 
 SECONDS: Final = float(os.environ.get("FUZZ_SECONDS", "6")) / 4  # for each of the tests below
 SEED: Final = int(os.environ.get("FUZZ_SEED", "1"))
@@ -172,10 +173,7 @@ def test_a_session_answers_whatever_it_is_told() -> None:
                 said = engine.step(job.window.audio[None], face[None], job.emotion[None])
                 session.complete(job, said[0] if rng.random() < 0.9 else None, now)
             while (message := session.next_message(now)) is not None:
-                if isinstance(message, bytes):
-                    wire.decode_frames(message)
-                else:
-                    assert wire.parse_server(message) is not None
+                assert decoded(message) is not None
         assert (session.state is State.CLOSED) <= (session.closing is not None)
 
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
 from kfusion import wire
-from kfusion.landmarks import NEUTRAL, lip_gap
+from kfusion.landmarks import NEUTRAL
 from kfusion.runtime import Animator
 from tests.conftest import RunningServer, narrow_socket, start_server, stop_server, voice
 from tests.system.raw_client import RawClient, client, get, pcm, stream_file
@@ -191,39 +193,6 @@ async def test_a_client_that_never_reads_loses_its_oldest_frames_and_nobody_else
         assert isinstance(end, wire.End) and end.dropped > 0 and end.frames + end.dropped == 243
 
 
-@pytest.mark.live
-async def test_utterances_pushed_fast_with_pauses_close_the_lips_and_return_every_mark(
-    server: RunningServer,
-) -> None:
-    async with client(server, hop=3, lookahead=3) as raw:
-        loop = asyncio.get_running_loop()
-        pauses: list[tuple[int, int]] = []
-        position = 0
-        for k in range(2):
-            sound = voice(1.2, seed=20 + k)
-            for part in np.array_split(sound, 5):  # at once: faster than real time
-                await raw.ws.send(pcm(part))
-            await raw.send(type="mark", id=f"utterance {k}")
-            position += len(sound)
-            spoken = loop.time() + 1.2
-            begin = position
-            while loop.time() < spoken + 3.0:  # silence as its time passes
-                await asyncio.sleep(0.1)
-                if loop.time() > spoken + 0.1 and position - begin < 9600:
-                    await raw.send(type="silence", samples=1600)
-                    position += 1600
-            pauses.append((-(-begin * 30 // 16_000), position * 30 // 16_000 - 6))
-        await raw.send(type="end")
-        await raw.rest()
-        marks = [m.id for m in raw.received if isinstance(m, wire.MarkReached)]
-        assert marks == ["utterance 0", "utterance 1"]
-        gap = np.abs(lip_gap(raw.points.astype(np.float64)) - lip_gap(NEUTRAL))
-        for start, stop in pauses:
-            assert stop - start >= 12
-            assert gap[start + 12 : stop].max(initial=0) <= 1.0
-        assert gap.max() > 2
-
-
 @pytest.mark.parametrize(
     "arguments",
     [["--port", "99999"], ["--port", "-1"], ["--max-batch", "0"], ["--threads", "many"]],
@@ -236,15 +205,25 @@ def test_numbers_out_of_range_are_refused(arguments: list[str]) -> None:
     assert refused.value.code == 2
 
 
-def test_a_port_that_is_taken_is_a_plain_error(synthetic_server: RunningServer) -> None:
-    import subprocess
-    import sys
-
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--port", "{port}"), "cannot listen on 127.0.0.1:{port}"),
+        (
+            ("--port", "0", "--zmq", "tcp://127.0.0.1:{port}"),
+            "kfusion-server: --zmq tcp://127.0.0.1:{port} is in use; wanted a free port",
+        ),
+    ],
+)
+def test_an_address_that_is_taken_is_a_plain_error(
+    synthetic_server: RunningServer, options: tuple[str, ...], message: str
+) -> None:
+    port = synthetic_server.port
     done = subprocess.run(
-        [sys.executable, "-m", "server", "--engine", "synthetic", "--port",
-         str(synthetic_server.port)],
+        [sys.executable, "-m", "server", "--engine", "synthetic"]
+        + [option.format(port=port) for option in options],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 2
-    assert f"cannot listen on 127.0.0.1:{synthetic_server.port}" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert message.format(port=port) in done.stderr
+    assert "Traceback" not in done.stderr and "ready" not in done.stdout

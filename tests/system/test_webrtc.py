@@ -13,7 +13,6 @@ import soxr
 from numpy.typing import NDArray
 from websockets.asyncio.client import connect
 
-from client import sdk
 from kfusion.errors import BadOptions
 from kfusion.landmarks import lip_gap
 from tests.conftest import RunningServer, eventually, folder_of, usual_p95, voice
@@ -23,6 +22,7 @@ pytest.importorskip("aiortc", reason="aiortc is not installed")
 from aiortc import RTCConfiguration, RTCPeerConnection
 
 from server.transports.webrtc import Ice, PeerFactory
+from tests.system.raw_client import stream_file
 from tests.system.webrtc_peer import RATE, Call, Relay, call_again, calling, offer_of, on_loopback
 
 pytestmark = pytest.mark.live
@@ -53,20 +53,6 @@ def speech() -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     return np.concatenate(sounds).astype(np.float32), np.concatenate(true)
 
 
-async def over_socket(url: str, sound: NDArray[np.float32]) -> NDArray[np.float64]:
-    frames: list[NDArray[np.float32]] = []
-    async with sdk.connect(url, rate=RATE, mode="file") as face:
-
-        async def send() -> None:
-            await face.send(sound)
-            await face.end()
-
-        async with asyncio.TaskGroup() as group:
-            group.create_task(send())
-            frames = [frame.points async for frame in face.frames()]
-    return lip_gap(np.stack(frames))
-
-
 async def speak(call: Call, samples: int) -> dict[str, Any]:
     """Says all of it, hears the last frame, and gives the server's last word."""
     async with asyncio.timeout(20):
@@ -85,7 +71,8 @@ async def test_speech_comes_back_as_it_would_over_a_socket(
     server: RunningServer, loss: float
 ) -> None:
     sound, true = speech()
-    reference = correlation(await over_socket(server.url, sound), true)
+    over_socket = await stream_file(server, sound, audio={"rate": RATE})
+    reference = correlation(lip_gap(over_socket.points), true)
     relay = Relay(loss, seed=3)
     await relay.open()
     async with calling(server.url, sound, relay) as call:
@@ -242,15 +229,6 @@ async def test_a_start_that_cannot_be_is_refused(
         told = json.loads(await ws.recv())
         assert told["fatal"]
         assert words in told["message"]
-
-
-async def test_an_offer_without_webrtc_is_refused(synthetic_server: RunningServer) -> None:
-    async with connect(synthetic_server.url) as ws:
-        await ws.send(json.dumps({"type": "start"}))
-        await ws.recv()
-        await ws.send(json.dumps({"type": "offer", "sdp": "v=0"}))
-        told = json.loads(await ws.recv())
-        assert (told["code"], told["fatal"]) == ("bad_message", False)
 
 
 async def test_a_resumed_session_calls_again(synthetic_server: RunningServer) -> None:

@@ -9,6 +9,7 @@ from kfusion import wire
 from kfusion.runtime import SyntheticEngine
 from server.session.session import Session
 from server.session.windows import Job, WindowScheduler
+from tests.conftest import decoded
 
 ENGINE = SyntheticEngine()
 MODEL = wire.Model("test", "")
@@ -92,10 +93,7 @@ class DrivenSession:
     def read(self) -> int:
         before = len(self.received)
         while (message := self.session.next_message(self.now)) is not None:
-            if isinstance(message, bytes):
-                self.received.append(wire.decode_frames(message))
-            else:
-                self.received.append(wire.parse_server(message))
+            self.received.append(decoded(message))
         return len(self.received) - before
 
     def wait(self, seconds: float) -> None:

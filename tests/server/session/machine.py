@@ -28,6 +28,7 @@ from server.session.windows import (
     MAX_MARKS,
     SLACK_S,
 )
+from tests.conftest import decoded
 from tests.server.session.machine_messages import MessageRules
 from tests.server.session.machine_model import PLAIN
 
@@ -83,11 +84,7 @@ class Machine(MessageRules):
             message = self.session.next_message(self.now)
             if message is None:
                 break
-            sent = (
-                wire.decode_frames(message)
-                if isinstance(message, bytes)
-                else wire.parse_server(message)
-            )
+            sent = decoded(message)
             if isinstance(sent, wire.FrameBlock):
                 self.sent = sent.first + len(sent.values)
             elif isinstance(sent, wire.Frame):

@@ -43,31 +43,6 @@ def test_nine_hundred_frames_come_again_and_older_ones_are_announced() -> None:
     assert outbox.history.frames == HISTORY
 
 
-def test_what_was_dropped_before_is_not_counted_again() -> None:
-    outbox = Outbox("json")
-    fill(outbox, 0, 400)
-    outbox.drop_oldest(100, "slow_reader")
-    read(outbox)
-    fill(outbox, 400, 900)
-    read(outbox)
-    outbox.rewind(50)
-    assert outbox.dropped == {"slow_reader": 100, "resume": 300}
-    assert read(outbox) == [wire.Dropped(50, 350, "resume"), *range(400, 1300)]
-
-
-def test_what_is_dropped_twice_is_announced_by_one_range() -> None:
-    outbox = Outbox("json")
-    for k, dropped in enumerate((0, 4, 0)):
-        fill(outbox, 10 * k, 10)
-        outbox.drop_oldest(dropped, "slow_reader")
-        read(outbox)
-    outbox.rewind(5)
-    assert read(outbox, 2) == [5, 6]
-    outbox.drop_all(30, 32, "reset")
-    assert read(outbox) == [wire.Dropped(7, 25, "reset")]
-    assert (outbox.sent, outbox.total_dropped, outbox.waiting) == (7, 25, 0)
-
-
 def test_replies_are_remembered_within_a_bound() -> None:
     outbox = Outbox("json")
     fill(outbox, 0, 5)

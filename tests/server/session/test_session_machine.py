@@ -243,15 +243,3 @@ def test_a_session_that_is_over_waits_for_no_picture() -> None:
     assert (
         found.session.state is State.CLOSED and not found.session.identity_search.identities.faces
     )
-
-
-def test_a_server_that_stops_answers_a_picture_and_ends() -> None:
-    found = machine({"mode": "file"})
-    found.silence(16_000)
-    found.send_picture("a", "a")
-    found.end(0)
-    found.session.stop(found.now)
-    found.picture = None
-    found.expect_error("bad_identity")
-    found.drain()
-    assert found.session.state is State.ENDED and found.client.end is not None

@@ -8,6 +8,7 @@ import pytest
 from kfusion import wire
 from kfusion.errors import Busy, Internal
 from server.session import states
+from server.session.negotiation import Negotiation
 from server.session.session import MAX_UNSENT, Session
 from server.session.states import TRANSITIONS, Event, RepeatedEnd, State, refusal
 from server.session.summary import MAX_ERRORS
@@ -125,15 +126,6 @@ def test_ten_seconds_without_a_start_end_it() -> None:
     assert (driven.codes, driven.close_code) == (["not_started"], 4400)
 
 
-def test_a_client_that_says_nothing_is_idle() -> None:
-    driven = DrivenSession(limits=wire.Limits(idle_s=5))
-    driven.audio(voice(1.0))
-    driven.wait(5.5)
-    assert driven.codes == []  # a second of it was speech
-    driven.wait(0.6)
-    assert driven.codes == ["idle"] and driven.close_code is not None
-
-
 def test_a_file_that_is_not_read_from_is_not_idle() -> None:
     driven = DrivenSession(limits=wire.Limits(idle_s=5), mode="file")
     driven.reading = False
@@ -204,6 +196,21 @@ def test_replies_that_come_again_are_not_held_against_the_client() -> None:
 
 
 # What is not there
+
+
+def test_media_that_are_detached_late_do_not_take_those_that_came_after_with_them() -> None:
+    negotiation, (first, second) = Negotiation(0.0), (NoMedia(), NoMedia())
+    negotiation.media = second
+    negotiation.detach(first)
+    assert negotiation.media is second
+    negotiation.detach(second)
+    assert negotiation.media is None
+
+
+class NoMedia:
+    def flush(self) -> None: ...
+
+    def skip(self, samples: int) -> None: ...
 
 
 def test_a_server_without_webrtc_or_a_face_finder_says_so() -> None:

@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from tests.conftest import RunningServer, start_server, stop_server, voice
 from tests.system.docs.documents import Block
 from tests.system.docs.shell import Shell
 from tests.system.docs.test_docs import execute, folder, of
+from tests.system.raw_client import get
 
 __all__ = ["folder"]  # a fixture
 
@@ -68,8 +68,7 @@ async def test_the_subscribers_of_zeromq_md_get_frames(
 
 async def _subscriptions(http: str, wanted: int) -> None:
     def count() -> float:
-        with urllib.request.urlopen(f"{http}/metrics", timeout=5) as answer:
-            text = answer.read().decode()
+        text = get(f"{http}/metrics")[1].decode()
         found = re.search(r"^kfusion_zmq_subscriptions (\S+)", text, re.MULTILINE)
         return float(found[1]) if found else 0.0
 

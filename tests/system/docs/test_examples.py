@@ -118,20 +118,15 @@ def test_the_three_js_head_opens_its_mouth_while_the_microphone_speaks(
     assert [entry for entry in log if entry["level"] in ("SEVERE", "WARNING")] == []
 
 
-def test_the_godot_example_is_gdscript(tmp_path: Path) -> None:
+def test_the_godot_example_is_gdscript() -> None:
     if importlib.util.find_spec("gdtoolkit") is None:
         pytest.skip("gdtoolkit is not installed")
     script = EXAMPLES / "godot" / "face.gd"
-    broken = tmp_path / "broken.gd"
-    broken.write_text(script.read_text().replace("func _ready()", "func _ready("))
-    for path, wanted in ((script, 0), (broken, 1)):
-        done = subprocess.run(
-            [sys.executable, "-m", "gdtoolkit.parser", path],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == wanted, done.stdout + done.stderr
+    done = subprocess.run(
+        [sys.executable, "-m", "gdtoolkit.parser", script],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_unity_example_is_c_sharp() -> None:
