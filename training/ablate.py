@@ -110,9 +110,7 @@ def train_and_score(options: argparse.Namespace, row: str, seed: int) -> dict[st
 
 
 def table(results: dict[str, list[dict[str, float]]]) -> str:
-    """Markdown: the mean over seeds, the range beside it where there are several, and the four
-    distances that the paper published for the same row, of its own data.
-    """
+    """Markdown: means over seeds with their ranges, and the distances that were published."""
     head = ["", "M-LD", "M-LVD", "F-LD", "F-LVD", "lip correlation", "gain", "published, MEAD"]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for row, seeds in results.items():
@@ -121,8 +119,7 @@ def table(results: dict[str, list[dict[str, float]]]) -> str:
             values = [s[column] for s in seeds]
             spread = f" ({min(values):.3f}-{max(values):.3f})" if len(values) > 1 else ""
             cells.append(f"{mean(values):.3f}{spread}")
-        published = [p.figures for p in TABLE_2 if p.method == VARIANTS.get(row)]
-        cells.append(" / ".join(published[0]) if published else "")
+        cells.append(" / ".join(TABLE_2.get(VARIANTS.get(row, ""), ())))
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -108,9 +108,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
 
 @dataclass
 class Evaluation:
-    """The opened corpora with the clips to score, the models by label, and notes on rows that are
-    left out.
-    """
+    """Open corpora, the clips to score, models by label, and notes on omitted rows."""
 
     options: argparse.Namespace
     corpora: list[Corpus]

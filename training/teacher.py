@@ -107,9 +107,7 @@ def _training_clips(corpus: Corpus) -> Iterator[_TrainingClip]:
 def _batch(
     clips: Sequence[_TrainingClip], rng: np.random.Generator, rows: int, same_viseme: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Phones and displacements of two-second pieces, each at its own speed, half of them with
-    phones replaced by others of their viseme.
-    """
+    """Phones and displacements of 2 s at some speed, half with other phones of their viseme."""
     steps, frames = 200, 60
     tracks, targets = [], []
     for k in rng.integers(len(clips), size=rows):
@@ -172,9 +170,7 @@ def train(corpora: Sequence[Corpus], steps: int = 1500, seed: int = 1) -> Teache
 
 @torch.inference_mode()
 def predict(teacher: Teacher, track: PhoneTrack) -> NDArray[np.float32]:
-    """A clip's phones [steps] -> displacements (frames, 68, 2), canonical; a frame for each whole
-    1/30 s.
-    """
+    """Phones [steps] -> canonical displacements (frames, 68, 2), one each whole 1/30 s."""
     frames = len(track) * FPS // 100
     if not frames:
         return np.zeros((0, 68, 2), np.float32)

@@ -138,9 +138,7 @@ class Diverged(KFusionError):
 
 @dataclass(frozen=True)
 class Trained:
-    """Where the weights are, and what this call did: steps, the seconds that they took, and those
-    of them spent waiting for the loader.
-    """
+    """What :func:`train` did; ``waited``: the part of ``seconds`` spent on the loader."""
 
     checkpoint: Path
     steps: int
@@ -297,9 +295,7 @@ def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
 def validation(
     network: Network, windows: Windows, weights: LossWeights, device: str
 ) -> dict[str, float]:
-    """Mean loss terms, and the mouth's distance in canonical pixels, over fixed windows: an
-    epoch, or 512 of it.
-    """
+    """Mean loss terms and the mouth's distance (px) over at most 512 fixed windows."""
     network.eval()
     unit = network.config.unit_px
     batches = min(16, math.ceil(len(windows) / 32))

@@ -38,9 +38,7 @@ def talking(
 def write_corpus(
     folder: Path, clips: Iterable[Clip], sides: Mapping[str, Split] | None = None
 ) -> Path:
-    """A corpus of them: split by speaker where there are several, else by clip, or as told by
-    ``sides`` (by clip name).
-    """
+    """A corpus split by ``sides`` (by clip name), else by speaker or by clip."""
     clips = list(clips)
     speakers = {c.speaker for c in clips}
     by_speaker = split_of_speakers(speakers) if len(speakers) > 1 else {}
@@ -63,9 +61,7 @@ def one_speaker(folder: Path, training: int = 3, seconds: float = 2.0) -> Path:
 
 
 def windows_of(corpus: Corpus, seed: int = 1, **settings: Any) -> Windows:
-    """Windows of a corpus's train clips with these augmentations, and options of :class:`Windows`,
-    alone.
-    """
+    """Windows of a corpus's train clips with these augmentations and options."""
     options = {name: settings.pop(name) for name in ("by_level", "wider") if name in settings}
     return Windows([corpus], "train", replace(PLAIN, **settings), seed, **options)
 

@@ -7,13 +7,7 @@ import pytest
 
 from tests.training.corpora import one_speaker, talking, write_corpus
 from training import train
-from training.ablate import expand_rows, main
-from training.models.networks import ABLATIONS, BASELINES
-
-
-def test_rows_are_named_singly_or_in_groups() -> None:
-    assert expand_rows(["table2"]) == list(ABLATIONS)
-    assert expand_rows(["baselines", "kfusion"]) == ["kfusion", *BASELINES]
+from training.ablate import main
 
 
 @pytest.mark.usefixtures("tiny")

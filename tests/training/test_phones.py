@@ -78,12 +78,9 @@ def test_a_phone_is_there_from_its_first_instant_to_its_last(
             "line 3: no table of phones \\(KeyError.'AA1'",
         ),
         ("clip\tstart_s\tphone\nx\t0.00\tB\n", "line 2: no table of phones \\(KeyError.'end_s'"),
-        (HEADER + "x\t0.00\n", "line 2: no table of phones \\(TypeError"),
         (HEADER + "x\tnow\t0.10\tB\n", "line 2: no table of phones \\(ValueError.*'now'"),
         (HEADER + "x\t-0.10\t0.10\tB\n", "from -0.10 to 0.10 s"),
-        (HEADER + "x\t0.20\t0.10\tB\n", "from 0.20 to 0.10 s"),
         (HEADER + "x\t0\tnan\tB\n", "line 2: no table of phones \\(ValueError"),
-        (HEADER + "x\t0\tinf\tB\n", "line 2: no table of phones \\(OverflowError"),
         (HEADER + "x\t0\t1e9\tB\n", "from 0 to 1e9 s"),
         (None, "FileNotFoundError"),
     ],
@@ -95,14 +92,6 @@ def test_a_table_that_is_wrong_says_where_and_what_is_wanted(
         (tmp_path / "p.tsv").write_text(text)
     with pytest.raises(DataError, match=rf"p\.tsv, .*{what}.*; wanted lines of clip, start_s"):
         read_phones(tmp_path / "p.tsv")
-
-
-@pytest.mark.parametrize("text", ["clip\tsaid\nx\tbin blue\n", None])
-def test_a_words_table_that_is_wrong_says_what_is_wanted(tmp_path: Path, text: str | None) -> None:
-    if text is not None:
-        (tmp_path / "w.tsv").write_text(text)
-    with pytest.raises(DataError, match=r"w\.tsv: .*wanted columns clip and words"):
-        read_words(tmp_path / "w.tsv")
 
 
 # Alignment

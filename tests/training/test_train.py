@@ -147,11 +147,6 @@ def test_the_learning_rate_is_the_papers_cosine(corpus: Path, tmp_path: Path) ->
     assert train.learning_rate(4, 100, warm) == pytest.approx(1.5e-4)
 
 
-def test_epochs_make_steps(corpus: Path, tmp_path: Path) -> None:
-    command = options(corpus, tmp_path / "out", 0, "--epochs", "2")
-    assert train.train(train.arguments(command)).steps == 3  # 2 epochs of 6 windows, 4 a step
-
-
 def test_a_loss_that_is_no_number_stops_and_names_the_batch(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

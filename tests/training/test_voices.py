@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kfusion.errors import DataError
 from tests.conftest import voice
 from tests.training.corpora import talking, write_corpus
 from tests.training.tracks import corpus_files
@@ -146,13 +145,6 @@ def test_only_train_clips_speak_in_other_voices_and_only_their_sound_changes(
     assert all(np.array_equal(a.audio, b.audio) for a, b in zip(made, again, strict=True))
 
 
-def test_what_is_done_is_left_out_and_the_rest_is_as_it_would_have_been(corpus: Corpus) -> None:
-    whole = {clip.name: clip for clip in convert_clips(corpus, 2, 1)}
-    rest = {clip.name: clip for clip in convert_clips(corpus, 2, 1, {"a-1", "a-2", "c-1"})}
-    assert rest.keys() == {"c-2"}
-    assert np.array_equal(rest["c-2"].audio, whole["c-2"].audio)
-
-
 def command(data: Path, out: Path) -> int:
     return main(["--data", str(data), "--out", str(out), "--each", "2", "--processes", "1"])
 
@@ -170,10 +162,3 @@ def test_the_command_resumes_and_ends_with_the_same_files(corpus: Corpus, tmp_pa
     (torn / "corpus.json").unlink()
     assert command(corpus.folder, torn) == 0
     assert corpus_files(whole) == corpus_files(torn)
-
-
-def test_a_corpus_without_train_clips_has_none_to_change(tmp_path: Path) -> None:
-    sides: Any = {"a": "validation"}
-    corpus = Corpus(write_corpus(tmp_path / "c", [talking("a", 0, 0.5)], sides))
-    with pytest.raises(DataError, match="no train clips"):
-        list(convert_clips(corpus, 1, 1))

@@ -95,9 +95,7 @@ def model_tables(
 
 
 def encoder_cells(engine: TorchEngine, encoder: Wav2Vec2, seconds: float) -> list[str]:
-    """wav2vec2 by itself beside the whole network, a window at a time, in eager torch: ms, ms and
-    the ratio.
-    """
+    """Milliseconds of wav2vec2 alone and of the whole network, batch 1, and the ratio."""
     audio, identity, emotion = windows(1)
 
     def encode() -> None:

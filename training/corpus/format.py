@@ -314,9 +314,7 @@ class Corpus:
         )
 
     def clip_neutral(self, entry: Entry) -> NDArray[np.float64] | None:
-        """The speaker's face at rest in their neutral clips, (68, 2) in the pixels of this clip
-        (:attr:`Clip.neutral`); None for a clip that is neutral itself, and where there are none.
-        """
+        """The speaker's neutral face in this clip's pixels; None where it is not needed."""
         if entry.emotion in (None, "neutral") or entry.speaker not in self.neutral:
             return None
         from_canonical = to_canonical(self.clip_identity(entry)).inverse
@@ -338,10 +336,7 @@ class Corpus:
 
     @cached_property
     def neutral(self) -> dict[str, NDArray[np.float64]]:
-        """Each speaker's face at rest, canonical (68, 2): the median over their own neutral clips.
-
-        Speakers without a clip labelled neutral are not in it.
-        """
+        """Each speaker's face at rest, canonical (68, 2), where neutral clips are labelled."""
         rests: dict[str, list[NDArray[np.float64]]] = {}
         for entry in self.entries:
             if entry.emotion == "neutral":

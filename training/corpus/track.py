@@ -109,10 +109,7 @@ def interpolate(values: NDArray[Any], times: NDArray[Any], new_times: NDArray[An
 
 
 class FaceAlignmentTracker(FaceNetworks):
-    """face_alignment's networks (kfusion/faces/__init__.py) for the consecutive crops of a clip.
-
-    Raises what they raise.
-    """
+    """face_alignment's networks (kfusion/faces) for the crops of a clip."""
 
     def __init__(self, device: str = "cpu", batch: int = 8, threads: int | None = None) -> None:
         import torch

@@ -205,10 +205,7 @@ def _blocks(container: InputContainer) -> Iterator[tuple[float | None, Samples]]
 
 
 def _joined(blocks: list[tuple[float | None, Samples]], rate: int, origin: float | None) -> Samples:
-    """Blocks end to end from ``origin`` on, with silence where the file's clock leaves a gap.
-
-    Small steps of that clock are its rounding and are not followed.
-    """
+    """Blocks end to end from ``origin`` on, with silence where the clock leaves a long gap."""
     placed: list[tuple[int, Samples]] = []
     at = 0  # where the next block goes, in samples after the origin
     for time, block in blocks:

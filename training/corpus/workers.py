@@ -75,9 +75,7 @@ def _from_video(source: ClipSource, tracker: Tracker) -> PreparedClip:
 
 
 def _sound(source: ClipSource) -> Samples:
-    """The video's own sound from its first picture on, else its sound file, which starts with
-    the video.
-    """
+    """The video's own sound from its first picture on, else that of its sound file."""
     if has_sound(source.video):
         audio = sound(source.video, first_time(source.video))
     elif source.audio is not None:
@@ -114,9 +112,7 @@ class WorkerProcess:
         return result
 
     def receive(self) -> PreparedClip | str | None:
-        """A clip's result; None once the tracker is loaded. Raises what failed in the process, and
-        FaceFinderError where it has ended.
-        """
+        """A clip's result; None once the tracker is loaded. Raises what failed there."""
         try:
             message = self.pipe.recv()
         except (EOFError, OSError):

@@ -183,9 +183,7 @@ def mixed(audio: Array, other: Array, snr_db: float) -> Array:
 def opened_further(
     displacements: NDArray[np.float64], share: float | NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Displacements (T, 68, 2) with lips that part by ``share`` (of all, or of each frame) further
-    than they did, half of it upwards and half downwards.
-    """
+    """Displacements (T, 68, 2) with lips that part by ``share`` further, half each way."""
     further = displacements.copy()
     further[..., 1] += (share / 2 * lip_gap(displacements))[:, None] * PARTING
     return further

@@ -48,9 +48,7 @@ def _no_speech(rng: np.random.Generator, window: Window) -> Window:
 
 
 def _stopped(rng: np.random.Generator, window: Window) -> Window:
-    """Sound that falls silent, or by 36 dB or more, and may come back: the lips close, and part
-    shortly before it does.
-    """
+    """Sound that falls silent or by 36 dB, and may come back: lips close, and part again."""
     begin, end, times = window.times[0], window.end, window.times
     start = min(end, begin + rng.uniform(0.1, 0.95))
     back = start + rng.uniform(*PAUSES_S) if rng.random() < 0.5 else math.inf

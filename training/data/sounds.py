@@ -82,9 +82,7 @@ def _octaves() -> tuple[Array, Array]:
 
 @lru_cache(1)
 def _rooms() -> NDArray[np.complex64]:
-    """Spectra of impulse responses: the direct sound, and noise that dies off by 60 dB in 0.1 to
-    0.6 s (cut at 0.28 s), 0 to 15 dB below it.
-    """
+    """Spectra of impulse responses with tails that fall by 60 dB in 0.1 to 0.6 s."""
     rng, spectra = np.random.default_rng(2), []
     for _ in range(ROOMS):
         count = int(rng.uniform(0.1, 0.6) * SAMPLE_RATE)

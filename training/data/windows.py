@@ -230,9 +230,7 @@ def loader(
 
 
 def _prefetched(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """Each batch is made while the step before it runs, by a thread that shares its work with no
-    other: a window is too little of it, and waking threads takes longer.
-    """
+    """Batches made by one thread, each while the step before it runs."""
     waiting = iter(batches)
     with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as maker:
         future = maker.submit(next, waiting, None)

@@ -94,9 +94,7 @@ def ablation_name(config: ModelConfig) -> str:
 
 
 def save_network(path: Path, network: Network, provenance: dict[str, Any]) -> None:
-    """A KFusion checkpoint, or the same for a baseline under a format of its own; whole or not
-    at all.
-    """
+    """A KFusion checkpoint, or a baseline's in a format of its own; whole or not at all."""
     if isinstance(network, KFusion):
         save_model(path, network, provenance)
         return

@@ -76,10 +76,7 @@ def fit_kan_grids(
     optimizer: torch.optim.Optimizer,
     broadcast: Callable[[nn.Module], None],
 ) -> None:
-    """Fits the grids of a KAN to its inputs (B, C, F).
-
-    New grids carry new coefficients: the average and the optimizer's moments begin anew there.
-    """
+    """Fits a KAN's grids to (B, C, F); its average and optimizer moments begin anew."""
     kan.update_grid(inputs.float().flatten(0, 1))
     broadcast(kan)
     average.network.get_submodule("head").load_state_dict(kan.state_dict())

@@ -40,9 +40,7 @@ class OverlayRow:
 
 
 def pick_clips(corpora: Sequence[Corpus], split: Subset, count: int) -> list[tuple[Corpus, Entry]]:
-    """``count`` clips for figures: of different speakers and emotions where there are several,
-    evenly over them.
-    """
+    """``count`` clips evenly over the speakers and emotions, where there are several."""
     every = select_entries(corpora, split)
     firsts: dict[tuple[str, str | None], tuple[Corpus, Entry]] = {}
     for corpus, entry in every:
@@ -53,9 +51,7 @@ def pick_clips(corpora: Sequence[Corpus], split: Subset, count: int) -> list[tup
 
 
 def overlay_frames(clip: Clip, count: int = COLUMNS) -> list[int]:
-    """Frames evenly over the time in which the mouth moves: from the first to the last in which
-    its gap is over a fifth of its range; of the whole clip where it does not move.
-    """
+    """Frames evenly over the time in which the mouth moves, else over the whole clip."""
     gap = lip_gap(align(clip.points, clip.identity))
     moving = np.flatnonzero(gap - gap.min() > 0.2 * np.ptp(gap)) if np.ptp(gap) > 1 else []
     first, last = (int(moving[0]), int(moving[-1])) if len(moving) else (0, len(gap) - 1)

@@ -61,19 +61,13 @@ def measures_of(faces: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def clip_measures(frames: NDArray[Any], identity: NDArray[Any]) -> Measures:
-    """Medians over frames (T, 68, 2), each aligned to ``identity`` and brought to the canonical
-    crop.
-    """
+    """Medians over frames (T, 68, 2), aligned to ``identity``, in the canonical crop."""
     canonical = to_canonical(identity).apply(align(frames, identity))
     return np.median(measures_of(canonical), axis=0)
 
 
 def real_tracks(folder: Path) -> dict[str, dict[str, NDArray[np.float64]]]:
-    """{speaker: {emotion: faces}} of ready-made tracks ``SPEAKER_front_EMOTION_levelN_NNN.npz``.
-
-    Raises :class:`~kfusion.errors.DataError` for a speaker without a neutral clip, and where
-    there is none.
-    """
+    """{speaker: {emotion: faces}} of tracks ``SPEAKER_front_EMOTION_levelN_NNN.npz``."""
     tracks: dict[str, dict[str, NDArray[np.float64]]] = {}
     for path in sorted(folder.glob("*_front_*.npz")):
         speaker, _, emotion = path.stem.split("_")[:3]
@@ -91,9 +85,7 @@ def against_neutral(
     measure: Callable[[NDArray[np.float64], NDArray[np.float64]], T],
     compare: Callable[[T, T], U],
 ) -> dict[str, dict[str, U]]:
-    """{emotion: {speaker: compare(expressive, neutral)}}, where ``measure`` is called with a
-    clip's faces and the speaker's face at rest in the neutral clip.
-    """
+    """{emotion: {speaker: compare(of the expressive clip, of the neutral clip)}}."""
     compared: dict[str, dict[str, U]] = {e: {} for e in EXPRESSIONS}
     for speaker, of_emotion in tracks.items():
         rest = face_at_rest(of_emotion["neutral"])
@@ -115,9 +107,7 @@ def swing(faces: NDArray[Any]) -> float:
 
 
 def real_swings(folder: Path) -> dict[str, dict[str, float]]:
-    """{emotion: {speaker: swing of the lips' gap over that in the neutral clip}} of
-    :func:`real_tracks`; nan where lips do not move in the neutral clip.
-    """
+    """{emotion: {speaker: swing over that in the neutral clip, or nan}}."""
     return against_neutral(
         real_tracks(folder),
         lambda faces, rest: swing(align(faces, rest)),
@@ -153,9 +143,7 @@ MIXTURE_TEXT: Final = ", ".join(f"{name} {weight}" for name, weight in MIXTURE.i
 
 @dataclass(frozen=True)
 class Response:
-    """A model's with one emotion, means over clips: the five measures, the correlation of its lip
-    gap with the true one, and the gap's swing (px).
-    """
+    """A model's with one emotion, means over clips; ``swing`` in px."""
 
     measures: Measures
     correlation: float

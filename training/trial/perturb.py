@@ -40,10 +40,6 @@ def at_level(audio: NDArray[Any], dbfs: float) -> Samples:
 # A perturbed voice
 
 
-def with_gain(audio: Samples, db: float) -> Samples:
-    return (audio * 10 ** (db / 20)).astype(np.float32)
-
-
 def pitch_shifted(audio: Samples, semitones: float) -> Samples:
     """Pitch and formants moved together, the length kept: a phase vocoder, then resampling."""
     with torch.inference_mode():
@@ -53,12 +49,6 @@ def pitch_shifted(audio: Samples, semitones: float) -> Samples:
 def resampled(audio: Samples, speed: float) -> Samples:
     """Played ``speed`` times as fast, as a tape: the pitch goes with it."""
     return soxr.resample(audio, SAMPLE_RATE * speed, SAMPLE_RATE).astype(np.float32)
-
-
-def time_stretched(audio: Samples, speed: float) -> Samples:
-    """Spoken ``speed`` times as fast at its own pitch (a phase vocoder)."""
-    with torch.inference_mode():
-        return pitched(torch.from_numpy(resampled(audio, speed)), 1 / speed).numpy()
 
 
 def telephone(audio: Samples) -> Samples:
@@ -102,9 +92,7 @@ def held_out_voices(folder: Path) -> dict[str, list[Path]]:
 
 
 def babble(sounds: Sequence[Path], count: int, seed: int, talkers: int = 6) -> Samples:
-    """``talkers`` of the sounds at once, (count,): each as loud as the others, from some place
-    on, over and over.
-    """
+    """``talkers`` of the sounds at once, (count,), all as loud, repeated from a random place."""
     rng = np.random.default_rng(seed)
     total = np.zeros(count)
     for k in rng.choice(len(sounds), talkers, replace=False):

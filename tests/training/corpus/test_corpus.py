@@ -14,7 +14,6 @@ from training.corpus.format import (
     Corpus,
     CorpusWriter,
     Header,
-    fingerprint,
     open_corpora,
     select_entries,
 )
@@ -182,16 +181,6 @@ def test_an_emotional_clip_knows_its_speakers_neutral_face_in_its_own_crop(tmp_p
     found = clips["h"].neutral
     assert found is not None
     np.testing.assert_allclose(found, plain.identity * 1.1 + 5.0, atol=0.05)
-
-
-def test_the_fingerprint_is_of_contents_and_labels(tmp_path: Path) -> None:
-    def of(name: str, clip: Clip) -> str:
-        folder = write_corpus(tmp_path / name, [clip], {clip.name: "train"})
-        return fingerprint(Corpus(folder).entries)
-
-    a = of("a", talking("x", 0))
-    assert a == of("b", talking("x", 0)) != of("c", talking("x", 1))
-    assert a != of("d", talking("x", 0, emotion="happy")) and a != of("e", talking("y", 0))
 
 
 def test_tracks_are_resampled_in_time() -> None:

@@ -108,12 +108,6 @@ def test_a_layout_is_guessed_and_its_clips_are_found_with_their_labels(
     assert all(c.video.is_file() for c in listing.clips)
 
 
-def test_files_that_do_not_fit_the_layout_are_listed(tmp_path: Path) -> None:
-    listing = find_clips(tree(tmp_path, "VideoFlash/1001_DFA_ANG_XX.flv", "VideoFlash/intro.flv"))
-    assert [c.name for c in listing.clips] == ["1001_DFA_ANG_XX"]
-    assert listing.unmatched == [("VideoFlash/intro.flv", "its path is not named as in crema-d")]
-
-
 def test_a_pattern_reads_speaker_emotion_and_level_from_names(tmp_path: Path) -> None:
     source = tree(
         tmp_path, "M003_level_1_disgusted_015.npz", "W036_level_3_happy_007.npz", "odd.npz"

@@ -6,8 +6,6 @@ from hypothesis import strategies as st
 
 from kfusion.errors import DataError
 from training.corpus.splits import (
-    LeakError,
-    check_no_leak,
     split_of_clip,
     split_of_clips,
     split_of_speakers,
@@ -59,14 +57,3 @@ def test_speakers_can_be_held_out_by_name() -> None:
         split_of_speakers(["a", "b"], held_out=["a", "b"])
     with pytest.raises(DataError, match="two or more"):
         split_of_speakers(["a", "a"])
-
-
-def test_a_leak_names_who_leaks() -> None:
-    apart = {"train": {"a"}, "validation": {"b"}}
-    check_no_leak(apart, apart)  # pyright: ignore[reportArgumentType]
-    with pytest.raises(LeakError, match="speakers b are both"):
-        check_no_leak(
-            {"train": {"a", "b"}, "validation": {"b"}}, {"train": set(), "validation": set()}
-        )
-    with pytest.raises(LeakError, match="recordings x are both"):
-        check_no_leak({"train": {"a"}, "validation": {"b"}}, {"train": {"x"}, "validation": {"x"}})

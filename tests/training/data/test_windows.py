@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from kfusion.emotion import vector
 from kfusion.landmarks import lip_gap
-from kfusion.layers.torchaudio_python import torchaudio
 from tests.training.corpora import (
     one_speaker,
     source_clip,
@@ -117,24 +116,6 @@ def test_a_faster_window_has_more_of_the_clip_with_its_face(corpus: Corpus) -> N
         assert np.corrcoef(loud[at][1:-1], gap[1:-1])[0, 1] > 0.97
 
 
-def test_a_faster_window_is_the_clip_resampled(corpus: Corpus) -> None:
-    clip = windows_of(corpus).clips[0]
-    whole = torch.from_numpy(corpus.sound(clip.entry, 0, clip.entry.audio[1]))
-    expected = torchaudio().transforms.Resample(93, 100)(whole).numpy()
-    for first in (-24, 0, 31, 77):  # also over the clip's ends
-        start = round(first * 1600 / 3)
-        sound = clip.sound(first, 0.93)
-        assert sound.shape == (16_000,)
-        low, high = max(start, 0), min(start + 16_000, len(expected))
-        # A clip's sample is the first: up to half of one beside the exact time.
-        offset = round(first * 1600 / 3 * 0.93) / 0.93 - start
-        spectrum = np.fft.rfft(expected)
-        turn = np.exp(2j * np.pi * np.arange(len(spectrum)) * offset / len(expected))
-        moved = np.fft.irfft(spectrum * turn, len(expected))
-        error = sound[low + 100 - start : high - 100 - start] - moved[low + 100 : high - 100]
-        assert np.abs(error).max() < 0.01 * np.abs(expected).max()
-
-
 @pytest.mark.parametrize("speed", [1.0, 0.8, 1.25])
 def test_phones_are_those_of_the_sound(phone_corpus: Corpus, speed: float) -> None:
     windows = windows_of(phone_corpus, speed=float(speed != 1), speeds=(speed,))
@@ -152,20 +133,6 @@ def test_phones_are_those_of_the_sound(phone_corpus: Corpus, speed: float) -> No
         steps = np.floor((first / 30 + np.arange(50) / 50) * speed * 100 + 1e-6).astype(int)
         assert np.array_equal(phones, track[steps])
     assert compared > 3
-
-
-def test_phones_outside_a_clip_are_not_known(phone_corpus: Corpus) -> None:
-    windows = windows_of(phone_corpus, edges=1.0)
-    before = after = 0
-    for index in range(60):
-        if phone_corpus.phones(source_clip(windows, index).entry) is None:
-            continue
-        known = np.flatnonzero(windows[index].phones != UNKNOWN) / 50
-        inside = np.flatnonzero(windows[index].mask) / 30
-        assert abs(known[0] - inside[0]) <= 1 / 30 and abs(known[-1] - inside[-1]) <= 2 / 30
-        assert np.diff(known).max() < 0.03
-        before, after = before + (known[0] > 0.02), after + (known[-1] < 0.96)
-    assert before > 5 and after > 5
 
 
 def test_a_clips_own_label_is_given_in_full_or_by_level(tmp_path: Path) -> None:

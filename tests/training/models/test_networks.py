@@ -7,20 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-import kfusion
-from kfusion.config import ModelConfig
 from kfusion.errors import CheckpointError
-from kfusion.layers.kan import KAN
 from kfusion.layers.mel import FRAME, STRIDE
-from kfusion.model import MLP, Concatenation, KFusion
 from tests.kfusion.test_model import inputs
 from tests.training.small_train import TINY
-from training.models.baselines import Baseline, Chen, Eskimez, around_frames
+from training.models.baselines import Baseline, Chen, around_frames
 from training.models.networks import (
     ABLATIONS,
     BASELINES,
     CHOICES,
-    ablation_name,
     build,
     load_engine,
     load_network,
@@ -77,30 +72,6 @@ def test_rows_of_a_batch_do_not_meet(name: str) -> None:
     assert not torch.equal(together[0], together[1])
 
 
-def test_ablations_differ_from_the_whole_in_the_part_they_name() -> None:
-    whole = build("kfusion", TINY)
-    assert isinstance(whole, KFusion) and isinstance(whole.head, KAN)
-    assert isinstance(_kfusion("mlp").head, MLP)
-    assert isinstance(_kfusion("without-kfusion").fusion, Concatenation)
-    assert _kfusion("without-global").global_domain is None
-    assert not _kfusion("without-lstm").content_domain.lstm
-    assert ablation_name(ModelConfig()) == "kfusion"
-    assert network_name(kfusion_bundled()) == "kfusion"
-    assert network_name(_kfusion("no-direct-paths")) == "no-direct-paths"
-
-
-def _kfusion(name: str) -> KFusion:
-    network = build(name, TINY)
-    assert isinstance(network, KFusion)
-    return network
-
-
-def kfusion_bundled() -> KFusion:
-    network, _ = load_network(Path(kfusion.__file__).parent / "weights" / "compact.safetensors")
-    assert isinstance(network, KFusion)
-    return network
-
-
 def test_the_steps_around_a_frame_are_those_of_its_time() -> None:
     steps = torch.arange(100.0)[None, :, None]
     times = ((steps + 1) * STRIDE - FRAME / 2) / 16_000  # the middle of each step
@@ -110,18 +81,6 @@ def test_the_steps_around_a_frame_are_those_of_its_time() -> None:
         for frame in range(5, 25 - delay):
             assert abs(float(taken[0, frame].mean()) - (frame + delay) / 30) < 0.0051
     assert not around_frames(times, 28)[0, 29, -1].any()  # beyond the window there is nothing
-
-
-def test_the_lstm_hears_three_frames_ahead_and_no_further() -> None:
-    torch.manual_seed(0)
-    network = Eskimez(TINY).eval()
-    mel = torch.randn(1, 100, TINY.mels)
-    later = mel.clone()
-    later[:, 80:] += 1.0  # from 0.79 s on
-    v, e = torch.zeros(1, 136), torch.zeros(1, 8)
-    moved = (network.predict(mel, v, e) - network.predict(later, v, e)).abs().amax((0, 2))
-    first = int((moved > 0).nonzero()[0])
-    assert first in (20, 21)  # the frame at 0.67-0.70 s, whose sound of 0.1 s later has changed
 
 
 def test_principal_components_are_those_of_the_targets() -> None:

@@ -6,17 +6,14 @@ from numpy.typing import NDArray
 
 from kfusion.emotion import articulation, displacement, vector
 from kfusion.errors import DataError
-from kfusion.landmarks import NEUTRAL, Similarity
+from kfusion.landmarks import NEUTRAL
 from kfusion.runtime import Animator, SyntheticEngine
 from tests.conftest import folder_of
 from tests.training.tracks import small_data, write_points
 from training.trial.emotion import (
     MEASURES,
-    agreed_sign,
-    clip_measures,
     measure,
     measures_of,
-    overshoot,
     real_changes,
     real_swings,
     sign_checks,
@@ -42,14 +39,6 @@ def test_each_figure_is_of_its_own_points_and_up_is_positive() -> None:
     assert change([57, 66, 8], 0, 9) == {}
 
 
-def test_a_head_that_moves_changes_nothing() -> None:
-    moved = Similarity(np.array([[0.7, -0.2], [0.2, 0.7]]), np.array([30.0, 9.0]))
-    identity = moved.apply(NEUTRAL)
-    turned = Similarity(np.array([[1.1, 0.1], [-0.1, 1.1]]), np.array([-5.0, 2.0]))
-    frames = np.stack([identity, turned.apply(identity)])
-    np.testing.assert_allclose(clip_measures(frames, identity), measures_of(NEUTRAL), atol=1e-9)
-
-
 def test_the_synthetic_engine_does_what_the_table_says(tmp_path: Path) -> None:
     section = measure(TrialModel(Animator(SyntheticEngine()), small_data(tmp_path)))
     found = {c.name: c for c in section.checks}
@@ -66,21 +55,6 @@ def test_the_synthetic_engine_does_what_the_table_says(tmp_path: Path) -> None:
     mixed = next(r for r in rows if r["emotion"].startswith("mixture"))
     both = measures_of(NEUTRAL + displacement(vector({"happy": 0.5, "surprised": 0.5})))
     assert mixed["model at 1"] == pytest.approx((both - measures_of(NEUTRAL))[0], abs=0.05)
-
-
-def test_speakers_agree_only_where_each_is_clear() -> None:
-    assert agreed_sign([0.5, 3, 1]) == 1
-    assert agreed_sign([-0.5, -3, -1]) == -1
-    assert agreed_sign([0.4, 3, 1]) == 0
-    assert agreed_sign([-0.6, 3, 1]) == 0
-    assert agreed_sign([]) == 0
-
-
-def test_overshoot_is_how_far_the_worst_measure_lies_outside() -> None:
-    none, full = np.zeros(5), np.array([4.0, -2, 0, 1, 1])
-    assert overshoot(full / 2, none, full) == 0
-    assert overshoot(np.array([5.0, -2.5, 0, 0, 0]), none, full) == 1
-    assert overshoot(np.array([2.0, 0.7, 0, 0, 0]), none, full) == pytest.approx(0.7)
 
 
 def opening(size: float) -> NDArray[np.float64]:

@@ -39,11 +39,10 @@ def test_pitch_moves_and_the_length_stays(semitones: float) -> None:
 
 
 @pytest.mark.parametrize("speed", [0.8, 1.25])
-def test_a_tape_takes_the_pitch_along_and_a_hurried_speaker_does_not(speed: float) -> None:
-    for change, pitch in ((perturb.resampled, 440 * speed), (perturb.time_stretched, 440.0)):
-        sound = change(tone(440), speed)
-        assert len(sound) == pytest.approx(RATE / speed, abs=2)
-        assert loudest(sound) == pytest.approx(pitch, rel=0.01)
+def test_a_tape_takes_the_pitch_along(speed: float) -> None:
+    sound = perturb.resampled(tone(440), speed)
+    assert len(sound) == pytest.approx(RATE / speed, abs=2)
+    assert loudest(sound) == pytest.approx(440 * speed, rel=0.01)
 
 
 def test_a_telephone_keeps_its_band_in_time_and_adds_the_noise_of_8_bits() -> None:
@@ -53,13 +52,6 @@ def test_a_telephone_keeps_its_band_in_time_and_adds_the_noise_of_8_bits() -> No
     assert not np.allclose(sound[400:-400], tone(1000)[400:-400], atol=1e-4)
     for outside in (100, 5000):
         assert perturb.rms(perturb.telephone(tone(outside))) < 0.02 * perturb.rms(tone(outside))
-
-
-def test_noise_lies_so_many_db_under_the_voice() -> None:
-    sound, noise = voice(2.0, seed=1), perturb.white_noise(2.0, -40, seed=2)
-    added = perturb.mixed(sound, noise, 10) - sound
-    snr = 20 * np.log10(perturb.rms(sound) / perturb.rms(added))
-    assert snr == pytest.approx(10, abs=0.05)
 
 
 def test_babble_is_of_six_and_the_same_for_the_same_seed(tmp_path: Path) -> None:

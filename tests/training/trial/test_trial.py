@@ -106,9 +106,7 @@ def test_perturbed_voices_are_scored_against_the_same_truth(model: TrialModel) -
         assert check.value == row["fall"] == pytest.approx(plain - row["lip correlation"])
     # Loudness alone opens this mouth: speed moves it in time with the truth, babble opens it.
     assert abs(rows["speed 0.8"]["fall"]) < 0.05
-    assert abs(rows["a second of silence before it"]["fall"]) < 0.05
-    assert rows["gain -20 dB"]["gain"] < rows["as it is"]["gain"]
-    assert rows["babble at 10 dB"]["fall"] > abs(rows["a second of silence before it"]["fall"])
+    assert rows["babble at 10 dB"]["fall"] > 0
 
 
 def test_a_mouth_that_is_loudness_follows_the_voice_and_a_shifted_one_does_not() -> None:
