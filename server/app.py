@@ -49,13 +49,13 @@ def make_peer_factory(config: ServerConfig) -> PeerFactory | None:
     if not config.webrtc:
         return None
     try:
-        from server.transports.webrtc import Ice, PeerFactory
+        from server.transports.webrtc import PeerFactory
     except ImportError as error:
         log.info("no WebRTC: %s is not installed", error.name)
         return None
     own = {"localhost": ("127.0.0.1",), "": (), "0.0.0.0": (), "::": ()}
     addresses = config.ice_addresses or own.get(config.host, (config.host,))
-    return PeerFactory(Ice(addresses, config.ice_servers))
+    return PeerFactory(addresses, config.ice_servers)
 
 
 def make_face_finder(config: ServerConfig, metrics: Metrics) -> FaceFinderQueue | None:

@@ -77,7 +77,10 @@ class HttpRoutes:
             return response(403, b"streams are not for pages of this origin; see --origin\n")
         self.delayed[connection] = network
         try:
-            await self._delay_handshake()
+            # While the event loop lags: each takes as much of its time as a second of a stream.
+            now = asyncio.get_running_loop().time()
+            delay = self.handshakes.spend(float(self.registry.lag.high()), now)
+            await asyncio.sleep(min(self.bounds.handshake_wait_s, delay))
         finally:
             del self.delayed[connection]
         return None
@@ -89,14 +92,6 @@ class HttpRoutes:
         if registry.stopping or len(networks) >= config.max_connections:
             return True
         return network is not None and networks.count(network) >= config.max_connections_per_address
-
-    async def _delay_handshake(self) -> None:
-        """Limits the rate of handshakes while the event loop lags: each takes as much of its time
-        as a second of a stream.
-        """
-        now = asyncio.get_running_loop().time()
-        delay = self.handshakes.spend(float(self.registry.lag.high()), now)
-        await asyncio.sleep(min(self.bounds.handshake_wait_s, delay))
 
     def _health(self) -> Response:
         if self.registry.engine.alive:

@@ -40,6 +40,13 @@ def photo(size: int = SIDE, points: Points = NEUTRAL) -> Image.Image:
     return picture
 
 
+def face(shade: int = 0) -> bytes:
+    """A photo of the same face, another file for every shade."""
+    picture = photo(200)
+    picture.putpixel((0, 199), (shade % 256, shade // 256, 7))
+    return bytes_of(picture)
+
+
 def two_faces() -> Image.Image:
     """A picture with two faces side by side."""
     both = Image.new("RGB", (2 * SIDE, SIDE))

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -45,29 +44,19 @@ JITTER_BUFFER: Final = "_RTCRtpReceiver__jitter_buffer"
 FIRST_RTO_S: Final = 0.5  # of SCTP's handshake; RFC 9260 has 1 s, aiortc 3 s, Chromium 0.5 s
 
 
-@dataclass(frozen=True)
-class Ice:
-    """How peers are reached. ``addresses`` of this machine to offer; empty: all but loopback.
-
-    ``servers``: STUN and TURN URLs, with name and password after spaces; none by default.
-    """
-
-    addresses: tuple[str, ...] = ()
-    servers: tuple[str, ...] = ()
-
-
 class PeerFactory:
-    """Makes the peers of one server; for a running event loop.
+    """Makes the peers of one server; for a running event loop. ``addresses`` of this machine are
+    offered (empty: all but loopback); ``servers``: STUN and TURN URLs, with name and password.
 
     Raises :class:`~kfusion.errors.BadOptions` for an ICE server that cannot be, and where the
     installed aiortc has not the two places that are replaced.
     """
 
-    def __init__(self, ice: Ice) -> None:
+    def __init__(self, addresses: tuple[str, ...] = (), servers: tuple[str, ...] = ()) -> None:
         _check_aiortc()
-        if ice.addresses:
-            _offer_addresses(ice.addresses)
-        self.configuration = RTCConfiguration(iceServers=[_server(text) for text in ice.servers])
+        if addresses:
+            _offer_addresses(addresses)
+        self.configuration = RTCConfiguration(iceServers=[_server(text) for text in servers])
 
     def make(self, on_audio: Callable[[bytes | int], None], on_room: Callable[[], None]) -> Peer:
         return Peer(self.configuration, on_audio, on_room)

@@ -86,15 +86,13 @@ class Publisher:
         if not self.subscribed:
             return
         outputs: tuple[wire.Output, ...] = tuple(
-            kind for kind, topic in topics.items() if self.has_subscriber(topic)
+            kind
+            for kind, topic in topics.items()
+            if any(topic[:k] in self.subscribed for k in range(len(topic) + 1))
         )
         for kind, values in (frames.render(outputs) if outputs else {}).items():
             block = wire.FrameBlock(kind, frames.first, clock_us, values)
             self.send(topics[kind] + wire.encode_frames(block))
-
-    def has_subscriber(self, topic: bytes) -> bool:
-        """Whether this topic, or a prefix of it, is subscribed to."""
-        return any(topic[:k] in self.subscribed for k in range(len(topic) + 1))
 
     def send(self, message: bytes) -> None:
         """Never waits: a message without room in the queue is dropped, and counted."""

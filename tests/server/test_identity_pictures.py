@@ -15,18 +15,12 @@ from kfusion import wire
 from kfusion.faces.resting_face import MOUTH_WAS_SHUT
 from kfusion.landmarks import lip_gap
 from tests.conftest import eventually, voice
-from tests.drawn_photo import BLUE, RED, bytes_of, photo, points_in_photo
+from tests.drawn_photo import BLUE, RED, bytes_of, face, points_in_photo
 from tests.kfusion.bad_pictures import BAD
 from tests.system.raw_client import pcm
 from tests.system.test_resume import Client, offline, serving
 
 SIZE = 200
-
-
-def face(shade: int = 0) -> bytes:
-    picture = photo(SIZE)
-    picture.putpixel((0, 199), (shade, shade, 7))
-    return bytes_of(picture)
 
 
 def plain(colour: tuple[int, int, int]) -> bytes:
@@ -88,12 +82,7 @@ async def test_bad_pictures_are_told_plainly_and_nobody_else_notices() -> None:
     async with finding("unreliable") as (app, opened):
         other, client = await opened(mode="file"), await opened()
 
-        async def others() -> None:
-            await other.ws.send(pcm(sound))
-            await other.send(type="end")
-            await other.rest()
-
-        streaming = asyncio.create_task(others())
+        streaming = asyncio.create_task(other.stream(sound))
         for name, (data, code, words) in bad.items():
             await send_picture(client, data)
             answer = await identity_answer(client)

@@ -20,7 +20,7 @@ from server.config import FACE_ALIGNMENT
 from server.metrics import Metrics
 from server.pictures.queue import MAX_CACHED, MAX_WAITING, FaceFinderQueue
 from server.pictures.request import FoundFace, SearchResult
-from tests.drawn_photo import BLUE, bytes_of, photo, points_in_photo, torch_hub, two_faces
+from tests.drawn_photo import BLUE, bytes_of, face, photo, points_in_photo, torch_hub, two_faces
 from tests.kfusion.bad_pictures import BAD
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,13 +61,6 @@ async def face_queue(finder: str = "dots", **limits: float) -> AsyncGenerator[Qu
     finally:
         await queue.close()
         assert queue.process is None
-
-
-def face(shade: int = 0) -> bytes:
-    """A photo of the same face, another file for every shade."""
-    picture = photo(200)
-    picture.putpixel((0, 199), (shade % 256, shade // 256, 7))
-    return bytes_of(picture)
 
 
 async def test_a_picture_that_takes_too_long_is_refused_and_the_next_one_has_another() -> None:

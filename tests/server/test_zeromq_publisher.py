@@ -89,20 +89,6 @@ async def subscribed(app: App, *topics: str) -> None:
     await eventually(lambda: publisher.subscribed == expected)
 
 
-async def speak(client: Client, seconds: float, seed: int = 0) -> None:
-    """Sends a whole file, and receives all of the session."""
-    data = pcm(voice(seconds, seed=seed))
-
-    async def send() -> None:
-        for k in range(0, len(data), 1 << 19):
-            await client.ws.send(data[k : k + (1 << 19)])
-        await client.send(type="end")
-
-    sending = asyncio.create_task(send())
-    await client.rest()
-    await sending
-
-
 # What is published
 
 
@@ -114,7 +100,7 @@ async def test_every_frame_comes_in_order_with_the_bytes_of_the_websocket() -> N
         await client.send(type="mark", id="a")
         await client.ws.send(pcm(voice(1.03)))
         await client.send(type="mark", id="b")  # divides a hop
-        await asyncio.gather(subscriber.until(150), speak(client, 3.97))
+        await asyncio.gather(subscriber.until(150), client.stream(voice(3.97)))
         assert bytes_of([b for _, b in subscriber.got]) == bytes_of(blocks_of(client))
         assert {topic for topic, _ in subscriber.got} == {f"{client.ready.session}/points"}
         assert (
@@ -132,11 +118,11 @@ async def test_a_session_in_json_is_published_in_binary_with_what_it_did_not_ask
             f"{name}/points\0", f"{name}/arkit52", f"{name}/vrm"
         )
         await subscribed(app, f"{name}/points\0", f"{name}/arkit52", f"{name}/vrm")
-        await asyncio.gather(subscriber.until(30), speak(client, 1.0))
+        await asyncio.gather(subscriber.until(30), client.stream(voice(1.0)))
         while len(subscriber.got) < 30:
             await subscriber.next()
         other = await opened(mode="file", outputs=["points", "arkit52", "vrm"])
-        await speak(other, 1.0)
+        await other.stream(voice(1.0))
         assert bytes_of([b for _, b in subscriber.got]) == bytes_of(blocks_of(other))
         assert [topic for topic, _ in subscriber.got[:3]] == [
             f"{name}/{kind}" for kind in ("points", "arkit52", "vrm")
@@ -150,7 +136,7 @@ async def test_nothing_is_computed_or_sent_that_nobody_subscribed_to() -> None:
         others = Subscriber(made, endpoint).to("other/points", f"{name}/points\0KFL2", f"{name}x")
         subscriber = Subscriber(made, endpoint).to(f"{name}/vrm")
         await subscribed(app, "other/points", f"{name}/points\0KFL2", f"{name}x", f"{name}/vrm")
-        await asyncio.gather(subscriber.until(30), speak(client, 1.0))
+        await asyncio.gather(subscriber.until(30), client.stream(voice(1.0)))
         assert {block.output for _, block in subscriber.got} == {"vrm"}
         assert b"kfusion_zmq_published_total 10.0" in app.registry.figures()
         assert not await others.socket.poll(0)
@@ -162,7 +148,9 @@ async def test_sessions_are_told_apart_and_who_leaves_is_sent_no_more() -> None:
         everything = Subscriber(made, endpoint).to("")
         only = Subscriber(made, endpoint).to(f"{two.ready.session}/points")
         await subscribed(app, "", f"{two.ready.session}/points")
-        await asyncio.gather(only.until(60), speak(one, 2.0, seed=1), speak(two, 2.0, seed=2))
+        await asyncio.gather(
+            only.until(60), one.stream(voice(2.0, seed=1)), two.stream(voice(2.0, seed=2))
+        )
         assert bytes_of([b for _, b in only.got]) == bytes_of(blocks_of(two))
         while len(everything.got) < 120:
             await everything.next()
@@ -173,7 +161,7 @@ async def test_sessions_are_told_apart_and_who_leaves_is_sent_no_more() -> None:
         for subscriber in (everything, only):
             subscriber.socket.close()
         await subscribed(app)
-        await speak(await opened(mode="file"), 1.0)
+        await (await opened(mode="file")).stream(voice(1.0))
         assert b"kfusion_zmq_published_total 120.0" in app.registry.figures()
 
 
@@ -187,7 +175,7 @@ async def test_who_wakes_after_five_seconds_of_frames_has_the_newest_at_once() -
         asleep = Subscriber(made, endpoint, CONFLATE=1).to(topic)
         awake = Subscriber(made, endpoint).to(topic, "all")
         await subscribed(app, topic, "all")
-        await asyncio.gather(awake.until(150), speak(client, 5.0))
+        await asyncio.gather(awake.until(150), client.stream(voice(5.0)))
         await asleep.until(150)
         assert len(asleep.got) <= 2  # one may still have been on its way
 
@@ -199,7 +187,7 @@ async def test_a_consumer_that_never_reads_costs_no_one_else_a_frame() -> None:
         deaf = Subscriber(made, endpoint, RCVHWM=1, RCVBUF=4096).to("")
         subscriber = Subscriber(made, endpoint).to(topic)
         await subscribed(app, topic, "")
-        await asyncio.gather(subscriber.until(1500), speak(client, 50.0))
+        await asyncio.gather(subscriber.until(1500), client.stream(voice(50.0)))
         for got in ([b for _, b in subscriber.got], blocks_of(client)):
             assert [b.first for b in got] == list(range(0, 1500, 3))
         while await deaf.socket.poll(300):  # what was kept for it
@@ -241,7 +229,7 @@ async def test_garbage_from_subscribers_is_nothing() -> None:
         publisher = publisher_of(app)
         expected = {topic.encode(), b"\xff\0\xfe", b"more"}
         await eventually(lambda: expected <= publisher.subscribed)
-        await asyncio.gather(subscriber.until(30), speak(client, 1.0))
+        await asyncio.gather(subscriber.until(30), client.stream(voice(1.0)))
         assert bytes_of([b for _, b in subscriber.got if b.output == "points"]) == bytes_of(
             blocks_of(client)
         )
@@ -266,6 +254,6 @@ async def test_too_many_topics_are_forgotten_and_honest_subscribers_come_back() 
             subscriber.until(30)
         )  # a socket reconnects while it is read
         await subscribed(app, topic)
-        await speak(client, 1.0)
+        await client.stream(voice(1.0))
         await receiving
         assert bytes_of([b for _, b in subscriber.got]) == bytes_of(blocks_of(client))

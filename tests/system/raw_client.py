@@ -48,6 +48,19 @@ class RawClient:
         except ConnectionClosed:
             pass
 
+    async def stream(self, sound: NDArray[np.float32]) -> None:
+        """Sends a whole file, and receives all of the session."""
+        data = pcm(sound)
+
+        async def send() -> None:
+            for k in range(0, len(data), 60_000):
+                await self.ws.send(data[k : k + 60_000])
+            await self.send(type="end")
+
+        sending = asyncio.create_task(send())
+        await self.rest()
+        await sending
+
     @property
     def points(self) -> NDArray[np.float32]:
         blocks = [m.values for m in self.received if isinstance(m, wire.FrameBlock)]
@@ -128,14 +141,5 @@ async def stream_file(
 ) -> RawClient:
     """A client that has streamed all of ``sound`` in mode file."""
     async with client(server, mode="file", **fields) as raw:
-        data = pcm(sound)
-
-        async def send() -> None:
-            for k in range(0, len(data), 60_000):
-                await raw.ws.send(data[k : k + 60_000])
-            await raw.send(type="end")
-
-        sending = asyncio.create_task(send())
-        await raw.rest()
-        await sending
+        await raw.stream(sound)
         return raw
