@@ -67,15 +67,10 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def expand_rows(names: Sequence[str]) -> list[str]:
-    """The rows that are named singly or by their group, in the table's order."""
-    rows = {row for name in names for row in GROUPS.get(name, [name])}
-    return [row for row in TITLES if row in rows]
-
-
 def select_jobs(options: argparse.Namespace) -> list[tuple[str, int]]:
     """(row, seed), seed by seed; those of ``--only`` where it is given."""
-    rows = expand_rows(options.rows)
+    named = {row for name in options.rows for row in GROUPS.get(name, [name])}
+    rows = [row for row in TITLES if row in named]
     jobs = {f"{row}-{seed}": (row, seed) for seed in options.seeds for row in rows}
     if options.only is None:
         return list(jobs.values())

@@ -2,10 +2,9 @@
 
     python -m training.prepare --source MEAD --out corpora/mead --held-out M003 M030
 
-It finds the clips (training/corpus/layouts.py), splits them by speaker, tracks each face
-(training/corpus/track.py) and writes one corpus (training/corpus/format.py). Stopped or killed, the
-same command goes on and ends with the same files. Clips that cannot be used are in skipped.jsonl,
-each with the reason.
+It finds the clips, splits them by speaker, tracks each face and writes one corpus. Stopped or
+killed, the same command goes on and ends with the same files. Clips that cannot be used are in
+skipped.jsonl, each with the reason.
 """
 
 import argparse
@@ -28,7 +27,7 @@ from training.corpus.format import Corpus, CorpusWriter, Header
 from training.corpus.layouts import LAYOUTS, Listing, find_clips
 from training.corpus.splits import LeakError, Split, split_of_clips, split_of_speakers
 from training.corpus.track import FaceAlignmentTracker
-from training.corpus.workers import MakeTracker, PreparedClip, prepared_clips
+from training.corpus.workers import MakeTracker, prepared_clips
 from training.phones import PhoneTrack, read_phones
 
 
@@ -129,31 +128,21 @@ def prepare(
         prepared = prepared_clips(todo, make_tracker, max(1, min(processes, len(todo))))
         try:
             for source, result in zip(todo, prepared, strict=True):
-                track = (phones or {}).get(source.name)
-                _write(corpus, source.name, result, planned.splits[source.name], track)
+                if isinstance(result, str):
+                    corpus.skip(source.name, result)
+                else:
+                    clip = replace(result.clip, phones=(phones or {}).get(source.name))
+                    split = planned.splits[source.name]
+                    try:
+                        corpus.add(clip, split, fps=result.fps, tracked=result.tracked)
+                    except LeakError as error:
+                        corpus.skip(source.name, str(error))
                 bar.update()
         finally:
             prepared.close()
             bar.close()
         corpus.finish()
     return Corpus(out)
-
-
-def _write(
-    corpus: CorpusWriter,
-    name: str,
-    result: PreparedClip | str,
-    split: Split,
-    phones: PhoneTrack | None,
-) -> None:
-    if isinstance(result, str):
-        corpus.skip(name, result)
-        return
-    try:
-        clip = replace(result.clip, phones=phones)
-        corpus.add(clip, split, fps=result.fps, tracked=result.tracked)
-    except LeakError as error:
-        corpus.skip(name, str(error))
 
 
 def _check_same(corpus: CorpusWriter, planned: Plan) -> None:
