@@ -179,7 +179,6 @@ def test_an_address_without_a_server_and_one_without_a_stream_are_named(
     ("options", "message"),
     [
         (["--clip", "no.wav"], "no.wav: no such file"),
-        (["--hop", "4"], "wanted 1, 2, 3, 5"),
         (["--seconds", "1"], "--warmup 2"),
         (["--json", "no/such/o.json"], "no file can be written there"),
         (["--streams", "9", "--most", "8"], "--most 8"),

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from client.video import mp4 as video
-from client.video.curves import spline, tapered
+from client.video.curves import spline
 from client.video.drawn_face import VIEW, DrawnFace, draw_face
 from client.video.mp4 import write_video
 from kfusion.landmarks import NEUTRAL
@@ -71,12 +71,6 @@ def test_a_spline_goes_through_its_points() -> None:
     for curve in (spline(points), spline(points, closed=True)):
         gaps = np.linalg.norm(curve[:, None] - points, axis=-1).min(axis=0)
         np.testing.assert_allclose(gaps, 0, atol=1e-12)
-
-
-def test_a_stroke_is_as_thick_as_it_says() -> None:
-    line = np.array([(0, 0), (10, 0), (20, 0), (30, 0)], float)
-    stroke = tapered(line, [2.0, 2.0, 2.0, 2.0])
-    assert np.ptp(stroke[:, 1]) == pytest.approx(2.0)
 
 
 # The video
