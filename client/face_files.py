@@ -41,10 +41,7 @@ class Portrait(msgspec.Struct, frozen=True):
 
 
 def read_face_file(path: Path) -> FaceFile:
-    """Reads a JSON file of 68 pairs, or of an object that has them as ``points``.
-
-    Raises :class:`~kfusion.errors.BadIdentity`, naming the file.
-    """
+    """Reads a JSON file of 68 pairs, or of an object with them. Raises BadIdentity."""
     wanted = "wanted JSON: 68 pairs [x, y], or an object with such points"
     try:
         data = msgspec.json.decode(path.read_bytes(), type=FaceFile | wire.Points)
@@ -56,10 +53,7 @@ def read_face_file(path: Path) -> FaceFile:
 
 
 def read_identity(path: Path) -> Points:
-    """The face at rest (68, 2) in a file.
-
-    Raises :class:`~kfusion.errors.BadIdentity`, naming the file.
-    """
+    """The face at rest (68, 2) in a file. Raises BadIdentity, naming the file."""
     try:
         return Identity.from_points(read_face_file(path).points).points
     except BadIdentity as error:
@@ -103,10 +97,7 @@ def read_picture(path: Path) -> Pixels:
 
 
 def read_portrait(name: str, index: Path = PORTRAITS) -> tuple[Pixels, Points]:
-    """The portrait of that name (H, W, 3), and the points (68, 2) of its face in its pixels.
-
-    Raises :class:`~client.errors.PictureError` if there is none.
-    """
+    """The portrait of that name (H, W, 3), and its points (68, 2). Raises PictureError."""
     try:
         portraits = msgspec.json.decode(index.read_bytes(), type=list[Portrait])
     except OSError:

@@ -66,10 +66,7 @@ class BlockQueue:
 
 
 class CaptureClock:
-    """Computes how many samples a device has dropped from the times of its blocks.
-
-    PortAudio flags an overflow without its length.
-    """
+    """Computes how many samples a device has dropped, which PortAudio flags without a number."""
 
     MAX_LOSS_S: Final = 60.0
 

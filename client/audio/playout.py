@@ -63,9 +63,8 @@ class PlayoutBuffer:
 class DeviceClock:
     """When a sample of the device is heard, s of any one clock, from the times it reports.
 
-    The reported times jitter, and the device's rate is not exact. The median over some seconds
-    follows a drift of 200 ppm within a millisecond, and a device that paused within ``RECENT``
-    callbacks.
+    The median of the reported times over some seconds follows a drift of 200 ppm within a
+    millisecond, and a device that paused within ``RECENT`` callbacks.
     """
 
     WINDOW_S: Final = 5.0

@@ -36,10 +36,7 @@ RESIZES: Final = 12  # attempts to come under the server's limit
 
 @dataclass(frozen=True)
 class Upload:
-    """A photo as it is sent: ``data``, a JPEG or PNG of ``sent`` (width, height) pixels.
-
-    ``size``: of the photo itself, held upright. ``changes``: what was done to it, or nothing.
-    """
+    """A photo as it is sent: a JPEG or PNG of ``sent`` (width, height) pixels, ``size`` before."""
 
     data: bytes
     size: tuple[int, int]

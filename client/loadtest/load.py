@@ -104,10 +104,7 @@ class StreamPlan:
 
 
 def chunked(name: str, samples: Samples, rate: int, chunk_ms: int) -> Clip:
-    """(n,) in -1..1 -> chunks that end at whole multiples of ``chunk_ms``, to the sample.
-
-    The rest at the end is left out; a sound shorter than a chunk is repeated.
-    """
+    """(n,) in -1..1 -> whole chunks of ``chunk_ms``; a sound shorter than a chunk is repeated."""
     shortest = -(-rate * chunk_ms // 1000)
     if len(samples) < shortest:
         samples = np.tile(samples, -(-shortest // len(samples)))
@@ -133,10 +130,7 @@ def speech_like(seconds: float, rate: int, seed: int = 0) -> Samples:
 
 
 def read_clips(paths: Sequence[Path], rate: int, chunk_ms: int) -> list[Clip]:
-    """The clips of sound files at ``rate``; without any, one synthetic clip.
-
-    Raises :class:`~kfusion.errors.AudioFileError` for a file that cannot be read.
-    """
+    """The clips of sound files at ``rate``; without any, one synthetic clip."""
     if not paths:
         sound = speech_like(SYNTHETIC_S, rate)
         return [chunked("synthetic: speech-like", sound, rate, chunk_ms)]

@@ -57,10 +57,7 @@ async def open_stream(
     clips: Sequence[Clip],
     rate: int,
 ) -> LoadStream:
-    """A stream that is ready, or refused because the server is full.
-
-    Raises :class:`~kfusion.errors.ConnectionFailed`, or the server's error by its name.
-    """
+    """A stream that is ready or refused as busy. Raises ConnectionFailed or the server's error."""
     loop = asyncio.get_running_loop()
     host, port, secure = endpoint.uri.host, endpoint.uri.port, endpoint.uri.secure
     stream = LoadStream(endpoint, plan, messages[plan.clip], clips[plan.clip], rate)

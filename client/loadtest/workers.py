@@ -31,10 +31,7 @@ Synchronise = Callable[[], Awaitable[float]]
 async def run_streams(
     load: Load, plans: Sequence[StreamPlan], clips: Sequence[Clip], synchronise: Synchronise
 ) -> tuple[list[StreamTrace], float]:
-    """Runs the streams of one process; their traces, and the CPU seconds used while they sent.
-
-    Raises what :func:`open_stream` does.
-    """
+    """Runs the streams of one process; their traces, and the CPU seconds used while they sent."""
     raise_open_files_limit(len(plans))
     endpoint, sender = Endpoint.of(load), ChunkSender()
     messages = [websocket_messages(clip) for clip in clips]

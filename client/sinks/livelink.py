@@ -35,10 +35,7 @@ def _string(text: str) -> bytes:
 
 
 class LiveLinkSink(UdpSink):
-    """Sends to Unreal under the name ``subject``; ``rest`` is the face at rest.
-
-    The frame number counts from midnight, as a timecode does.
-    """
+    """Sends to Unreal under the name ``subject``; frames count from midnight, as a timecode."""
 
     needs: tuple[wire.Output, ...] = ("arkit52",)
 

@@ -107,9 +107,7 @@ class Head:
         )
 
     def _solid(self, still: _Floats) -> _Floats:
-        """(70, 3): to the subject's right, down, backwards from the nose's tip; the last two are
-        the eyeballs, behind eyes that look straight ahead.
-        """
+        """(70, 3): right, down and backwards from the nose's tip; the last two are the eyeballs."""
         flat = (still - still[NOSE]) * self.mm
         points = np.column_stack([-flat[:, 0], flat[:, 1], self.depth])
         balls = np.array([points[eye].mean(axis=0) for eye in (RIGHT_EYE, LEFT_EYE)])

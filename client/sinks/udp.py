@@ -10,10 +10,9 @@ from kfusion import wire
 
 
 class UdpSink(ABC):
-    """Sends one packet a frame to ``host``:``port``; ``url`` is what it was opened with.
+    """Sends one packet a frame. One that cannot be sent is counted in ``lost``.
 
-    A packet that cannot be sent is counted in ``lost`` and nothing is raised. Raises
-    :class:`~client.errors.BadSink` for a wrong address.
+    Raises :class:`~client.errors.BadSink` for a wrong address.
     """
 
     needs: tuple[wire.Output, ...] = ()

@@ -44,11 +44,7 @@ class Backoff:
 
 
 class Connection:
-    """Carries the messages of ``stream``; ``up`` while there is a transport that does.
-
-    One task sends, another one receives and reconnects; without ``backoff`` a lost connection is
-    not replaced.
-    """
+    """Carries the messages of ``stream``. One task sends, another one receives and reconnects."""
 
     def __init__(
         self,
@@ -66,10 +62,7 @@ class Connection:
         self._never = asyncio.Event()
 
     async def send(self) -> None:
-        """Sends all that waits to be sent, until the connection is lost; another sends the rest.
-
-        Raises :class:`Closed` where no other one may.
-        """
+        """Sends all that waits to be sent. Raises :class:`Closed` where no resumption follows."""
         transport = self.transport
         try:
             while self.up and self.transport is transport:
@@ -108,8 +101,7 @@ class Connection:
     async def reconnect(self, closed: Closed, report: Callable[[Reconnecting], None]) -> Resumed:
         """Resumes the stream on another connection, for as long as the server keeps the session.
 
-        Raises the server's error where it refuses, and
-        :class:`~kfusion.errors.ConnectionLost` where no server answers in time.
+        Raises the server's error, or ConnectionLost where no server answers in time.
         """
         lost = self.stream.lost_error(closed.code, closed.reason)
         ready, backoff = self.stream.ready, self.backoff

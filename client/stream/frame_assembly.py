@@ -16,10 +16,7 @@ POINTS_WIDTH: Final = 2 * COUNT
 
 
 class FrameAssembler:
-    """Assembles frames of the requested ``outputs``, points among them. Pure.
-
-    Raises :class:`~kfusion.errors.BadMessage` for messages that make no such frames.
-    """
+    """Assembles frames of the requested ``outputs``. Raises BadMessage for other messages."""
 
     def __init__(self, outputs: tuple[wire.Output, ...]) -> None:
         self.outputs = outputs
@@ -27,9 +24,7 @@ class FrameAssembler:
         self._blocks: dict[wire.Output, wire.FrameBlock] = {}
 
     def connected(self, ready: wire.Ready) -> None:
-        """Notes the width of each output. Forgets the blocks of an earlier connection, which the
-        server sends again.
-        """
+        """Notes the width of each output, and forgets the blocks of an earlier connection."""
         for name in self.outputs:
             if name not in ready.outputs:
                 raise BadMessage(

@@ -153,8 +153,7 @@ class ResendQueue:
     def rewind(self, position: int, silent_until: int) -> None:
         """Puts what comes after ``position``, which the server has received, back to be sent.
 
-        Audio before ``silent_until`` becomes silence. Raises
-        :class:`~kfusion.errors.BadMessage` for a position that cannot be.
+        Audio before ``silent_until`` becomes silence. Raises BadMessage for a wrong position.
         """
         first = self._first_lacking(position)
         lacking = [self.items.pop() for _ in range(len(self.items) - first)][::-1]

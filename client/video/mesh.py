@@ -93,9 +93,8 @@ def doubled_areas(points: NDArray[Any], triangles: Triangles) -> NDArray[np.floa
 class FaceMesh:
     """Over the (68, 2) ``landmarks`` of a face, whose lips and lids are in order.
 
-    ``rest`` (N, 2): the vertices, the landmarks first. ``triangles`` (T, 3): the first
-    ``len(strips)`` lie between the lips and the lids and have no area where these have met; the
-    others, the skin, do not turn over.
+    ``rest`` (N, 2): the vertices, the landmarks first. ``triangles`` (T, 3): ``strips`` between the
+    lips and the lids, without area where these have met; then the skin.
     """
 
     def __init__(self, landmarks: Points) -> None:

@@ -22,10 +22,9 @@ TOOTH_WIDTH: Final = 0.09
 
 
 class _Patch:
-    """The part of ``picture`` around ``points`` (k, 2), in a rotated coordinate system.
+    """The part of ``picture`` around ``points`` (k, 2).
 
-    ``right`` (2,): the direction of its first axis. ``along`` and ``down`` are the coordinates of
-    the part's pixels, in pixels from the middle of the points.
+    ``along`` (its direction is ``right``) and ``down``: its pixels from the middle of the points.
     """
 
     def __init__(self, picture: Rgba, points: Points, right: NDArray[Any], edge: int = 2) -> None:

@@ -29,8 +29,7 @@ def runs_of(corners: NDArray[Any], width: int, height: int) -> Runs:
     """The pixels of (T, 3, 2) triangles in a picture of ``width`` x ``height``.
 
     A pixel belongs to the triangle that holds its centre, (x + 0.5, y + 0.5); one on an edge to
-    the triangle right of it or below. An edge is cut in the same way for both of its triangles,
-    so that those of a mesh leave no pixel out and share none.
+    the triangle right of it or below, so that a mesh leaves no pixel out and shares none.
     """
     order = np.lexsort((corners[..., 0], corners[..., 1]), axis=-1)
     a, b, c = np.moveaxis(np.take_along_axis(corners, order[..., None], axis=1), 1, 0)
@@ -86,8 +85,7 @@ def packed(pixels: NDArray[np.uint8]) -> Rgba:
 class Texture:
     """A picture that is read between its pixels.
 
-    A texel is one number with its three colours in lanes of 16 bits, so that the weights of the
-    four around a place, which sum to 256, are given to all three at once.
+    A texel is one number with three colours in lanes of 16 bits, which are weighted at once.
     """
 
     def __init__(self, pixels: Rgba) -> None:
