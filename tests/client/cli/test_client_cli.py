@@ -55,6 +55,7 @@ def face(n: int, points: NDArray[Any] = NEUTRAL) -> Frame:
         (["mic", "--out", "x", "--record", "x"], "x: would be written by two"),
         (["replay", "a.kfr", "--out", "a.kfr"], "a.kfr: is what is read"),
         (["replay", "a.kfr", "--out", "o", "--speed", "-1"], "--speed -1.0: wanted 0 or more"),
+        (["identity", "me.jpg", "--id", "neutral"], "wanted 1 to 256 characters, not neutral"),
         (["sing"], "invalid choice"),
     ],
 )

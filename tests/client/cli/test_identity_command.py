@@ -114,12 +114,6 @@ async def test_a_server_that_finds_no_faces_says_what_it_lacks(
     assert "pip install 'kfusion[face]'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["", "neutral", "x" * 257])
-def test_a_name_that_no_server_takes_is_refused_at_once(name: str) -> None:
-    with pytest.raises(SystemExit):
-        arguments(["identity", "me.jpg", "--id", name])
-
-
 # The photo as it is sent
 
 

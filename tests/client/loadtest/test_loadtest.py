@@ -16,6 +16,7 @@ from websockets.typing import Subprotocol
 from client import connect
 from client.__main__ import main
 from kfusion import wire
+from kfusion.errors import Unauthorized
 from tests.client.cli.commands import one_line
 from tests.client.loadtest.test_streams import ready_text
 from tests.conftest import RunningServer, start_server, stop_server
@@ -109,6 +110,9 @@ async def test_refused_streams_are_the_exit_code_and_if_all_are_the_server_is_bu
     assert "token" in one_line(capsys)
     assert await asyncio.to_thread(loadtest, *options, "right") == 1
     assert "1 refused (busy)" in capsys.readouterr().out
+    with pytest.raises(Unauthorized):
+        async with connect(small_server.url, token="wrong"):
+            pass
     async with connect(small_server.url, token="right"):
         assert await asyncio.to_thread(loadtest, *options, "right") == 2
     assert "all 2 streams were refused" in one_line(capsys)

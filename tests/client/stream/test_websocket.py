@@ -9,10 +9,10 @@ import pytest
 from client import Frame, connect
 from client.stream.websocket import proxy_for, redacted_proxy, stream_url
 from kfusion import wire
-from kfusion.errors import ConnectionFailed, Unauthorized
+from kfusion.errors import ConnectionFailed
 from tests.client.events import all_events, of_type
 from tests.client.memory_server import memory_transport
-from tests.conftest import RunningServer, start_server, stop_server, voice
+from tests.conftest import RunningServer, voice
 
 KINDS = ("ws", "wss", "socks", "http", "https", "all", "no")
 
@@ -137,17 +137,3 @@ async def test_a_server_on_the_network_answers_as_its_session_in_memory(
     for events in streams:
         assert [(e.id, e.n) for e in of_type(wire.MarkReached, events)] == [("here", 137)]
         assert events[-1] == wire.End(360, 0, 12.0)
-
-
-async def test_a_server_that_wants_a_token_tells_who_has_none() -> None:
-    server = start_server("--engine", "synthetic", "--token", "open sesame")
-    try:
-        with pytest.raises(Unauthorized):
-            async with connect(server.url, token="guess"):
-                pass
-        async with connect(server.url, token="open sesame", mode="file") as face:
-            await face.send(voice(0.2))
-            await face.end()
-            assert len([f async for f in face.frames()]) == 6
-    finally:
-        stop_server(server)

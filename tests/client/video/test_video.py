@@ -129,13 +129,3 @@ def test_without_h264_the_video_is_made_all_the_same(
     faces = np.repeat(NEUTRAL[None], 6, 0)
     write_video(tmp_path / "a.mp4", faces, voice(0.2), 16_000, DrawnFace(side=64))
     assert len(decode(tmp_path / "a.mp4")[0]) == 6
-
-
-def test_a_video_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
-    def stop() -> None:
-        raise KeyboardInterrupt
-
-    faces = np.repeat(NEUTRAL[None], 3, axis=0)
-    with pytest.raises(KeyboardInterrupt):
-        write_video(tmp_path / "a.mp4", faces, voice(0.1), 16_000, DrawnFace(side=64), stop)
-    assert list(tmp_path.iterdir()) == []
