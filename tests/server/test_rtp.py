@@ -25,14 +25,6 @@ def names(parts: list[bytes | int]) -> list[str | int]:
     return [p if isinstance(p, int) else p.decode() for p in parts]
 
 
-def test_packets_in_order_go_on_at_once() -> None:
-    buffer = ReceiveBuffer()
-    for k in range(20):
-        buffer.push(packet(k), k / 50)
-        assert names(buffer.take(k / 50)) == [str(k)]
-        assert buffer.wake_at() == float("inf")
-
-
 def test_one_that_comes_late_is_waited_for() -> None:
     buffer = ReceiveBuffer()
     buffer.push(packet(0), 0.0)

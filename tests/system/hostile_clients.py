@@ -227,15 +227,6 @@ async def uploads_large_files(line: BareSocket, rng: random.Random) -> None:
     await flood(line, framed(BINARY, rng.randbytes(512_000)))
 
 
-@kind
-async def asks_for_metrics(line: BareSocket, rng: random.Random) -> None:
-    await line.connect()
-    path = rng.choice(["/metrics", "/", "/v1/schema.json", "/ready", "/no"])
-    await line.send(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-    while True:
-        await line.read(1)
-
-
 # Half open
 
 
