@@ -198,11 +198,12 @@ def _sum(counts: Iterable[dict[str, int]]) -> dict[str, int]:
 
 def report_text(r: Report) -> str:
     """A table for a terminal."""
-    load = r.load
+    load, (clip, *others) = r.load, r.sounds
+    more = f" and {len(others)} more" if others else ""
     lines = [
         f"{load.streams} streams x {load.seconds:g} s at {load.rate} Hz, chunks of "
         f"{load.chunk_ms} ms, hop {load.hop}, look-ahead {load.lookahead}, "
-        f"starts {load.starts}; {_clip_names(r.sounds)}",
+        f"starts {load.starts}; {clip}{more}",
         f"{'ms':22}{'p50':>8}{'p95':>8}{'p99':>8}{'max':>8}",
         _row("total latency", r.total_ms, "frames"),
         _row("beyond the window", r.beyond_ms, "frames"),
@@ -221,10 +222,6 @@ def report_text(r: Report) -> str:
             "machine"
         )
     return "\n".join(lines)
-
-
-def _clip_names(sounds: Sequence[str]) -> str:
-    return sounds[0] if len(sounds) == 1 else f"{sounds[0]} and {len(sounds) - 1} more"
 
 
 def _row(name: str, s: Percentiles | None, what: str) -> str:
