@@ -112,6 +112,7 @@ def rest_gap(frames: NDArray[np.float32], identity: NDArray[np.float64]) -> NDAr
     return np.abs(lip_gap(frames.astype(np.float64)) - lip_gap(identity))
 
 
+@pytest.mark.data
 def test_in_silence_the_lips_close_within_400_ms(model: Animator, clips: list[Clip]) -> None:
     for clip in clips[::5]:
         for cut in (0.9, 1.3, 1.7):  # in the middle of words
@@ -177,6 +178,7 @@ def test_a_file_gives_what_its_samples_give(model: Animator, tmp_path: Path) -> 
     assert np.array_equal(from_file, from_samples)
 
 
+@pytest.mark.data
 def test_the_bundled_model_moves_as_the_speaker_does(model: Animator, clips: list[Clip]) -> None:
     row = score_predictor(clips, lambda c: predict_offline(model, c, 3, 3)).row
     constant = mean_displacement(read_folder(folder_of("grid_s1"), "train")[::4])

@@ -285,6 +285,7 @@ def test_levels_of_earlier_windows_are_kept_but_not_over_a_reset_or_a_gap() -> N
     np.testing.assert_allclose(levels[HISTORY:], 0.5)
 
 
+@pytest.mark.data
 def test_real_speech_has_about_one_accent_a_second() -> None:
     import soundfile
 

@@ -102,6 +102,7 @@ def test_a_token_is_taken_from_the_header_or_the_query() -> None:
     assert not authorized(request(), "sesame")
 
 
+@pytest.mark.asyncio
 async def test_a_strangers_page_is_refused_at_the_handshake(
     synthetic_server: RunningServer,
 ) -> None:
@@ -116,6 +117,7 @@ async def test_a_strangers_page_is_refused_at_the_handshake(
         assert isinstance(wire.parse_server(str(await ws.recv())), wire.Ready)
 
 
+@pytest.mark.asyncio
 async def test_a_token_given_twice_is_none_and_leaves_nothing_behind() -> None:
     async with running_app(token="sesame") as (app, port):
         twice = [("Authorization", "Bearer sesame"), ("Authorization", "Bearer other")]
@@ -155,6 +157,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return chain, key
 
 
+@pytest.mark.asyncio
 async def test_a_connection_that_never_begins_tls_is_closed(
     certificate: tuple[Path, Path],
 ) -> None:
@@ -167,6 +170,7 @@ async def test_a_connection_that_never_begins_tls_is_closed(
         writer.close()
 
 
+@pytest.mark.asyncio
 async def test_with_a_certificate_streams_are_wss(certificate: tuple[Path, Path]) -> None:
     chain, key = certificate
     server = start_server("--engine", "synthetic", "--tls-cert", str(chain), "--tls-key", str(key))

@@ -15,6 +15,8 @@ from server.config import Bounds
 from tests.conftest import eventually
 from tests.system.raw_client import running_app
 
+pytestmark = pytest.mark.asyncio
+
 LIMIT = 9
 
 

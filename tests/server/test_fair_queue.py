@@ -6,6 +6,8 @@ import pytest
 
 from server.admission.fair_queue import BATCH, FairQueue, Flow
 
+pytestmark = pytest.mark.asyncio
+
 
 async def serve(queue: FairQueue, costs: list[float], rounds: int) -> list[int]:
     """A client for each cost, which waits again and again; how often each went on."""

@@ -20,6 +20,8 @@ from tests.kfusion.bad_pictures import BAD
 from tests.system.raw_client import pcm
 from tests.system.test_resume import Client, offline, serving
 
+pytestmark = pytest.mark.asyncio
+
 SIZE = 200
 
 

@@ -116,6 +116,7 @@ def test_identities_are_kept_for_a_tokens_holders_alone(tmp_path: Path) -> None:
         App(ServerConfig(port=0, engine="synthetic", identities=tmp_path))
 
 
+@pytest.mark.asyncio
 async def test_a_face_outlives_the_server(tmp_path: Path) -> None:
     points = FACE.points.tolist()
     for message in (

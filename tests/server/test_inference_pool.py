@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from kfusion.config import WINDOW
@@ -94,6 +95,7 @@ class Running:
         await self.loop.run_in_executor(None, self.pool.stop)
 
 
+@pytest.mark.asyncio
 async def test_a_row_that_cannot_be_run_fails_alone() -> None:
     engine = Slow()
     async with Running(engine) as running:
@@ -110,6 +112,7 @@ async def test_a_row_that_cannot_be_run_fails_alone() -> None:
     assert engine.batches[-4:] == [[2, 7, 3], [2], [7], [3]]
 
 
+@pytest.mark.asyncio
 async def test_lanes_run_at_once_and_what_waits_gathers() -> None:
     engine = Slow(lanes=2)
     async with Running(engine) as running:
@@ -125,6 +128,7 @@ async def test_lanes_run_at_once_and_what_waits_gathers() -> None:
     assert len(gathered) <= 2 and sorted(v for batch in gathered for v in batch) == [3, 4, 5, 6]
 
 
+@pytest.mark.asyncio
 async def test_what_is_too_late_is_given_up_and_the_rest_is_run() -> None:
     engine = Slow()
     async with Running(engine) as running:

@@ -63,6 +63,7 @@ async def face_queue(finder: str = "dots", **limits: float) -> AsyncGenerator[Qu
         assert queue.process is None
 
 
+@pytest.mark.asyncio
 async def test_a_picture_that_takes_too_long_is_refused_and_the_next_one_has_another() -> None:
     async with face_queue("unreliable", load_s=60.0) as client:
         await client.found(face(1))  # it is loaded now
@@ -73,6 +74,7 @@ async def test_a_picture_that_takes_too_long_is_refused_and_the_next_one_has_ano
         await client.found(face(2))
 
 
+@pytest.mark.asyncio
 async def test_a_process_that_was_killed_meanwhile_is_replaced_unnoticed() -> None:
     async with face_queue() as client:
         await client.found(face(1))
@@ -83,6 +85,7 @@ async def test_a_process_that_was_killed_meanwhile_is_replaced_unnoticed() -> No
         await client.found(face(2))
 
 
+@pytest.mark.asyncio
 async def test_the_process_is_given_back_when_nobody_asks() -> None:
     async with face_queue(idle_s=0.01) as client:
         await client.found(face(1))
@@ -93,6 +96,7 @@ async def test_the_process_is_given_back_when_nobody_asks() -> None:
         assert client.queue.processes_started == 2
 
 
+@pytest.mark.asyncio
 async def test_the_same_picture_is_looked_at_once() -> None:
     async with face_queue() as client:
         first, other = await asyncio.gather(client.found(face()), client.found(face()))
@@ -102,6 +106,7 @@ async def test_the_same_picture_is_looked_at_once() -> None:
         assert client.searches == 2
 
 
+@pytest.mark.asyncio
 async def test_only_so_many_answers_are_remembered() -> None:
     async with face_queue() as client:
         cache = client.queue.cache
@@ -112,6 +117,7 @@ async def test_only_so_many_answers_are_remembered() -> None:
         assert client.searches == 1
 
 
+@pytest.mark.asyncio
 async def test_more_pictures_than_may_wait_are_refused_at_once() -> None:
     async with face_queue() as client:
         results = [client.queue.submit(face(k)) for k in range(MAX_WAITING)]
@@ -120,6 +126,7 @@ async def test_more_pictures_than_may_wait_are_refused_at_once() -> None:
         assert not any(result.done() for result in results)
 
 
+@pytest.mark.asyncio
 async def test_what_nobody_waits_for_is_not_looked_at() -> None:
     async with face_queue() as client:
         results = [client.queue.submit(face(k)) for k in range(3)]
@@ -129,6 +136,7 @@ async def test_what_nobody_waits_for_is_not_looked_at() -> None:
         assert results[0].done() and client.searches == 2
 
 
+@pytest.mark.asyncio
 async def test_where_nothing_can_look_it_is_said_what_to_install_and_tried_again_later() -> None:
     async with face_queue("missing") as client:
         for _ in range(2):
@@ -156,6 +164,7 @@ def own_hub(hub: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return hub
 
 
+@pytest.mark.asyncio
 @pytest.mark.slow
 async def test_face_alignment_finds_the_face_of_a_photo(own_hub: Path) -> None:
     async with face_queue(FACE_ALIGNMENT, picture_s=100.0) as client:
@@ -168,6 +177,7 @@ async def test_face_alignment_finds_the_face_of_a_photo(own_hub: Path) -> None:
         ]
 
 
+@pytest.mark.asyncio
 @pytest.mark.slow
 async def test_weights_that_cannot_be_had_are_told_with_their_place(
     own_hub: Path,

@@ -53,6 +53,7 @@ async def handshake(subscriber: Subscriber) -> int:
         monitor.close()
 
 
+@pytest.mark.asyncio
 async def test_with_keys_only_those_who_have_them_are_let_in(keys: Path) -> None:
     config = {"zmq_key": keys / "server.key_secret", "zmq_clients": keys / "clients"}
     async with publishing(**config) as (app, _, endpoint, made):

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
+import pytest
 import zmq
 import zmq.asyncio
 
@@ -18,6 +19,8 @@ from server.transports.zeromq_publisher import Publisher
 from tests.conftest import eventually, voice
 from tests.system.raw_client import pcm
 from tests.system.test_resume import Client, serving
+
+pytestmark = pytest.mark.asyncio
 
 ANY_PORT = "tcp://127.0.0.1:*"
 

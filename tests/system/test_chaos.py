@@ -61,6 +61,7 @@ def calm(server: RunningServer, seconds: float = 60) -> dict[str, float]:
         time.sleep(0.5)
 
 
+@pytest.mark.asyncio
 @pytest.mark.live
 async def test_two_hundred_hostile_clients_harm_nobody_else() -> None:
     server = start_server("--engine", "synthetic")

@@ -17,6 +17,8 @@ def clips() -> list[Clip]:
     return read_folder(folder_of("grid_s1"), "validation")
 
 
+@pytest.mark.asyncio
+@pytest.mark.data
 @pytest.mark.live
 @pytest.mark.parametrize("rate", [16_000, 48_000])
 async def test_ten_clips_at_live_pace_are_whole_and_on_time(

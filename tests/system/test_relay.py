@@ -21,6 +21,8 @@ from tests.client.events import frame_numbers, of_type, stacked_points
 from tests.conftest import eventually, voice
 from tests.system.raw_client import running_app
 
+pytestmark = pytest.mark.asyncio
+
 RATE = 16_000
 ROOT = Path(__file__).resolve().parents[2]
 

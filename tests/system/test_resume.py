@@ -18,6 +18,8 @@ from server.config import Bounds
 from tests.conftest import eventually, narrow_socket, voice
 from tests.system.raw_client import RawClient, pcm, running_app
 
+pytestmark = pytest.mark.asyncio
+
 
 class Client(RawClient):
     """A bare client that goes on with its session on another connection."""

@@ -44,6 +44,7 @@ def test_nothing_but_the_page_is_served(synthetic_server: RunningServer, path: s
 # Handshake
 
 
+@pytest.mark.asyncio
 async def test_subprotocols_are_negotiated_as_written(synthetic_server: RunningServer) -> None:
     async with connect(synthetic_server.url) as ws:
         assert ws.subprotocol is None
@@ -56,6 +57,7 @@ async def test_subprotocols_are_negotiated_as_written(synthetic_server: RunningS
     assert refused.value.response.status_code == 400
 
 
+@pytest.mark.asyncio
 async def test_a_token_is_asked_for_and_busy_is_said() -> None:
     server = start_server("--engine", "synthetic", "--token", "sesame", "--max-sessions", "1")
     try:
@@ -94,6 +96,7 @@ async def test_a_token_is_asked_for_and_busy_is_said() -> None:
 # Streams
 
 
+@pytest.mark.asyncio
 @pytest.mark.parametrize("rate", [16_000, 48_000])
 @pytest.mark.parametrize(("hop", "lookahead"), [(3, 3), (1, 0), (30, 0)])
 async def test_a_streamed_file_is_the_offline_call(
@@ -121,6 +124,7 @@ async def test_a_streamed_file_is_the_offline_call(
     assert raw.ws.close_code == 1000
 
 
+@pytest.mark.asyncio
 async def test_streams_side_by_side_do_not_meet(server: RunningServer) -> None:
     sounds = [voice(1.5, seed=k) for k in range(6)]
     felt = [{}, {"happy": 1.0}, {"angry": 0.5}, {}, {"sad": 1.0}, {"fear": 0.2}]
@@ -132,6 +136,7 @@ async def test_streams_side_by_side_do_not_meet(server: RunningServer) -> None:
         np.testing.assert_allclose(a.points, b.points, atol=1e-4)
 
 
+@pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("first", "code"),
     [
@@ -149,6 +154,7 @@ async def test_a_bad_start_closes_4400(
         assert raw.codes == [code] and raw.ws.close_code == 4400
 
 
+@pytest.mark.asyncio
 async def test_a_message_over_a_mebibyte_closes_1009(synthetic_server: RunningServer) -> None:
     async with client(synthetic_server) as honest, client(synthetic_server) as raw:
         await raw.ws.send(bytes((1 << 20) + 2))
@@ -158,6 +164,7 @@ async def test_a_message_over_a_mebibyte_closes_1009(synthetic_server: RunningSe
         await honest.until(wire.FrameBlock)
 
 
+@pytest.mark.asyncio
 @pytest.mark.live
 async def test_a_client_that_never_reads_loses_its_oldest_frames_and_nobody_else_does(
     synthetic_server: RunningServer,

@@ -13,6 +13,8 @@ from kfusion import wire
 from tests.conftest import narrow_socket, start_server, stop_server, voice
 from tests.system.raw_client import RawClient, client, get, pcm
 
+pytestmark = pytest.mark.asyncio
+
 
 @pytest.mark.live
 async def test_streams_are_finished_and_told_within_ten_seconds() -> None:

@@ -25,7 +25,7 @@ from server.transports.webrtc import PeerFactory
 from tests.system.raw_client import stream_file
 from tests.system.webrtc_peer import RATE, Call, Relay, call_again, calling, offer_of, on_loopback
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.asyncio, pytest.mark.live]
 LATENCY_S = 0.2023  # hop 3, look-ahead 3, and the resampler's delay at 48 kHz
 
 
@@ -66,6 +66,7 @@ async def speak(call: Call, samples: int) -> dict[str, Any]:
     return end
 
 
+@pytest.mark.data
 @pytest.mark.parametrize("loss", [0.0, 0.05])
 async def test_speech_comes_back_as_it_would_over_a_socket(
     server: RunningServer, loss: float

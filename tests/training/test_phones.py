@@ -122,6 +122,7 @@ def test_a_word_that_no_dictionary_has_is_named(aligner: Aligner) -> None:
         aligner.align(sound, " ")
 
 
+@pytest.mark.data
 def test_grids_phones_are_found_again(aligner: Aligner, grid: tuple[Path, dict[str, str]]) -> None:
     folder, words = grid
     expected = read_phones(DATA / "grid_s1_phones.tsv")
@@ -134,6 +135,7 @@ def test_grids_phones_are_found_again(aligner: Aligner, grid: tuple[Path, dict[s
         assert same.mean() > 0.95, clip  # measured: all of them, with pocketsphinx 5.1.1
 
 
+@pytest.mark.data
 def test_a_track_is_of_its_sound_whatever_was_heard_before(
     aligner: Aligner, grid: tuple[Path, dict[str, str]]
 ) -> None:
@@ -156,6 +158,7 @@ def test_a_track_is_of_its_sound_whatever_was_heard_before(
         assert np.array_equal(aligner.align(sound, words[clip]), alone)
 
 
+@pytest.mark.data
 def test_words_that_nobody_wrote_down_are_recognised() -> None:
     pytest.importorskip("pocketsphinx")
     folder = folder_of("librispeech")
@@ -173,6 +176,7 @@ def test_words_that_nobody_wrote_down_are_recognised() -> None:
     assert aligner.recognise(sound) == words
 
 
+@pytest.mark.data
 def test_the_command_writes_what_the_aligner_finds(
     tmp_path: Path,
     aligner: Aligner,

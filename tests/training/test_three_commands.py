@@ -12,6 +12,7 @@ from training.corpus.format import Corpus
 NAMES = r"(?P<speaker>[MW]\d+)_level_(?P<level>\d)_(?P<emotion>[a-z]+)_.*"
 
 
+@pytest.mark.data
 @pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 def test_from_tracks_to_the_papers_tables(

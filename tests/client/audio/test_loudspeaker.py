@@ -60,6 +60,7 @@ def gaps(path: Path) -> NDArray[np.float64]:
     return lip_gap(np.array([json.loads(line)["points"] for line in path.read_text().splitlines()]))
 
 
+@pytest.mark.data
 def test_the_microphone_hears_the_loudspeaker_and_the_lips_follow(
     pulse: dict[str, str], server: RunningServer, model: Animator, tmp_path: Path
 ) -> None:

@@ -58,6 +58,7 @@ def test_the_times_of_a_device_give_the_samples_it_dropped() -> None:
 # The microphone
 
 
+@pytest.mark.asyncio
 async def test_a_device_that_does_not_open_is_named(sounddevice: FakeSounddevice) -> None:
     sounddevice.rates.clear()
     with pytest.raises(MicrophoneError, match=r"Built-in Audio: cannot be opened.*sample rate"):
@@ -65,6 +66,7 @@ async def test_a_device_that_does_not_open_is_named(sounddevice: FakeSounddevice
             pass
 
 
+@pytest.mark.asyncio
 async def test_blocks_that_do_not_fit_become_silence(
     sounddevice: FakeSounddevice,
 ) -> None:
@@ -90,6 +92,7 @@ async def test_blocks_that_do_not_fit_become_silence(
     assert mic.level == pytest.approx(1 / 32768) and not sounddevice.streams[0].running
 
 
+@pytest.mark.asyncio
 async def test_a_device_that_is_unplugged_ends_the_blocks(sounddevice: FakeSounddevice) -> None:
     async with Microphone() as mic:
         sounddevice.streams[0].record(BLOCK)

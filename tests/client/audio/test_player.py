@@ -20,6 +20,8 @@ from tests.client.manual_clock import ManualClock, settle
 from tests.client.memory_server import MemoryServer, memory_transport
 from tests.conftest import voice
 
+pytestmark = pytest.mark.asyncio
+
 RATE = 24_000
 BLOCK = 480
 

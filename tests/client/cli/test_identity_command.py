@@ -45,6 +45,7 @@ def saved(path: Path, data: bytes) -> Path:
     return path
 
 
+@pytest.mark.asyncio
 async def test_a_photos_face_is_written_for_identity(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -63,6 +64,7 @@ async def test_a_photos_face_is_written_for_identity(
     assert names_in(tmp_path) == ["face.json", "me.png"]
 
 
+@pytest.mark.asyncio
 async def test_a_large_turned_photo_is_made_smaller_and_its_points_are_its_own(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -82,6 +84,7 @@ async def test_a_large_turned_photo_is_made_smaller_and_its_points_are_its_own(
     assert json.loads((tmp_path / "f.json").read_text())["width"] == 4100
 
 
+@pytest.mark.asyncio
 async def test_what_went_wrong_is_one_plain_line_and_no_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -105,6 +108,7 @@ async def test_what_went_wrong_is_one_plain_line_and_no_file(
     assert names_in(tmp_path) == ["me.jpg"]
 
 
+@pytest.mark.asyncio
 async def test_a_server_that_finds_no_faces_says_what_it_lacks(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -137,6 +141,7 @@ def test_whatever_is_sent_is_within_the_limits(tmp_path: Path, side: int) -> Non
 # In the SDK
 
 
+@pytest.mark.asyncio
 async def test_an_image_that_no_server_takes_is_told_before_it_is_sent() -> None:
     async with connect("memory", transport=memory_transport()) as face:
         with pytest.raises(TooBig, match="700001 bytes"):

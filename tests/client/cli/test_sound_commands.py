@@ -87,6 +87,7 @@ def frame_numbers(out: Path) -> list[int]:
     return [json.loads(line)["n"] for line in out.read_text().splitlines()]
 
 
+@pytest.mark.asyncio
 @pytest.mark.parametrize("cuts", [0, 1])
 async def test_mic_streams_until_it_is_interrupted(
     sounddevice: FakeSounddevice,
@@ -110,6 +111,7 @@ async def test_mic_streams_until_it_is_interrupted(
     assert printed.count("kfusion-client: connected again after 0.0 s\n") == cuts
 
 
+@pytest.mark.asyncio
 async def test_mic_keeps_the_frames_of_a_stream_that_is_lost_for_good(
     sounddevice: FakeSounddevice,
     tmp_path: Path,

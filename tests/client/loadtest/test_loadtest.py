@@ -102,6 +102,7 @@ def test_the_search_ends_where_the_server_is_full(
     assert plot.read_bytes().startswith(b"\x89PNG\r\n")
 
 
+@pytest.mark.asyncio
 async def test_refused_streams_are_the_exit_code_and_if_all_are_the_server_is_busy(
     small_server: RunningServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -149,6 +150,7 @@ def test_of_a_server_that_dies_the_report_is_kept(
     assert sum(json.loads(out.read_text())["lost"].values()) == 2
 
 
+@pytest.mark.asyncio
 async def test_a_server_that_never_ends_leaves_streams_unfinished(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,6 +25,7 @@ FULL = Path("/dev/full")
 SECRET = "wq8Zr-very-secret"
 
 
+@pytest.mark.asyncio
 async def test_every_message_is_recorded_with_its_time(tmp_path: Path) -> None:
     clock, transport = ManualClock(), MemoryTransport(MemoryServer())
     path = tmp_path / "a.kfr"
@@ -50,6 +51,7 @@ async def test_every_message_is_recorded_with_its_time(tmp_path: Path) -> None:
     assert recording.torn == ""
 
 
+@pytest.mark.asyncio
 async def test_all_connections_are_recorded_without_tokens(tmp_path: Path) -> None:
     server = MemoryServer(resume_s=30)
     connections = CutConnections(server, [(3, 9), (4, 3)])
@@ -85,6 +87,7 @@ async def test_all_connections_are_recorded_without_tokens(tmp_path: Path) -> No
     assert not any(token.encode() in path.read_bytes() for token in tokens)
 
 
+@pytest.mark.asyncio
 async def test_why_no_connection_was_opened_is_recorded_without_the_token(tmp_path: Path) -> None:
     url = f"ws://host:1?token={SECRET}"
 
@@ -105,6 +108,7 @@ def test_messages_that_are_no_json_or_hold_no_token_are_kept_as_they_are(tmp_pat
             assert recorder.redacted(message) == message
 
 
+@pytest.mark.asyncio
 async def test_a_bad_option_writes_no_file(tmp_path: Path) -> None:
     with pytest.raises(BadMessage):
         async with connect("memory", hop=4, record=tmp_path / "a.kfr"):
@@ -112,6 +116,7 @@ async def test_a_bad_option_writes_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []  # noqa: ASYNC240
 
 
+@pytest.mark.asyncio
 async def test_a_file_that_cannot_be_written_is_named_before_a_connection_is_opened(
     tmp_path: Path,
 ) -> None:
@@ -122,6 +127,7 @@ async def test_a_file_that_cannot_be_written_is_named_before_a_connection_is_ope
     assert connections.opened == []
 
 
+@pytest.mark.asyncio
 @pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
 async def test_a_full_disk_ends_the_recording_and_not_the_stream() -> None:
     transport = MemoryTransport(MemoryServer())
@@ -132,6 +138,7 @@ async def test_a_full_disk_ends_the_recording_and_not_the_stream() -> None:
             assert len([frame async for frame in face.frames()]) == 15
 
 
+@pytest.mark.asyncio
 async def test_an_error_of_the_caller_is_raised_and_the_recording_is_whole(tmp_path: Path) -> None:
     transport = MemoryTransport(MemoryServer())
     with pytest.raises(KeyError, match="mine"):
@@ -141,6 +148,7 @@ async def test_an_error_of_the_caller_is_raised_and_the_recording_is_whole(tmp_p
     assert isinstance(entries[-1], Left)
 
 
+@pytest.mark.asyncio
 async def test_every_entry_is_in_the_file_at_once(tmp_path: Path) -> None:
     connections = CutConnections()
     path = tmp_path / "a.kfr"

@@ -61,6 +61,7 @@ def test_replay_gives_the_recorded_events_whatever_was_cut(
 # Times
 
 
+@pytest.mark.asyncio
 @pytest.mark.parametrize(("speed", "takes"), [(1.0, 3.0), (2.0, 1.5), (0.0, 0.0), (AT_ONCE, 0.0)])
 async def test_play_keeps_the_times_or_is_as_much_faster(
     tmp_path: Path, speed: float, takes: float
@@ -123,6 +124,7 @@ def test_a_stream_that_was_lost_for_good_ends_with_its_error(tmp_path: Path, tor
         assert str(second.value) == str(lost.value)
 
 
+@pytest.mark.asyncio
 async def test_a_refusal_of_the_server_is_raised_again(tmp_path: Path) -> None:
     path = tmp_path / "a.kfr"
     connections = CutConnections(RefusingServer(UnknownSession("forgotten"), 4400))

@@ -19,6 +19,8 @@ from kfusion.landmarks import INNER_LOWER, NEUTRAL, lip_gap
 from tests.client.cut_connections import CutConnections
 from tests.client.manual_clock import ManualClock, settle
 
+pytestmark = pytest.mark.asyncio
+
 
 class RecordingSink:
     """A sink that keeps its frames and their times."""

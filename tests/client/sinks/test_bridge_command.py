@@ -118,6 +118,7 @@ def test_life_is_on_with_a_program_that_draws_and_off_in_a_file(
     assert np.abs(written("--life", "1", "--seed", "7") - lively).max() > 0.2
 
 
+@pytest.mark.asyncio
 async def test_a_microphone_drives_a_program_and_a_file_loses_nothing(
     sounddevice: FakeSounddevice,
     tmp_path: Path,

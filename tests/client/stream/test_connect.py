@@ -19,6 +19,8 @@ from tests.client.manual_clock import settle
 from tests.client.memory_server import memory_transport
 from tests.conftest import voice
 
+pytestmark = pytest.mark.asyncio
+
 
 async def send_all(face: Face, seconds: float) -> None:
     await face.send(voice(seconds))

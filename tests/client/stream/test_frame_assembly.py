@@ -19,6 +19,7 @@ def stacked(frames: list[Frame], name: str) -> Any:
     return np.stack([getattr(frame, name) for frame in frames])
 
 
+@pytest.mark.asyncio
 @pytest.mark.parametrize("encoding", ["json", "binary"])
 async def test_frames_have_the_requested_outputs(encoding: Any) -> None:
     own = Identity.from_points(2 * NEUTRAL + 30)

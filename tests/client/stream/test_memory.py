@@ -30,6 +30,7 @@ def documented() -> dict[str, Any]:
     return names
 
 
+@pytest.mark.asyncio
 async def test_the_documented_servers_answer_as_the_documentation_says() -> None:
     names = documented()
     with pytest.raises(Busy, match="taken") as busy:

@@ -77,6 +77,7 @@ def test_lost_connections_change_no_event(
     assert len(of_type(wire.Error, events)) <= len(of_type(wire.Error, expected))
 
 
+@pytest.mark.asyncio
 @pytest.mark.parametrize("answers", [1, 2, 3, 4])  # of: dropped, mark a, mark b, reset
 async def test_marks_that_a_reset_passed_over_come_once_after_a_loss_between_them(
     answers: int,
@@ -90,6 +91,7 @@ async def test_marks_that_a_reset_passed_over_come_once_after_a_loss_between_the
     ]  # fmt: skip
 
 
+@pytest.mark.asyncio
 async def test_the_events_of_a_lost_connection() -> None:
     connections = CutConnections(cuts=[(2, 3), (0, 0)])
     events = await run_script([("sound", 16_000)], connections, mode="file")
@@ -102,6 +104,7 @@ async def test_the_events_of_a_lost_connection() -> None:
     assert frame_numbers(events[: events.index(first)]) == list(range(6))
 
 
+@pytest.mark.asyncio
 async def test_a_file_goes_no_further_ahead_of_its_frames_than_it_can_send_again() -> None:
     def without_frames(message: str | bytes) -> Iterator[Answer]:
         if not isinstance(message, bytes):
@@ -140,6 +143,7 @@ async def speak_live(clock: ManualClock, face: Face, seconds: float) -> None:
         await face.send(voice(0.02))
 
 
+@pytest.mark.asyncio
 async def test_a_microphone_sends_silence_for_lost_audio() -> None:
     async with live() as (clock, face, connections):
         await speak_live(clock, face, 1.0)
@@ -159,6 +163,7 @@ async def test_a_microphone_sends_silence_for_lost_audio() -> None:
     assert (face.stream.frames, events[-1]) == (60, wire.End(60, 0, 2.0))
 
 
+@pytest.mark.asyncio
 async def test_a_live_stream_resends_speech_that_is_still_to_be_played() -> None:
     async with live(format="f32le") as (clock, face, connections):
         connections.opened[0].abort()  # before any of it has arrived
@@ -173,6 +178,7 @@ async def test_a_live_stream_resends_speech_that_is_still_to_be_played() -> None
     np.testing.assert_allclose(stacked_points(events), offline(expected), atol=1e-4)
 
 
+@pytest.mark.asyncio
 async def test_a_live_stream_with_resend_resends_all_audio() -> None:
     async with live(resend=True, format="f32le") as (clock, face, connections):
         await face.send(voice(1.0))
@@ -192,6 +198,7 @@ async def test_a_live_stream_with_resend_resends_all_audio() -> None:
     np.testing.assert_allclose(stacked_points(events), offline(expected), atol=1e-4)
 
 
+@pytest.mark.asyncio
 async def test_many_messages_wait_for_the_connection() -> None:
     async with live(fill_silence=False) as (clock, face, connections):
         reading = asyncio.create_task(all_events(face))
@@ -215,6 +222,7 @@ def no_answers(message: str | bytes) -> list[Answer]:
     return []
 
 
+@pytest.mark.asyncio
 async def test_a_connection_without_the_frames_that_are_due_counts_as_lost() -> None:
     async with live() as (clock, face, connections):
         face.connection.timeout_s = 0.05
@@ -234,6 +242,7 @@ async def test_a_connection_without_the_frames_that_are_due_counts_as_lost() -> 
 # What ends a stream
 
 
+@pytest.mark.asyncio
 async def test_closing_without_a_connection_is_immediate() -> None:
     async with asyncio.timeout(5):
         async with live() as (_, face, connections):
@@ -247,6 +256,7 @@ async def test_closing_without_a_connection_is_immediate() -> None:
     assert len(asyncio.all_tasks()) == 1
 
 
+@pytest.mark.asyncio
 async def test_a_stream_that_is_lost_for_good_ends_the_waiting_send() -> None:
     async with live(mode="file") as (clock, face, connections):
         connections.cut()
@@ -264,6 +274,7 @@ async def test_a_stream_that_is_lost_for_good_ends_the_waiting_send() -> None:
         assert len(connections.opened) == 1 + 5 + 4 + 1  # 0.2 ... 3.2 s, every 5 s, and a last one
 
 
+@pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("error", "code", "kind"),
     [
@@ -290,6 +301,7 @@ async def test_a_refused_resumption_ends_the_stream_with_its_error(
     assert server.refused == 1
 
 
+@pytest.mark.asyncio
 @pytest.mark.parametrize("has_error", [True, False])
 async def test_a_busy_server_sets_the_time_of_the_next_attempt(has_error: bool) -> None:
     server = RefusingServer(Busy("all taken", 7) if has_error else None, 1013, "7", refusals=2)
@@ -305,6 +317,7 @@ async def test_a_busy_server_sets_the_time_of_the_next_attempt(has_error: bool) 
     assert frame_numbers(events) == list(range(15))
 
 
+@pytest.mark.asyncio
 async def test_a_server_that_stays_busy_ends_the_stream_with_busy() -> None:
     clock, connections = ManualClock(), CutConnections(RefusingServer(Busy("all taken", 20), 1013))
     async with connect("memory", transport=connections, clock=clock, mode="file") as face:
@@ -316,6 +329,7 @@ async def test_a_server_that_stays_busy_ends_the_stream_with_busy() -> None:
     assert clock.now() < 130
 
 
+@pytest.mark.asyncio
 @pytest.mark.parametrize("code", [1000, 1001, 1009, 4400, 4409])
 async def test_a_final_close_code_ends_the_stream(code: int) -> None:
     connections = CutConnections()
@@ -327,6 +341,7 @@ async def test_a_final_close_code_ends_the_stream(code: int) -> None:
     assert len(connections.opened) == 1
 
 
+@pytest.mark.asyncio
 @pytest.mark.parametrize(("resume_s", "reconnect"), [(0, True), (30, False)])
 async def test_without_resumption_a_lost_connection_ends_the_stream(
     resume_s: float, reconnect: bool

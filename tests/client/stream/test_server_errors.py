@@ -28,6 +28,7 @@ def error(code: str, *, fatal: bool = True, retry_after_s: int | None = None) ->
     return wire.encode(wire.Error(code, "message of the server", fatal, retry))
 
 
+@pytest.mark.asyncio
 @pytest.mark.parametrize("before_start", [True, False])
 @pytest.mark.parametrize(
     ("answer", "code", "kind", "message"),
@@ -50,6 +51,7 @@ async def test_a_refusal_is_raised_by_its_code(
     assert not isinstance(caught.value, Busy) or caught.value.retry_after_s == 7
 
 
+@pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("messages", "kind", "message"),
     [
@@ -75,6 +77,7 @@ async def test_what_ends_a_stream_is_raised_after_its_frames_and_by_every_method
             assert raised.value is caught.value
 
 
+@pytest.mark.asyncio
 async def test_a_server_that_never_answers_is_given_up() -> None:
     with pytest.raises(ConnectionFailed, match="no answer to start within"):
         async with connect("memory", transport=MemoryTransport(lambda _: []), open_timeout=0.01):

@@ -87,6 +87,7 @@ def test_a_late_poll_is_no_gap_in_speech() -> None:
 # In a stream
 
 
+@pytest.mark.asyncio
 async def test_a_push_source_that_stops_gets_all_its_frames_and_marks() -> None:
     clock, transport = ManualClock(), memory_transport()
     async with connect("memory", transport=transport, clock=clock) as face:
@@ -106,6 +107,7 @@ async def test_a_push_source_that_stops_gets_all_its_frames_and_marks() -> None:
     assert len(sent_silences(transport)) >= 5
 
 
+@pytest.mark.asyncio
 async def test_a_late_mark_is_answered_although_no_audio_is_sent() -> None:
     clock, transport = ManualClock(), memory_transport()
     async with connect("memory", transport=transport, clock=clock) as face:
@@ -119,6 +121,7 @@ async def test_a_late_mark_is_answered_although_no_audio_is_sent() -> None:
     assert any(isinstance(e, Frame) for e in events[at:])
 
 
+@pytest.mark.asyncio
 async def test_after_a_reset_time_runs_on_at_once() -> None:
     clock, transport = ManualClock(), memory_transport()
     async with connect("memory", transport=transport, clock=clock) as face:
@@ -129,6 +132,7 @@ async def test_after_a_reset_time_runs_on_at_once() -> None:
         assert sum(sent_silences(transport)) == round((6 / 30 + 0.4) * 16_000)
 
 
+@pytest.mark.asyncio
 @pytest.mark.parametrize("options", [{"mode": "file"}, {"fill_silence": False}])
 async def test_files_and_streams_without_fill_silence_get_none(options: dict[str, Any]) -> None:
     clock, transport = ManualClock(), memory_transport()
@@ -139,6 +143,7 @@ async def test_files_and_streams_without_fill_silence_get_none(options: dict[str
         assert sent_silences(transport) == []
 
 
+@pytest.mark.asyncio
 async def test_nothing_is_sent_before_the_first_sound_or_after_the_end() -> None:
     clock, transport = ManualClock(), memory_transport()
     async with connect("memory", transport=transport, clock=clock) as face:
@@ -151,6 +156,7 @@ async def test_nothing_is_sent_before_the_first_sound_or_after_the_end() -> None
         assert sent_silences(transport) == []
 
 
+@pytest.mark.asyncio
 async def test_more_audio_than_a_server_holds_waits() -> None:
     clock = ManualClock()
     server = MemoryServer(clock=clock.now)
@@ -169,6 +175,7 @@ async def test_more_audio_than_a_server_holds_waits() -> None:
     assert server.session.summary().errors == {}  # no errors: none of it was too fast
 
 
+@pytest.mark.asyncio
 async def test_a_reset_does_not_wait_for_unsent_audio() -> None:
     clock, transport = ManualClock(), memory_transport()
     async with connect("memory", transport=transport, clock=clock) as face:

@@ -59,6 +59,7 @@ def test_the_way_to_a_server(
     assert proxy_for(url) == proxy
 
 
+@pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("proxy", "says"),
     [
@@ -110,6 +111,7 @@ def test_what_is_no_address_is_refused_with_one_that_is(url: str) -> None:
 # A real server
 
 
+@pytest.mark.asyncio
 @pytest.mark.parametrize("encoding", ["json", "binary"])
 async def test_a_server_on_the_network_answers_as_its_session_in_memory(
     synthetic_server: RunningServer, encoding: str

@@ -38,6 +38,7 @@ def test_all_vertices_go_with_a_head_that_moves_but_for_those_that_stand_still()
     assert far.sum() >= 32 and not moved[far].any()
 
 
+@pytest.mark.data
 @pytest.mark.parametrize("folder", ["mead_expressions", "speakers", "grid_more"])
 @pytest.mark.parametrize("roll", [0.0, -0.5])
 def test_real_faces_do_not_fold_and_are_hardly_ever_held_back(folder: str, roll: float) -> None:

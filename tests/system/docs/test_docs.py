@@ -152,6 +152,7 @@ async def execute(block: Block, given: Names, port: int) -> Names:
     return names
 
 
+@pytest.mark.asyncio
 @pytest.mark.parametrize(
     "block",
     [pytest.param(b, id=b.place) for b in of("python") if b.path.name != "zeromq.md"],
@@ -270,6 +271,7 @@ def test_the_protocols_every_word_is_explained() -> None:
         assert re.search(rf"\b{word}\b", text), word
 
 
+@pytest.mark.asyncio
 async def test_a_server_takes_the_clients_examples(synthetic_server: RunningServer) -> None:
     from websockets.asyncio.client import connect as open_socket
 

@@ -35,6 +35,7 @@ def in_zeromq(text: str) -> Block:
     return found
 
 
+@pytest.mark.asyncio
 async def test_the_subscribers_of_zeromq_md_get_frames(
     publishing: tuple[RunningServer, str], tmp_path: Path
 ) -> None:
@@ -76,6 +77,7 @@ async def _subscriptions(http: str, wanted: int) -> None:
         await asyncio.sleep(0.02)
 
 
+@pytest.mark.asyncio
 async def test_the_keys_of_zeromq_md_open_the_door(
     folder: Path, synthetic_server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -199,6 +199,7 @@ def test_one_speaker_is_split_by_clip_and_that_is_said(
     assert "has one speaker, ann, and is split by clip" in capsys.readouterr().err
 
 
+@pytest.mark.data
 def test_real_tracks_are_split_as_their_readme_splits_them() -> None:
     planned = plan(folder_of("grid_s1"))
     assert planned.header.split_by == "clip" and planned.splits["bbaf2n"] == "train"

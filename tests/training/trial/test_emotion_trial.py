@@ -94,11 +94,13 @@ def test_a_speaker_without_a_neutral_clip_is_named(tmp_path: Path) -> None:
         real_changes(tmp_path / "voices")
 
 
+@pytest.mark.data
 def test_the_table_changes_a_face_as_tracked_faces_agree() -> None:
     checks = list(sign_checks(table_changes(), real_changes(folder_of("mead_expressions"))))
     assert len(checks) == 15 and all(check.holds for check in checks)
 
 
+@pytest.mark.data
 def test_articulation_grows_where_that_of_tracked_faces_does() -> None:
     for name, of_speakers in real_swings(folder_of("mead_expressions")).items():
         share = float(articulation(vector({name: 1.0})))
