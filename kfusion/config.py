@@ -72,10 +72,9 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
-        """Raises :class:`CheckpointError` naming fields that are unknown or of another type.
+        """Missing fields take their defaults, as in older files.
 
-        Fields that are not given, as an older file lacks newer ones, take their defaults.
-        """
+        Raises :class:`CheckpointError` naming fields that are unknown or of another type."""
         types = {f.name: type(f.default) for f in fields(cls)}
         unknown = sorted(set(values) - set(types))
         if unknown:

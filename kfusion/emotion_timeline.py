@@ -26,10 +26,7 @@ _SPAN: Final = re.compile(rf"\s*{_SECONDS}\s*-\s*{_SECONDS}?\s*:(.*)", re.DOTALL
 
 @dataclass(frozen=True)
 class EmotionSpan:
-    """``weights`` ({name: 0..1}, the rest neutral) from second ``begin`` to second ``end``.
-
-    ``end`` None: for as long as there is sound.
-    """
+    """Weights {name: 0..1} from second ``begin`` to ``end``, None for the end of the sound."""
 
     begin: Fraction | float
     end: Fraction | float | None

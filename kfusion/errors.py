@@ -1,8 +1,6 @@
 """Every error a user can meet, named, with whose fault it is.
 
-A message says what was wrong, where, and what would be right. The errors that can
-cross the wire (:class:`WireError`) carry the protocol's code, whether they end the
-session, and the WebSocket close code that follows when they do.
+A message says what was wrong, where, and what would be right.
 """
 
 import sys

@@ -180,10 +180,9 @@ MAX_INTER_OCULAR: Final = 10_000.0
 
 @dataclass(frozen=True)
 class Identity:
-    """A face that a session animates.
+    """A face that a session animates: ``points`` (68, 2) at rest in its own coordinates.
 
-    ``points``: (68, 2) in its own coordinates, at rest. ``canonical``: the same face brought
-    to the canonical crop. ``back``: canonical -> own coordinates.
+    ``canonical``: brought to the canonical crop. ``back``: canonical -> own coordinates.
     """
 
     points: Points

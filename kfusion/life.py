@@ -118,9 +118,8 @@ class Life:
     ) -> NDArray[np.float32]:
         """Canonical displacements (T, 68, 2) of frames ``first`` ... -> the same with life.
 
-        ``levels`` (HISTORY + T,) comes from :meth:`LoudnessHistory.push`. A blink closes the eyes
-        from however wide they are, and the head's motion moves the whole face; the lips do not move
-        otherwise. Blinks get deeper up to ``amount`` 0.5, from which on they close the eyes.
+        ``levels`` (HISTORY + T,) comes from :meth:`LoudnessHistory.push`. The head's motion moves
+        all points. Blinks get deeper up to ``amount`` 0.5, from which on they close the eyes.
         """
         moved = np.ascontiguousarray(displacement, np.float32)
         count = len(moved)

@@ -1,10 +1,7 @@
 """Command-line options made from a dataclass, so that each option is written once.
 
-A field made by :func:`option` is an option; a field without it is not. The field's type decides
-how the text is read: ``str``, ``int``, ``float``, ``Path``, any of them ``| None``, ``bool`` (a
-switch, ``--no-NAME`` where the default is true) and tuples (an option with several values, or a
-repeated option). tyro and jsonargparse do more; they would change the names, the help and the error
-messages of options that are documented, and add four packages to the server.
+A field made by :func:`option` is an option. Its type decides how the text is read: ``str``,
+``int``, ``float``, ``Path``, any of them ``| None``, ``bool`` (a switch) and tuples.
 """
 
 import argparse

@@ -1,7 +1,6 @@
 """Samples -> 1-s windows -> frames, in integers and arrays: no clock, no I/O.
 
-The slider cuts windows from the received samples, as in protocol.md's section Time; the stitcher
-joins the network's outputs for the windows into one sequence of frames.
+The slider cuts windows as in protocol.md's section Time; the stitcher joins the network's outputs.
 
 ::
 

@@ -1,7 +1,6 @@
-"""ARKit's 52 blend shape coefficients from what moved on a face.
+"""ARKit's 52 coefficients (Apple's ARFaceAnchor.BlendShapeLocation) from what moved on a face.
 
-Names, and what each stands for, are Apple's (ARFaceAnchor.BlendShapeLocation): 0 at rest, 1 at the
-strongest; left and right are the face's own. docs/coefficients.md has a line for each.
+0 at rest, 1 at the strongest; left and right are the face's own. See docs/coefficients.md.
 """
 
 from typing import Any, Final

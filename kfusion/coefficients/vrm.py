@@ -85,9 +85,8 @@ def visemes(face: MovementMeter, m: Movements) -> NDArray[np.float32]:
 def vrm(face: MovementMeter, m: Movements) -> NDArray[np.float32]:
     """The weights of :data:`VRM`, (T, 14) in 0..1.
 
-    Vowels together at most 1, emotions and ``neutral`` together 1. ``blink`` is what both eyes
-    share, ``blinkLeft`` and ``blinkRight`` what one closes beyond that, so that all three can be
-    applied at once.
+    Vowels are together at most 1, emotions and ``neutral`` 1. ``blink`` is what both eyes share,
+    ``blinkLeft`` and ``blinkRight`` the rest, so that all three can be applied at once.
     """
     c = expression(face, m)
     out = np.empty((len(VRM), len(m.chin)))

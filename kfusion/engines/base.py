@@ -26,9 +26,8 @@ class Engine(Protocol):
     def step(
         self, audio: NDArray[Any], identity: NDArray[Any], emotion: NDArray[Any]
     ) -> NDArray[np.float32]:
-        """Windows of audio -> displacements.
+        """``audio`` (B, 16000) at 16 kHz, ``identity`` (B, 68, 2) canonical, ``emotion`` (B, 8).
 
-        ``audio`` (B, 16000) at 16 kHz; ``identity`` (B, 68, 2) canonical; ``emotion`` (B, 8)
-        -> (B, 30, 68, 2) in canonical pixels.
+        Returns displacements (B, 30, 68, 2) in canonical pixels.
         """
         ...

@@ -15,14 +15,11 @@ from kfusion.system import available_cores, file_sha256
 
 
 class OnnxEngine:
-    """A file written by ``python -m training.export``.
+    """A file of ``python -m training.export``, beside the .safetensors whose sha256 it contains.
 
-    The .onnx lies beside the .safetensors that it was made from and contains its sha256; a pair
-    that does not match is refused. NumPy computes the power spectra, the graph the rest.
-
-    A step runs on the calling thread only. Two concurrent steps on two cores have nearly twice the
-    throughput of one step split over both, and a single step takes no longer
-    (training/RESULTS.md). ``threads`` is the number of lanes; 0 is one for each core, up to 16.
+    A step runs on the calling thread only: concurrent steps on separate cores have more
+    throughput than one step split over them (training/RESULTS.md). ``threads``: lanes; 0 is one
+    for each core, up to 16.
     """
 
     def __init__(self, exported: Path = EXPORTED, threads: int = 0) -> None:

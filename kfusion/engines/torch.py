@@ -12,10 +12,7 @@ from kfusion.system import file_sha256
 
 
 class TorchEngine:
-    """float32 on the CPU; on CUDA compiled and, by default, in bfloat16.
-
-    On CUDA a batch is padded to the next of a few sizes, so that each size is compiled once.
-    """
+    """float32 on the CPU; on CUDA compiled for a few batch sizes and, by default, bfloat16."""
 
     BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128)
 

@@ -35,10 +35,9 @@ MOUTH_WAS_SHUT: Final = "the mouth was open in the picture and is shut in these 
 
 @dataclass(frozen=True)
 class RestingFace:
-    """``points`` (68, 2) of the face at rest, in pixels of its picture; ``note``: what was changed
-    to bring it to rest, for whoever sent the picture, or nothing; ``seen``: the points as they lie
-    in the picture, where they were changed.
-    """
+    """``points`` (68, 2) at rest, in pixels of the picture; ``note``: what was changed, or nothing.
+
+    ``seen``: the points as they lie in the picture, where they were changed."""
 
     points: Points
     note: str = ""
@@ -113,9 +112,8 @@ def resting_face(points: Points) -> RestingFace:
 
 
 def head_turn(points: Points) -> float:
-    """How far the tip of the nose (30) is off the middle of the outer eye corners (36, 45), along
-    the line between them, in halves of it: 0 looks into the camera, 1 is a profile looking to the
-    right of the picture.
-    """
+    """Offset of the nose tip from the middle of the outer eye corners, in halves of their distance.
+
+    0 looks into the camera, 1 to the right of the picture."""
     line = points[45] - points[36]
     return float(2 * (points[30] - points[36]) @ line / (line @ line) - 1)

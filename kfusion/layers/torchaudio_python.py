@@ -1,9 +1,7 @@
 """torchaudio's Python parts (functional, transforms), also where its extension cannot load.
 
-torchaudio's wheels are built for CUDA: beside a CPU build of torch their compiled extension
-cannot be loaded and ``import torchaudio`` raises OSError, in transformers too, which imports it
-where it is installed. Nothing here needs the extension, so a stand-in takes its place then, and
-the log says so. This is the one place that imports torchaudio; the running server never does.
+Beside a CPU build of torch, ``import torchaudio`` raises OSError, in transformers too. Nothing here
+needs the extension, so a stand-in takes its place. The running server never imports torchaudio.
 """
 
 import importlib

@@ -48,11 +48,9 @@ def pretrained(source: str | Path) -> tuple[str, dict[str, Tensor]]:
 class Wav2Vec2(nn.Module):
     """Audio (B, 16000) -> features (B, S, width); S = 49 and width = 768 for the base model.
 
-    ``times`` (S,): seconds at the centres of the steps. A window is brought to zero mean and
-    unit variance first, as the model's own feature extractor does. Frozen, it stays in
-    evaluation mode and keeps no gradients. Fine-tuned, it neither masks its features nor skips
-    layers, as transformers would: both draw from generators that no seed of a run reaches, and a
-    skipped layer has no gradient, which several processes wait for.
+    ``times`` (S,): seconds at the centres of the steps. Frozen, it keeps no gradients. Fine-tuned,
+    it neither masks features nor skips layers: no seed of a run reaches their generators, and
+    several processes would wait for the gradient of a skipped layer.
     """
 
     def __init__(self, architecture: str, frozen: bool) -> None:

@@ -221,10 +221,7 @@ def ready(
     outputs: dict[str, list[str]] | None = None,
     latency_ms: float = 0.0,
 ) -> Ready:
-    """The server's reply to a ``start``; the defaults are those of a new session with points only.
-
-    ``latency_ms`` is that of :func:`kfusion.stream.latency_ms`.
-    """
+    """The reply to a ``start``; the defaults are those of a new session with points only."""
     return Ready(
         protocol=PROTOCOL,
         session=session,

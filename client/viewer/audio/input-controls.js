@@ -6,11 +6,8 @@ const MICROPHONE_LOST = ["gone", "no-microphone"]; // states
 
 export class InputControls {
   /**
-   * @param {{microphone: HTMLElement, words: HTMLElement, device: HTMLSelectElement,
-   *   file: HTMLInputElement, stopFile: HTMLElement}} parts
-   * @param {import("../net/controller.js").Controller} controller
-   * @param {{state: () => string, setState: (state: string) => void,
-   *   dropped?: (file: File) => boolean}} page `dropped`: whether someone else took the file
+   * `parts`: microphone, words, device, file, stopFile; `page`: {state(), setState(state),
+   * dropped?(file)}, the last of which tells whether someone else took the file.
    */
   constructor(parts, controller, page) {
     Object.assign(this, parts);

@@ -55,12 +55,9 @@ async function prepare({ audioWorklet }) {
 
 export class Microphone {
   /**
-   * @param {{deviceId: string, rate?: number | null,
-   *   onAudio: (samples: Float32Array, length: number) => void, onGone: () => void}} options
-   *   `rate`: to count at, the device's own by default; `onAudio`: each chunk, -1..1, at that rate
-   *   where the browser can, and how many samples of that rate it lasts; `onGone`: the device was
-   *   unplugged or taken away
-   * @returns {Promise<Microphone>}
+   * `rate`: to count at, the device's own by default; `onAudio(samples, length)`: each chunk, -1..1,
+   * at that rate where the browser can, and how many samples of that rate it lasts; `onGone()`: the
+   * device was unplugged or taken away.
    */
   static async open({ deviceId, rate = null, onAudio, onGone }) {
     const stream = await ask(deviceId);

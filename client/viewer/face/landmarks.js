@@ -40,7 +40,6 @@ const LOWER_LID = 0.12; // share of the way that the lower lid comes up in a bli
 /**
  * A face's own axes: its size (between the outer corners of the eyes), the middle between them,
  * unit vectors to its right in the picture and down, and places in them.
- * @param {ArrayLike<number>} points (136,)
  */
 export function axesOf(points) {
   const [x0, y0, x1, y1] = [points[72], points[73], points[90], points[91]];
@@ -57,6 +56,10 @@ export function axesOf(points) {
 export const below = (points, low, top, down) =>
   (points[2 * low] - points[2 * top]) * down[0] +
   (points[2 * low + 1] - points[2 * top + 1]) * down[1];
+
+/** [x, y] of each of flat points. */
+export const pairs = (points) =>
+  Array.from({ length: points.length / 2 }, (_, i) => [points[2 * i], points[2 * i + 1]]);
 
 /** The mean height of the opening between the inner lips, along the face. */
 export function lipGap(points) {

@@ -18,11 +18,7 @@ const SILENT_RATE = 16000; // of a session that is opened by the dial alone
 const CALL_RATE = 48000; // of WebRTC, whatever the microphone has
 
 export class Controller {
-  /**
-   * @param {{url: string, window: import("./protocol.js").Window, iceServers: RTCIceServer[],
-   *   life: number, onState: (state: string, details?: object) => void,
-   *   onAudio: (samples: Float32Array) => void}} options
-   */
+  /** Calls `onState(state, details)` and `onAudio(samples)`. */
   constructor({ url, window, iceServers, life, onState, onAudio }) {
     Object.assign(this, { url, window, iceServers, life, onState, onAudio });
     this.seed = Math.floor(Math.random() * 2 ** 31); // blinks and nods of this visit

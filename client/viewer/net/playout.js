@@ -16,9 +16,8 @@ const EASE_BACK_S = 0.12;
  */
 export class FrameBuffer {
   /**
-   * @param {Float32Array} face (136,) at rest: the one that is shown, and that frames come of
-   * @param {Float32Array} [rest] (136,) the pose while no frame is there
-   * @param {Float32Array} [held] (136,) the pose before the first frame
+   * All (136,). `face`: shown, at rest, and that of the frames; `rest`: the pose while no frame is
+   * there; `held`: the pose before the first frame.
    */
   constructor(face, rest = face, held = rest) {
     /** @type {Map<number, Float32Array>} */

@@ -49,11 +49,7 @@ export function iceServersFromQuery(search) {
   return urls.map((url) => ({ urls: url }));
 }
 
-/**
- * The first message of a session: mono s16le in, binary points out.
- * @param {Window & {rate: number, mode: "live" | "file", media?: "socket" | "webrtc",
- *   life?: number, seed?: number, emotion: Weights, identity?: Face | null}} options
- */
+/** The first message of a session: mono s16le in, binary points out. */
 export function start(options) {
   const { rate, mode, media = "socket", hop, lookahead, life = 0, seed = 0, emotion } = options;
   const message = {
@@ -117,13 +113,10 @@ export function parseText(text) {
 }
 
 /**
- * A binary message: `count` consecutive frames from `n`, as views into `buffer`.
+ * A binary message: `count` consecutive frames from `n`, as views into `buffer`; or null.
  *
  * Header, 24 bytes, little endian: magic KFL1, u8 kind, u8 flags, u16 count, u64 n, u64 server
  * clock (microseconds since the session's first ready); then count * width float32.
- * @param {ArrayBuffer} buffer
- * @returns {{kind: number, n: number, count: number, clock: number, width: number,
- *   frames: Float32Array[]} | null} null where the bytes are not such a message
  */
 export function parseFrames(buffer) {
   if (buffer.byteLength < HEADER_BYTES) return null;

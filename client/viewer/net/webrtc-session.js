@@ -24,10 +24,7 @@ async function completeOffer(peer) {
 }
 
 export class WebRtcSession {
-  /**
-   * @param {{url: string, start: object, track: MediaStreamTrack, iceServers?: RTCIceServer[],
-   *   listener: import("./session.js").Listener}} options `start`: the message, with media webrtc
-   */
+  /** `start`: the message, with media webrtc; `track`: of the microphone. */
   constructor({ url, start, track, iceServers = [], listener }) {
     Object.assign(this, { listener, iceServers, track });
     this.tries = 0;
@@ -63,10 +60,6 @@ export class WebRtcSession {
 
   get rate() {
     return this.session.rate;
-  }
-
-  get ready() {
-    return this.session.ready;
   }
 
   get dropped() {

@@ -4,15 +4,12 @@
 
 import { adjustPoints } from "./adjust-points.js";
 import { PhotoError, isPicture, readPhoto } from "./photo-file.js";
-import { INNER_PAIRS, OPEN_MOUTH, axesOf, lipGap, mouthShut } from "../face/landmarks.js";
+import { INNER_PAIRS, OPEN_MOUTH, axesOf, lipGap, mouthShut, pairs } from "../face/landmarks.js";
 import { PhotoFace } from "./photo-face.js";
 import { meshTable } from "./face-mesh.js";
 
 const PORTRAITS = "portraits/";
 const ACCEPTED = "image/jpeg,image/png,image/webp,.jpg,.jpeg,.png,.webp";
-
-const pairs = (points) =>
-  Array.from({ length: points.length / 2 }, (_, i) => [points[2 * i], points[2 * i + 1]]);
 
 /** A photo with its points (136,) as a look. Throws PhotoError where there is no WebGL. */
 export function photoLook(table, name, photo, seen) {
@@ -41,10 +38,8 @@ function restOf(seen) {
 
 export class FacePicker {
   /**
-   * @param {{section: HTMLElement, drawn: object, setLook: (look: object) => void,
-   *   showNotice: (state: string | null, details?: object) => void}} parts `drawn` is the look of
-   *   the drawn face; `setLook` puts a look's canvas on the page; `showNotice` shows the text of a
-   *   state
+   * `drawn`: the look of the drawn face; `setLook(look)` puts its canvas on the page;
+   * `showNotice(state, details)` shows the text of a state.
    */
   constructor({ section, drawn, setLook, showNotice }) {
     Object.assign(this, { section, setLook, showNotice });
@@ -118,8 +113,7 @@ export class FacePicker {
     button.dataset.look = entry.name;
     button.setAttribute("aria-pressed", "false");
     const image = entry.picture instanceof HTMLCanvasElement ? entry.picture : new Image();
-    if (image instanceof Image) image.src = entry.picture;
-    if (image instanceof Image) image.alt = "";
+    if (image instanceof Image) Object.assign(image, { src: entry.picture, alt: "" });
     button.append(image, entry.label);
     button.addEventListener("click", () => this.#choose(entry));
     entry.button = button;

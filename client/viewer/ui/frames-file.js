@@ -2,6 +2,7 @@
 // writes them, with the emotion that was asked for beside each.
 
 import { FPS } from "../net/protocol.js";
+import { pairs } from "../face/landmarks.js";
 
 const APART_MOST = 8; // frames between a frame's number and the time that passed
 const LINES_A_PART = 300;
@@ -50,7 +51,5 @@ export class FramesFile {
 }
 
 function line({ n, points, emotion }) {
-  const pairs = [];
-  for (let i = 0; i < points.length; i += 2) pairs.push([points[i], points[i + 1]]);
-  return `${JSON.stringify({ n, t: n / FPS, points: pairs, emotion })}\n`;
+  return `${JSON.stringify({ n, t: n / FPS, points: pairs(points), emotion })}\n`;
 }

@@ -3,7 +3,7 @@
 const SIZES = [[1e6, "MB"], [1e3, "kB"]];
 
 /** @param {number} seconds @returns {string} minutes and seconds, as 1:05 */
-export function clock(seconds) {
+function clock(seconds) {
   const whole = Math.floor(seconds);
   return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
 }

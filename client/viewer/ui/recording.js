@@ -23,10 +23,8 @@ function videoKind() {
 }
 
 /**
- * @typedef {object} Recorded
- * @property {number} seconds @property {boolean} cut whether it became too long
- * @property {Blob | null} video null where the browser records none @property {string} ending
- * @property {Blob} frames JSON Lines @property {number} count of frames
+ * @typedef {{seconds: number, cut: boolean, video: Blob | null, ending: string, frames: Blob,
+ *   count: number}} Recorded `cut`: it became too long; `frames`: JSON Lines, `count` of them
  */
 
 export class Recording {

@@ -5,9 +5,7 @@ import test from "node:test";
 
 import { Retry } from "../../../client/viewer/net/retry.js";
 import { FakePage, FakeTrack, frames, settle } from "./fakes.js";
-
-const near = (value, target, within) =>
-  assert.ok(Math.abs(value - target) <= within, `${value} is not ${target} ± ${within}`);
+import { near } from "./viewer.js";
 
 // ---- connections
 

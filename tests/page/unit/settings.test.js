@@ -5,7 +5,6 @@ import test from "node:test";
 
 import { weightsAt } from "../../../client/viewer/ui/dial.js";
 import { PRESETS, alike } from "../../../client/viewer/ui/presets.js";
-import { clock } from "../../../client/viewer/ui/record-control.js";
 import { emotionFromQuery, linkTo, settingsFrom } from "../../../client/viewer/ui/share.js";
 import { levelOf, rms } from "../../../client/viewer/ui/status-panel.js";
 import { delayText, lossText } from "../../../client/viewer/ui/status-text.js";
@@ -96,8 +95,4 @@ test("loudness fills the meter from -54 to -6 dB", () => {
   assert.equal(levelOf(1), 1);
   assert.ok(Math.abs(levelOf(10 ** (-30 / 20)) - 0.5) < 1e-9);
   assert.ok(Math.abs(rms(Float32Array.of(3, -4, 3, -4, 9), 0, 4) - Math.sqrt(12.5)) < 1e-6);
-});
-
-test("a recording's time is in minutes and seconds", () => {
-  assert.deepEqual([0, 59.9, 65, 600].map(clock), ["0:00", "0:59", "1:05", "10:00"]);
 });

@@ -8,9 +8,8 @@ import {
   CaptureClock, Delay, FrameBuffer, SteadyClock,
 } from "../../../client/viewer/net/playout.js";
 import { SilenceOwed } from "../../../client/viewer/net/silence.js";
+import { near } from "./viewer.js";
 
-const near = (value, target, within) =>
-  assert.ok(Math.abs(value - target) <= within, `${value} is not ${target} ± ${within}`);
 const mean = (values) => values.reduce((sum, v) => sum + v, 0) / values.length;
 
 for (const steps of [[0.05], [0.05, 0.3, 0.01], [0.7]]) {

@@ -1,5 +1,6 @@
 // What the tests of the page's modules share.
 
+import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 
 export const VIEWER = new URL("../../../client/viewer/", import.meta.url);
@@ -22,3 +23,6 @@ export const normal = (next) =>
   Math.sqrt(-2 * Math.log(1 - next())) * Math.cos(2 * Math.PI * next());
 
 export const range = (count) => Array.from({ length: count }, (_, i) => i);
+
+export const near = (value, target, within) =>
+  assert.ok(Math.abs(value - target) <= within, `${value} is not ${target} ± ${within}`);
