@@ -176,6 +176,7 @@ async def streamed(
         return np.stack([frame.points async for frame in face.frames()])
 
 
+@pytest.mark.asyncio
 @pytest.mark.parametrize("chunk", [37_000, 977])
 async def test_a_stream_gives_what_the_offline_call_gives(
     synthetic_server: RunningServer, chunk: int
