@@ -24,7 +24,7 @@ from server.session.windows import Job
 log = logging.getLogger("kfusion.driver")
 
 
-class Connection(Protocol):
+class SessionConnection(Protocol):
     """A session's connection, as its driver and the registry see it."""
 
     def wake(self) -> None:
@@ -83,7 +83,7 @@ class Driver:
         self.search: Search | None = None  # the one that ``face`` is the result of
         self.face: asyncio.Future[SearchResult] | None = None
         self.loop = asyncio.get_running_loop()
-        self.connection: Connection | None = None
+        self.connection: SessionConnection | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.counted: dict[str, int] = {}
         self.spent = 0.0
@@ -200,7 +200,7 @@ class Driver:
 
     # Connections
 
-    def resumed(self, connection: Connection, request: wire.ResumeFrom) -> None:
+    def resumed(self, connection: SessionConnection, request: wire.ResumeFrom) -> None:
         """Another connection takes the session over from the one that it has, if any.
 
         Raises :class:`~kfusion.errors.BadMessage`, and changes nothing, for a wrong ``next``.

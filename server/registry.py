@@ -12,7 +12,7 @@ from kfusion.errors import Busy, Unauthorized, UnknownSession
 from server.admission.loop_lag import LoopLag
 from server.admission.slots import RETRY_S, Slots, network_of
 from server.config import ServerConfig
-from server.driver import Connection, Driver, FileWindowQueue
+from server.driver import Driver, FileWindowQueue, SessionConnection
 from server.engine.inference_pool import InferencePool
 from server.logs import event
 from server.metrics import Metrics
@@ -52,8 +52,8 @@ class Registry:
         self.publish: Callable[[str], Publish] | None = None
         self.model = wire.Model(engine.engine.name, engine.engine.sha256)
         self.loop = asyncio.get_running_loop()
-        self.connections: dict[Connection, str | None] = {}  # with their networks
-        self.sessions: dict[Connection, Driver] = {}  # another one after a resume
+        self.connections: dict[SessionConnection, str | None] = {}  # with their networks
+        self.sessions: dict[SessionConnection, Driver] = {}  # another one after a resume
         self.drivers: set[Driver] = set()
         self.tokens: ResumeTokens[Driver] = ResumeTokens()
         self.files = FileWindowQueue()
@@ -90,7 +90,7 @@ class Registry:
 
     @contextmanager
     def connected(
-        self, connection: Connection, address: str, *, authorized: bool
+        self, connection: SessionConnection, address: str, *, authorized: bool
     ) -> Generator[Driver]:
         """The connection is open, and has a new session until it resumes another one."""
         driver = self._new_session(connection, address)
@@ -104,7 +104,7 @@ class Registry:
             if not self.connections:
                 self.empty.set()
 
-    def _new_session(self, connection: Connection, address: str) -> Driver:
+    def _new_session(self, connection: SessionConnection, address: str) -> Driver:
         def admit(demand: float) -> None:
             try:
                 self.slots.take(name, address, demand)
@@ -128,7 +128,7 @@ class Registry:
             self.loop.call_later(busy_s, self._refuse_if_silent, driver, reason)
         return driver
 
-    def receive(self, connection: Connection, message: str | bytes) -> None:
+    def receive(self, connection: SessionConnection, message: str | bytes) -> None:
         """One message of a connection, for its session. Where it asks for an earlier session, the
         connection has that one from now on. ``pump`` is to follow.
         """
@@ -141,7 +141,7 @@ class Registry:
         if driver.session.token and driver.session.state is not State.CLOSED:
             self.tokens.register(driver, driver.session.token)
 
-    def _resume(self, connection: Connection, request: wire.ResumeFrom) -> None:
+    def _resume(self, connection: SessionConnection, request: wire.ResumeFrom) -> None:
         """Gives the connection the session of the token, in the place of its new one.
 
         Raises :class:`~kfusion.errors.UnknownSession`, and :class:`~kfusion.errors.BadMessage` for
@@ -159,7 +159,7 @@ class Registry:
         unused, self.sessions[connection] = self.sessions[connection], earlier
         unused.disconnected(1000)
 
-    def disconnected(self, connection: Connection, code: int | None) -> bool:
+    def disconnected(self, connection: SessionConnection, code: int | None) -> bool:
         """The connection was closed, with this code; returns whether it had its session still."""
         driver = self.sessions[connection]
         if driver.connection is not connection:

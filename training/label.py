@@ -27,7 +27,7 @@ from kfusion.runtime import Animator
 from kfusion.system import file_sha256
 from training import teacher
 from training.corpus.clips import SOUNDS, Clip, read_sound
-from training.corpus.format import Corpus, CorpusWriter, Header
+from training.corpus.format import Corpus, CorpusHeader, CorpusWriter
 from training.corpus.splits import LeakError, split_of_clip
 from training.data.augment import brisker
 from training.phones import STEP_SAMPLES, PhoneTrack, read_phones
@@ -105,7 +105,7 @@ def label(source: Path, speaker: str, labeller: PhoneLabeller | ModelLabeller, o
     )
     if not sounds:
         raise DataError(f"{source}: no sound, or none that the table has phones for")
-    header = Header(
+    header = CorpusHeader(
         source.resolve().name, "labelled", "speaker", 0, 0.1, [], files=labeller.files, dubbed=True
     )
     with CorpusWriter(out, header) as corpus:

@@ -23,7 +23,7 @@ from kfusion import __version__
 from kfusion.config import SAMPLE_RATE
 from kfusion.errors import DataError, run_command
 from kfusion.system import file_sha256
-from training.corpus.format import Corpus, CorpusWriter, Header
+from training.corpus.format import Corpus, CorpusHeader, CorpusWriter
 from training.corpus.layouts import LAYOUTS, Listing, find_clips
 from training.corpus.splits import LeakError, Split, split_of_clips, split_of_speakers
 from training.corpus.track import FaceAlignmentTracker
@@ -36,7 +36,7 @@ class Plan:
     """What will be written, known before any clip is read. ``splits`` is by a clip's name."""
 
     listing: Listing
-    header: Header
+    header: CorpusHeader
     splits: dict[str, Split]
 
     def describe(self) -> str:
@@ -89,7 +89,7 @@ def plan(
     else:
         sides = split_of_speakers(speakers, seed, share, held_out)
         splits = {c.name: sides[c.speaker] for c in listing.clips}
-    header = Header(
+    header = CorpusHeader(
         source=source.resolve().name,
         layout=listing.layout,
         split_by="clip" if len(speakers) == 1 else "speaker",

@@ -17,7 +17,7 @@ from typing import Final
 
 from numpy.typing import ArrayLike
 
-from client.audio.playout import DeviceClock, FrameSchedule, PlayoutBuffer, Timeline
+from client.audio.playout import DeviceClock, EventSchedule, PlayoutBuffer, Timeline
 from client.audio.speaker import Output, Speaker
 from client.stream.events import Event
 from client.stream.face import EventIterator, Face, FrameIterator
@@ -66,7 +66,7 @@ class Player:
         self.buffer = PlayoutBuffer(frame_bytes(self.audio.format, self.audio.channels))
         self.timeline = Timeline()
         self.device = DeviceClock(self.audio.rate)
-        self.schedule = FrameSchedule(self.audio.rate, self.timeline, self.device, lead_s)
+        self.schedule = EventSchedule(self.audio.rate, self.timeline, self.device, lead_s)
         self.max_ahead_s = min(MAX_AHEAD_S, face.ready.limits.held_s / 2)
         self._reports: deque[tuple[int, float]] = deque(maxlen=10_000)  # of the device's thread
         self._block = 0

@@ -149,7 +149,7 @@ class Timeline:
         self._segments.clear()
 
 
-class FrameSchedule:
+class EventSchedule:
     """The events of a stream, each frame at the time at which its sample is heard.
 
     Marks wait for their audio too, and the end of the stream for the end of the audio. All other

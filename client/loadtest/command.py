@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from client.atomic_file import AtomicFile
-from client.loadtest.load import DEFAULT_BOUND_MS, Clip, Load, read_clips
+from client.loadtest.load import DEFAULT_BOUND_MS, Load, LoadClip, read_clips
 from kfusion import options
 from kfusion.errors import BadOptions, Busy, ConnectionLost
 from kfusion.options import option
@@ -29,7 +29,7 @@ RETRY_S = 5
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class ReportOptions:
     """What a load test does with its runs."""
 
     clip: tuple[Path, ...] = option(
@@ -60,13 +60,13 @@ class Evaluation:
 def add_options(p: argparse.ArgumentParser) -> None:
     """Adds the options of the command, beside --url and --token."""
     options.add_options(p, Load)
-    options.add_options(p, Evaluation)
+    options.add_options(p, ReportOptions)
 
 
 def run(a: argparse.Namespace) -> int:
     """Runs the command. Raises :class:`~kfusion.errors.KFusionError` if nothing was measured."""
     load = options.parsed(Load, a, url=a.url, token=a.token)
-    evaluation = options.parsed(Evaluation, a)
+    evaluation = options.parsed(ReportOptions, a)
     evaluation.check(load)
     with ExitStack() as undo:
         files = OutputFiles(evaluation.json, evaluation.plot, undo)
@@ -102,7 +102,9 @@ class OutputFiles:
             self.chart.commit()
 
 
-def _measure(load: Load, clips: Sequence[Clip], bound_ms: float | None, files: OutputFiles) -> int:
+def _measure(
+    load: Load, clips: Sequence[LoadClip], bound_ms: float | None, files: OutputFiles
+) -> int:
     from client.loadtest.report import as_json, frame_latencies, report, report_text
     from client.loadtest.workers import measure
 
@@ -125,7 +127,9 @@ def _measure(load: Load, clips: Sequence[Clip], bound_ms: float | None, files: O
     return 1 if failures else 0
 
 
-def _find(load: Load, clips: Sequence[Clip], evaluation: Evaluation, files: OutputFiles) -> int:
+def _find(
+    load: Load, clips: Sequence[LoadClip], evaluation: ReportOptions, files: OutputFiles
+) -> int:
     from client.loadtest.report import as_json, report
     from client.loadtest.workers import measure
 

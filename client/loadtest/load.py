@@ -85,7 +85,7 @@ class Load:
 
 
 @dataclass(frozen=True)
-class Clip:
+class LoadClip:
     """A sound that is repeated without end: ``pcm`` and number of ``samples`` of each chunk."""
 
     name: str
@@ -103,7 +103,7 @@ class StreamPlan:
     delay_s: float
 
 
-def chunked(name: str, samples: Samples, rate: int, chunk_ms: int) -> Clip:
+def chunked(name: str, samples: Samples, rate: int, chunk_ms: int) -> LoadClip:
     """(n,) in -1..1 -> whole chunks of ``chunk_ms``; a sound shorter than a chunk is repeated."""
     shortest = -(-rate * chunk_ms // 1000)
     if len(samples) < shortest:
@@ -113,7 +113,7 @@ def chunked(name: str, samples: Samples, rate: int, chunk_ms: int) -> Clip:
     audio = AudioFormat(rate)
     spans = list(pairwise(edges))
     pcm = tuple(encode_pcm(samples[begin:end], audio) for begin, end in spans)
-    return Clip(name, pcm, tuple(end - begin for begin, end in spans))
+    return LoadClip(name, pcm, tuple(end - begin for begin, end in spans))
 
 
 def speech_like(seconds: float, rate: int, seed: int = 0) -> Samples:
@@ -129,7 +129,7 @@ def speech_like(seconds: float, rate: int, seed: int = 0) -> Samples:
     return np.clip(sound, -1, 1).astype(np.float32)
 
 
-def read_clips(paths: Sequence[Path], rate: int, chunk_ms: int) -> list[Clip]:
+def read_clips(paths: Sequence[Path], rate: int, chunk_ms: int) -> list[LoadClip]:
     """The clips of sound files at ``rate``; without any, one synthetic clip."""
     if not paths:
         sound = speech_like(SYNTHETIC_S, rate)
@@ -145,7 +145,7 @@ def _resampled(rate: int, samples: Samples, source_rate: int) -> Samples:
     return soxr.resample(samples, source_rate, rate).astype(np.float32)
 
 
-def plan_streams(load: Load, clips: Sequence[Clip]) -> list[StreamPlan]:
+def plan_streams(load: Load, clips: Sequence[LoadClip]) -> list[StreamPlan]:
     """Each stream's clip, position in it and start within one hop, by the seed and its index."""
     plans: list[StreamPlan] = []
     for index in range(load.streams):

@@ -7,14 +7,14 @@ from typing import Final
 
 from websockets.frames import Frame, Opcode
 
-from client.loadtest.load import Clip, StreamPlan
-from client.loadtest.streams import Endpoint, LoadStream, StreamState
+from client.loadtest.load import LoadClip, StreamPlan
+from client.loadtest.streams import Endpoint, LoadState, LoadStream
 from kfusion.errors import ConnectionFailed
 
 OPEN_S: Final = 20.0  # for a connection and the ready message
 
 
-def websocket_messages(clip: Clip) -> list[bytes]:
+def websocket_messages(clip: LoadClip) -> list[bytes]:
     """A clip's chunks as masked WebSocket messages."""
     return [Frame(Opcode.BINARY, pcm).serialize(mask=True) for pcm in clip.pcm]
 
@@ -54,7 +54,7 @@ async def open_stream(
     endpoint: Endpoint,
     plan: StreamPlan,
     messages: Sequence[list[bytes]],
-    clips: Sequence[Clip],
+    clips: Sequence[LoadClip],
     rate: int,
 ) -> LoadStream:
     """A stream that is ready or refused as busy. Raises ConnectionFailed or the server's error."""
@@ -76,7 +76,7 @@ async def open_stream(
             f"cannot connect to {endpoint.name} ({reason}); is it running?"
         ) from None
     finally:
-        if stream.state in (StreamState.CONNECTING, StreamState.STARTING):  # opening failed
+        if stream.state in (LoadState.CONNECTING, LoadState.STARTING):  # opening failed
             stream.opened.cancel()
             if transport is not None:
                 transport.abort()

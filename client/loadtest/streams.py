@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Final
 
 from client.errors import named_error
-from client.loadtest.load import Clip, Load, StreamPlan
+from client.loadtest.load import Load, LoadClip, StreamPlan
 from client.loadtest.trace import StreamTrace
 from client.stream.websocket import redacted_url, stream_url
 from kfusion import wire
@@ -43,7 +43,7 @@ _BINARY: Final = 0x82
 _FRAME_BYTES: Final = 2 * COUNT * 4
 
 
-class StreamState(Enum):
+class LoadState(Enum):
     CONNECTING = "connecting"
     STARTING = "starting"  # start was sent
     OPEN = "open"
@@ -74,12 +74,17 @@ class LoadStream(asyncio.Protocol):
     transport: asyncio.Transport
 
     def __init__(
-        self, endpoint: Endpoint, plan: StreamPlan, messages: list[bytes], clip: Clip, rate: int
+        self,
+        endpoint: Endpoint,
+        plan: StreamPlan,
+        messages: list[bytes],
+        clip: LoadClip,
+        rate: int,
     ) -> None:
         self.endpoint, self.plan, self.messages, self.sizes = endpoint, plan, messages, clip.samples
         self.rate = rate
         self.trace = StreamTrace(plan.index)
-        self.state = StreamState.CONNECTING
+        self.state = LoadState.CONNECTING
         self.ws = ClientProtocol(endpoint.uri, subprotocols=[Subprotocol(wire.SUBPROTOCOL)])
         loop = asyncio.get_running_loop()
         self.opened: asyncio.Future[None] = loop.create_future()
@@ -102,7 +107,7 @@ class LoadStream(asyncio.Protocol):
 
     def send_chunk(self) -> bool:
         """Sends the chunk that is due; False once there is nothing more to send."""
-        if self.state is not StreamState.OPEN:
+        if self.state is not LoadState.OPEN:
             return False
         chunk = self.chunk
         self.trace.sent.append(time.monotonic())
@@ -111,7 +116,7 @@ class LoadStream(asyncio.Protocol):
         self.trace.positions.append(self.samples)
         self.chunk = chunk = (chunk + 1) % len(self.messages)
         if self.samples >= self.total:
-            self.state = StreamState.ENDING
+            self.state = LoadState.ENDING
             self._send_text(wire.encode(wire.EndOfAudio()))
             return False
         self.due = self.trace.start + (self.samples + self.sizes[chunk]) / self.rate
@@ -142,9 +147,9 @@ class LoadStream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         now = time.monotonic()
         data, self.buffer = self.buffer + data, b""
-        if self.state is StreamState.CONNECTING:
+        if self.state is LoadState.CONNECTING:
             data = self._handshake(data)
-        if self.state is not StreamState.CONNECTING:
+        if self.state is not LoadState.CONNECTING:
             self.buffer = self._frames(data, now)
 
     def eof_received(self) -> None:
@@ -156,26 +161,26 @@ class LoadStream(asyncio.Protocol):
 
     def _gone(self) -> None:
         """Handles the end of the connection, at the end of the stream or too early."""
-        if self.state in (StreamState.DONE, StreamState.REFUSED, StreamState.LOST):
+        if self.state in (LoadState.DONE, LoadState.REFUSED, LoadState.LOST):
             return
         close = self.ws.close_rcvd
         how = "without a word" if close is None else f"code {close.code} {close.reason}".strip()
-        if self.state in (StreamState.CONNECTING, StreamState.STARTING):
+        if self.state in (LoadState.CONNECTING, LoadState.STARTING):
             self._fail(f"{self.endpoint.name} closed before the stream was ready ({how})")
         else:
             self._fail(f"the connection closed after {self.next_frame} frames ({how})")
 
     def give_up(self) -> None:
         """Closes the connection without the server's end."""
-        self.trace.unfinished = self.state in (StreamState.OPEN, StreamState.ENDING)
-        self.state = StreamState.DONE
+        self.trace.unfinished = self.state in (LoadState.OPEN, LoadState.ENDING)
+        self.state = LoadState.DONE
         self.transport.abort()
 
     def _fail(self, why: str, error: KFusionError | None = None) -> None:
         if not self.opened.done():  # a cancelled one is done
             self.opened.set_exception(error or ConnectionFailed(why))
-        if self.state is not StreamState.LOST:
-            self.state, self.trace.lost = StreamState.LOST, why
+        if self.state is not LoadState.LOST:
+            self.state, self.trace.lost = LoadState.LOST, why
             self.transport.abort()
 
     def _handshake(self, data: bytes) -> bytes:
@@ -194,7 +199,7 @@ class LoadStream(asyncio.Protocol):
             reason = self.ws.handshake_exc if accepted else InvalidHandshake("no HTTP")
             self._fail(f"{self.endpoint.name} is no KFusion stream ({reason})")
         elif accepted:
-            self.state = StreamState.STARTING
+            self.state = LoadState.STARTING
             self._send_text(self.endpoint.start)
             return after
         return b""
@@ -204,7 +209,7 @@ class LoadStream(asyncio.Protocol):
     def _frames(self, data: bytes, now: float) -> bytes:
         """Takes every whole WebSocket frame; returns the beginning of the next."""
         at, size = 0, len(data)
-        while size - at >= 2 and self.state is not StreamState.LOST:
+        while size - at >= 2 and self.state is not LoadState.LOST:
             length, begin = data[at + 1], at + 2
             if length >= 126:
                 if length > 127:
@@ -271,7 +276,7 @@ class LoadStream(asyncio.Protocol):
             return
         match message:
             case wire.Ready():
-                self.state = StreamState.OPEN
+                self.state = LoadState.OPEN
                 self.opened.set_result(None)
             case wire.Dropped():
                 dropped = self.trace.dropped
@@ -280,13 +285,13 @@ class LoadStream(asyncio.Protocol):
             case wire.Error():
                 self._error(message)
             case wire.End():
-                self.state = StreamState.DONE
+                self.state = LoadState.DONE
             case _:  # of a later version
                 pass
 
     def _error(self, error: wire.Error) -> None:
-        if error.code == Busy.code and self.state is StreamState.STARTING:
-            self.state, self.trace.refused = StreamState.REFUSED, error.message
+        if error.code == Busy.code and self.state is LoadState.STARTING:
+            self.state, self.trace.refused = LoadState.REFUSED, error.message
             self.opened.set_result(None)
             return
         self.trace.errors[error.code] = self.trace.errors.get(error.code, 0) + 1

@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
-from client.loadtest.load import Clip, Load, StreamPlan, plan_streams
+from client.loadtest.load import Load, LoadClip, StreamPlan, plan_streams
 from client.loadtest.sender import ChunkSender, open_stream, websocket_messages
 from client.loadtest.streams import Endpoint, LoadStream
 from client.loadtest.trace import RunTrace, StreamTrace
@@ -29,7 +29,7 @@ Synchronise = Callable[[], Awaitable[float]]
 
 
 async def run_streams(
-    load: Load, plans: Sequence[StreamPlan], clips: Sequence[Clip], synchronise: Synchronise
+    load: Load, plans: Sequence[StreamPlan], clips: Sequence[LoadClip], synchronise: Synchronise
 ) -> tuple[list[StreamTrace], float]:
     """Runs the streams of one process; their traces, and the CPU seconds used while they sent."""
     raise_open_files_limit(len(plans))
@@ -79,7 +79,7 @@ async def _wait_for_ends(streams: Sequence[LoadStream], until: float) -> None:
             stream.give_up()
 
 
-async def measure(load: Load, clips: Sequence[Clip]) -> RunTrace:
+async def measure(load: Load, clips: Sequence[LoadClip]) -> RunTrace:
     """Runs a load. Raises KFusionError if its streams could not be opened."""
     started: list[float] = []
     watching: list[asyncio.Task[ServerUsage | None]] = []
@@ -116,7 +116,10 @@ async def measure(load: Load, clips: Sequence[Clip]) -> RunTrace:
 
 
 async def _run_in_processes(
-    load: Load, plans: Sequence[StreamPlan], clips: Sequence[Clip], begin: Callable[[], float]
+    load: Load,
+    plans: Sequence[StreamPlan],
+    clips: Sequence[LoadClip],
+    begin: Callable[[], float],
 ) -> tuple[list[StreamTrace], float]:
     """Runs every n-th stream in one of n processes; all begin at the same time."""
     context = multiprocessing.get_context("spawn")
@@ -171,7 +174,7 @@ async def _receive(pipe: Pipe) -> Any:
     return result
 
 
-def _work(pipe: Pipe, load: Load, plans: list[StreamPlan], clips: list[Clip]) -> None:
+def _work(pipe: Pipe, load: Load, plans: list[StreamPlan], clips: list[LoadClip]) -> None:
     """A worker process: sends "ready", receives the time of the start, sends its result."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C
 

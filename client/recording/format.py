@@ -35,7 +35,7 @@ else:
     Message = Any  # msgpack distinguishes the two, msgspec's schema does not
 
 
-class Header(msgspec.Struct, frozen=True):
+class RecordingHeader(msgspec.Struct, frozen=True):
     """Describes the recording. ``date``: ISO 8601, UTC. ``url``: without any token."""
 
     date: str
@@ -86,10 +86,10 @@ Entry = Opened | Failed | Sent | Received | Lost | Left
 
 
 _entry_decoder: Final = msgspec.msgpack.Decoder(Entry)
-_header_decoder: Final = msgspec.msgpack.Decoder(Header)
+_header_decoder: Final = msgspec.msgpack.Decoder(RecordingHeader)
 
 
-def encode(record: Header | Entry) -> bytes:
+def encode(record: RecordingHeader | Entry) -> bytes:
     """The bytes of a record."""
     data = msgspec.msgpack.encode(record)
     return _RECORD.pack(len(data), zlib.crc32(data)) + data

@@ -17,11 +17,11 @@ from client.recording.format import (
     MAGIC,
     Entry,
     Failed,
-    Header,
     Left,
     Lost,
     Opened,
     Received,
+    RecordingHeader,
     Sent,
     encode,
 )
@@ -72,7 +72,7 @@ class Recorder:
             self._file: BinaryIO = self.path.open("wb", buffering=0)
         except OSError as error:
             raise OutputError(f"{path}: cannot be written ({error.strerror})") from None
-        header = Header(
+        header = RecordingHeader(
             date=datetime.now(UTC).isoformat(timespec="milliseconds"),
             url=redacted_url(url) if url else "",
             kfusion=__version__,

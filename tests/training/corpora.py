@@ -10,7 +10,7 @@ import numpy as np
 from kfusion.landmarks import NEUTRAL
 from tests.conftest import voice
 from training.corpus.clips import Clip
-from training.corpus.format import Corpus, CorpusWriter, Header
+from training.corpus.format import Corpus, CorpusHeader, CorpusWriter
 from training.corpus.splits import Split, split_of_clip, split_of_speakers
 from training.data.augment import PLAIN
 from training.data.windows import SourceClip, Windows
@@ -43,7 +43,9 @@ def write_corpus(
     speakers = {c.speaker for c in clips}
     by_speaker = split_of_speakers(speakers) if len(speakers) > 1 else {}
     how = "speaker" if by_speaker and sides is None else "clip"
-    header = Header(source=folder.name, layout="made", split_by=how, seed=0, share=0.1, held_out=[])
+    header = CorpusHeader(
+        source=folder.name, layout="made", split_by=how, seed=0, share=0.1, held_out=[]
+    )
     with CorpusWriter(folder, header) as corpus:
         for clip in clips:
             side = by_speaker.get(clip.speaker, split_of_clip(clip.name))

@@ -10,7 +10,7 @@ import numpy as np
 from kfusion.landmarks import NEUTRAL
 from training import train
 from training.corpus.clips import Clip
-from training.corpus.format import CorpusWriter, Header
+from training.corpus.format import CorpusHeader, CorpusWriter
 from training.data.augment import ON
 from training.scores.tables import markdown_table
 
@@ -46,7 +46,9 @@ def training_table(steps: int, options: Sequence[str]) -> str:
 def noise_corpus(folder: Path, clips: int = 200, seconds: int = 3) -> Path:
     """Noise and a face that trembles: as much work as speech is."""
     rng = np.random.default_rng(0)
-    header = Header(source="made", layout="made", split_by="clip", seed=0, share=0.1, held_out=[])
+    header = CorpusHeader(
+        source="made", layout="made", split_by="clip", seed=0, share=0.1, held_out=[]
+    )
     with CorpusWriter(folder, header) as corpus:
         for k in range(clips):
             sound = rng.normal(0, 0.1, seconds * 16_000).astype(np.float32)

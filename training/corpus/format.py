@@ -58,7 +58,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     phones: tuple[int, int] | None = None
 
 
-class Header(msgspec.Struct, frozen=True):
+class CorpusHeader(msgspec.Struct, frozen=True):
     """corpus.json. ``split_by`` is "speaker", or "clip" where there is one speaker. ``files``: the
     sha256 of the table of phones and of the teacher, and how much brisker the lips were made.
     ``dubbed``: the voices are not those of the faces.
@@ -103,7 +103,7 @@ class CorpusWriter:
     and for a full disk, after removing all of the clip that did not fit.
     """
 
-    def __init__(self, folder: Path, header: Header) -> None:
+    def __init__(self, folder: Path, header: CorpusHeader) -> None:
         self.folder, self.header = folder, header
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -245,7 +245,9 @@ class Corpus:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         try:
-            self.header = msgspec.json.decode((folder / "corpus.json").read_bytes(), type=Header)
+            self.header = msgspec.json.decode(
+                (folder / "corpus.json").read_bytes(), type=CorpusHeader
+            )
         except FileNotFoundError:
             hint = "it was begun and not finished; " if (folder / "begun.json").exists() else ""
             raise DataError(

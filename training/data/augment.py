@@ -17,7 +17,7 @@ from kfusion.config import SAMPLE_RATE, WINDOW
 from kfusion.errors import DataError
 from kfusion.landmarks import CROP, MIRROR, NEUTRAL, lip_gap, mirrored, to_canonical
 from training.data import sounds
-from training.data.batch import Window
+from training.data.batch import TrainingWindow
 from training.data.pauses import add_pause
 from training.data.time_stretch import pitched
 
@@ -109,10 +109,10 @@ def parse_augmentation(names: Sequence[str]) -> Augmentation:
 
 def augment(
     rng: np.random.Generator,
-    window: Window,
+    window: TrainingWindow,
     chances: Augmentation,
     babble: Callable[[np.random.Generator], Array],
-) -> Window:
+) -> TrainingWindow:
     """The window with what is switched on done to it.
 
     ``babble`` draws the sum of several other voices, (16000,) of any power.
@@ -144,7 +144,9 @@ def _augment_sound(rng: np.random.Generator, audio: Array, chances: Augmentation
     return audio.astype(np.float32, copy=False)
 
 
-def _augment_face(rng: np.random.Generator, window: Window, chances: Augmentation) -> Window:
+def _augment_face(
+    rng: np.random.Generator, window: TrainingWindow, chances: Augmentation
+) -> TrainingWindow:
     """The mirror image, another identity, and an emotion for a neutral clip."""
     identity, target, label = window.identity, window.target, window.emotion
     if rng.random() < chances.mirror:

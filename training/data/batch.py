@@ -13,7 +13,7 @@ from training.phones import PhoneTrack
 
 
 @dataclass(frozen=True)
-class Window:
+class TrainingWindow:
     """One second of a clip, and what the face did.
 
     ``audio`` (16000,); ``identity`` (68, 2), the reference face at rest, canonical; ``emotion``
@@ -51,7 +51,7 @@ class Batch:
     index: torch.Tensor
 
     @classmethod
-    def of(cls, windows: Sequence[Window]) -> Batch:
+    def of(cls, windows: Sequence[TrainingWindow]) -> Batch:
         columns = {f.name: np.stack([getattr(w, f.name) for w in windows]) for f in fields(cls)}
         integers = {
             name: torch.from_numpy(columns.pop(name)).long() for name in ("phones", "index")

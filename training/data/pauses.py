@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from kfusion.config import FRAMES, SAMPLE_RATE, WINDOW
 from training.data import sounds
-from training.data.batch import Window
+from training.data.batch import TrainingWindow
 
 Array = NDArray[np.float64]
 PHONE_TIMES: Final = np.arange(50) / 50
@@ -21,14 +21,14 @@ PARTS_S: Final = 0.1
 PAUSES_S: Final = (0.35, 0.8)
 
 
-def add_pause(rng: np.random.Generator, window: Window) -> Window:
+def add_pause(rng: np.random.Generator, window: TrainingWindow) -> TrainingWindow:
     """The window without any speech, or with speech that stops and may come back."""
     from_rest = replace(window, target=window.target - window.rest_offset)
     silenced = (_no_speech if rng.random() < 0.5 else _stopped)(rng, from_rest)
     return replace(silenced, target=silenced.target + window.rest_offset)
 
 
-def _no_speech(rng: np.random.Generator, window: Window) -> Window:
+def _no_speech(rng: np.random.Generator, window: TrainingWindow) -> TrainingWindow:
     """Silence, faint noise, or a sound that is not speech."""
     kind = rng.random()
     audio = np.zeros(WINDOW, np.float32)
@@ -47,7 +47,7 @@ def _no_speech(rng: np.random.Generator, window: Window) -> Window:
     )
 
 
-def _stopped(rng: np.random.Generator, window: Window) -> Window:
+def _stopped(rng: np.random.Generator, window: TrainingWindow) -> TrainingWindow:
     """Sound that falls silent or by 36 dB, and may come back: lips close, and part again."""
     begin, end, times = window.times[0], window.end, window.times
     start = min(end, begin + rng.uniform(0.1, 0.95))

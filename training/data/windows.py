@@ -26,7 +26,7 @@ from kfusion.landmarks import align, to_canonical
 from training.corpus.clips import at_times
 from training.corpus.format import Corpus, Entry, Subset, select_entries
 from training.data.augment import Augmentation, augment, opened_further
-from training.data.batch import Batch, Window
+from training.data.batch import Batch, TrainingWindow
 from training.data.pauses import PHONE_TIMES
 from training.data.time_stretch import resampled, resampling
 from training.phones import UNKNOWN, PhoneTrack, phones_at
@@ -86,7 +86,7 @@ class SourceClip:
         return phones_at(track, seconds)
 
 
-class Windows(Dataset[Window]):
+class Windows(Dataset[TrainingWindow]):
     """Sample g is one second of sound with what the face did; g counts on from epoch to epoch.
 
     An epoch has one window for each second of each clip, in an order drawn anew, each starting at
@@ -138,7 +138,7 @@ class Windows(Dataset[Window]):
         """The batch of a step of one process."""
         return Batch.of([self[g] for g in range(step * rows, (step + 1) * rows)])
 
-    def __getitem__(self, index: int) -> Window:
+    def __getitem__(self, index: int) -> TrainingWindow:
         epoch, place = divmod(index, len(self))
         sample = int(self.order(epoch)[place])
         rng = np.random.default_rng([self.seed, epoch, sample])
@@ -166,7 +166,7 @@ class Windows(Dataset[Window]):
         begin, stop = (choices * (int(self._part[sample]) + k) // parts for k in (0, 1))
         return low + int(rng.integers(begin, max(begin + 1, stop))), speed
 
-    def _window(self, clip: SourceClip, first: int, speed: float, index: int) -> Window:
+    def _window(self, clip: SourceClip, first: int, speed: float, index: int) -> TrainingWindow:
         """What is true of the second of a clip that begins at frame ``first``."""
         times = (first + np.arange(FRAMES)) / FPS
         last_frame = (int(clip.entry.points[1] / speed) - 1) / FPS
@@ -174,7 +174,7 @@ class Windows(Dataset[Window]):
         target = clip.displacements(times * speed)
         if self.wider and clip.corpus.header.dubbed:
             target = opened_further(target, self.wider)
-        return Window(
+        return TrainingWindow(
             audio=clip.sound(first, speed),
             identity=clip.identity,
             emotion=self._emotion(clip.entry),

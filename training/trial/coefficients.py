@@ -104,7 +104,7 @@ def acted_checks(actors: Mapping[str, list[dict[str, Values]]]) -> Iterator[Chec
 
 
 @dataclass(frozen=True)
-class Speech:
+class SpokenFrames:
     """The frames at 30 fps of a speaker's clips, one clip after another."""
 
     phones: NDArray[np.uint8]
@@ -121,7 +121,7 @@ class Speech:
         return float(self.values[name][here].mean() / self.values[name][there].mean())
 
 
-def speech(data: Path) -> Speech:
+def speech(data: Path) -> SpokenFrames:
     phones = read_phones(data / "grid_s1_phones.tsv")
     parts: list[tuple[NDArray[np.uint8], Values, Values]] = []
     for track in sorted((data / "grid_s1").glob("*.npz"))[::EVERY]:
@@ -134,10 +134,10 @@ def speech(data: Path) -> Speech:
     labels, arkit, visemes = (np.concatenate(part) for part in zip(*parts, strict=True))
     values = columns(ARKIT52, arkit) | columns(VISEMES, visemes)
     values["oh or ou"] = values["oh"] + values["ou"]
-    return Speech(labels, values, visemes.argmax(axis=1))
+    return SpokenFrames(labels, values, visemes.argmax(axis=1))
 
 
-def speech_checks(s: Speech) -> list[Check]:
+def speech_checks(s: SpokenFrames) -> list[Check]:
     jaw, eye = s.values["jawOpen"], s.values["eyeBlink"]
     blinks = int(((eye[1:] > 0.8) & (eye[:-1] <= 0.8)).sum())
     still = {name: float(np.percentile(s.values[name], 90)) for name in STILL_IN_SPEECH}

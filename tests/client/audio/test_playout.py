@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client import Frame
-from client.audio.playout import DeviceClock, FrameSchedule, PlayoutBuffer, Timeline
+from client.audio.playout import DeviceClock, EventSchedule, PlayoutBuffer, Timeline
 from kfusion import wire
 from kfusion.landmarks import NEUTRAL
 from kfusion.stream import frame_count, sample_of
@@ -115,13 +115,13 @@ def test_audio_never_overlaps_and_is_never_too_early(
 # Frames
 
 
-def schedule(rate: int = 30_000) -> FrameSchedule:
+def schedule(rate: int = 30_000) -> EventSchedule:
     """Sample s is heard at 10 + s / rate."""
     device = DeviceClock(rate)
     device.report((0, 10.0))
     line = Timeline()
     line.place(0, 10 * rate, preferred=0, earliest=0, unshown=0)
-    return FrameSchedule(rate, line, device)
+    return EventSchedule(rate, line, device)
 
 
 def test_of_late_frames_only_the_last_is_given_and_all_are_counted() -> None:
@@ -192,7 +192,7 @@ def test_ten_minutes_of_a_skewed_device_stay_in_time(ppm: int, pauses: bool) -> 
     rng = np.random.default_rng(abs(ppm) + pauses)
     device, buffer, clock = SkewedDevice(ppm, rng), PlayoutBuffer(2), DeviceClock(RATE)
     line = Timeline()
-    frames = FrameSchedule(RATE, line, clock)
+    frames = EventSchedule(RATE, line, clock)
     coming: deque[tuple[float, int]] = deque()  # frames: when, which
     shown: list[tuple[float, int]] = []
     voiced: set[int] = set()  # tenths of a second of the stream

@@ -12,7 +12,7 @@ from websockets.utils import accept_key
 
 from client.loadtest.load import chunked, plan_streams, speech_like
 from client.loadtest.sender import ChunkSender, websocket_messages
-from client.loadtest.streams import Endpoint, LoadStream, StreamState
+from client.loadtest.streams import Endpoint, LoadState, LoadStream
 from client.loadtest.trace import StreamTrace
 from kfusion import wire
 from tests.client.loadtest.traces import LOAD
@@ -89,14 +89,14 @@ def opened_stream() -> tuple[LoadStream, Recorder]:
     response = head.encode() + frame(Opcode.TEXT, ready_text().encode())
     for k in range(0, len(response), 100):
         stream.data_received(response[k : k + 100])
-    assert stream.state is StreamState.OPEN and stream.opened.done()
+    assert stream.state is LoadState.OPEN and stream.opened.done()
     transport.written = b""
     return stream, transport
 
 
 @given(st.lists(st.integers(1, 4000), min_size=1, max_size=60))
 def test_a_stream_hears_the_same_however_the_bytes_come(sizes: list[int]) -> None:
-    async def receive() -> tuple[StreamTrace, StreamState, bytes]:
+    async def receive() -> tuple[StreamTrace, LoadState, bytes]:
         stream, transport = opened_stream()
         data, k = b"".join(RECEIVED), 0
         while data:
@@ -110,7 +110,7 @@ def test_a_stream_hears_the_same_however_the_bytes_come(sizes: list[int]) -> Non
         (0, 3), (3, 3), (8, 1), (9, 200), (300, 1)
     ]  # fmt: skip
     assert trace.dropped == {"overload": 2} and trace.errors == {"too_fast": 1, "out_of_order": 1}
-    assert (state, trace.lost) == (StreamState.DONE, None)
+    assert (state, trace.lost) == (LoadState.DONE, None)
     assert [written[0], written[19], written[25]] == [0x8A, 0x8A, 0x88]  # two pongs and a close
 
 
@@ -132,7 +132,7 @@ def test_what_is_no_stream_is_lost_and_why(wrong: bytes, message: str) -> None:
         return stream, transport
 
     stream, transport = asyncio.run(receive())
-    assert stream.state is StreamState.LOST and transport.aborted
+    assert stream.state is LoadState.LOST and transport.aborted
     assert message in str(stream.trace.lost) and not stream.trace.firsts
 
 
@@ -143,7 +143,7 @@ def test_a_stream_sends_its_chunks_when_they_are_due_and_then_the_end() -> None:
         stream.begin(sender.loop.time(), 16_000 // 10)
         sender.add(stream)
         async with asyncio.timeout(5):
-            while stream.state is StreamState.OPEN:  # noqa: ASYNC110 (it has nothing else to tell)
+            while stream.state is LoadState.OPEN:  # noqa: ASYNC110 (it has nothing else to tell)
                 await asyncio.sleep(0.01)
         return stream, transport.written
 

@@ -12,17 +12,19 @@ from client.recording.format import (
     MAGIC,
     Entry,
     Failed,
-    Header,
     Left,
     Lost,
     Opened,
     Received,
     Recording,
+    RecordingHeader,
     Sent,
     encode,
 )
 
-HEADER = Header(date="2031-05-06T07:08:09.123+00:00", url="ws://h:1/v1/stream", kfusion="9.9")
+HEADER = RecordingHeader(
+    date="2031-05-06T07:08:09.123+00:00", url="ws://h:1/v1/stream", kfusion="9.9"
+)
 US = st.integers(0, 2**53)
 LINK = st.integers(0, 1000)
 MESSAGE = st.one_of(st.text(max_size=200), st.binary(max_size=200))
@@ -116,7 +118,7 @@ def test_a_changed_byte_is_found(path: Path, entries: list[Entry], data: st.Data
         (MAGIC, r"no header .*; wanted a recording"),
         (MAGIC + b"\x05\x00", r"no header \(.*cut off at byte 4"),
         (MAGIC + encode(Left(0, 0)), r"no header \("),
-        (MAGIC + encode(Header(date="", kfusion="7.0", format=2)), r"of format 2; wanted 1.*7\.0"),
+        (MAGIC + encode(RecordingHeader("", kfusion="7.0", format=2)), r"format 2; wanted 1.*7\.0"),
     ],
 )  # fmt: skip
 def test_another_file_is_refused(path: Path, data: bytes, says: str) -> None:
@@ -126,7 +128,7 @@ def test_another_file_is_refused(path: Path, data: bytes, says: str) -> None:
 
 
 @pytest.mark.parametrize("other", [HEADER, Sent(1, 0, cast(str, 5))])
-def test_a_record_of_another_kind_is_named(path: Path, other: Header | Sent) -> None:
+def test_a_record_of_another_kind_is_named(path: Path, other: RecordingHeader | Sent) -> None:
     data = written([Opened(1, 0)]) + encode(other)
     with pytest.raises(RecordingError, match=r"record 2: .*; wanted one of format 1"):
         read_all(path, data)

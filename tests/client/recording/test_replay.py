@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from client import Frame, Reconnecting, Resumed, connect
 from client.__main__ import main
 from client.errors import RecordingError
-from client.recording.format import MAGIC, Header, Opened, Recording, encode
+from client.recording.format import MAGIC, Opened, Recording, RecordingHeader, encode
 from client.recording.replay import AT_ONCE, events, play
 from client.stream.memory import MemoryTransport
 from client.stream.transport import Closed
@@ -138,7 +138,7 @@ async def test_a_refusal_of_the_server_is_raised_again(tmp_path: Path) -> None:
 
 
 def test_a_recording_without_a_stream_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.kfr").write_bytes(MAGIC + encode(Header("")) + encode(Opened(0, 0)))
+    (tmp_path / "a.kfr").write_bytes(MAGIC + encode(RecordingHeader("")) + encode(Opened(0, 0)))
     with pytest.raises(RecordingError, match=r"a\.kfr: no stream was started in it"):
         list(events(Recording(tmp_path / "a.kfr")))
 

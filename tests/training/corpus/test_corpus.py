@@ -12,14 +12,14 @@ from tests.training.corpora import one_speaker, talking, write_corpus
 from training.corpus.clips import Clip, at_30fps, at_times
 from training.corpus.format import (
     Corpus,
+    CorpusHeader,
     CorpusWriter,
-    Header,
     open_corpora,
     select_entries,
 )
 from training.corpus.splits import LeakError, Split
 
-HEADER = Header(source="made", layout="made", split_by="clip", seed=0, share=0.1, held_out=[])
+HEADER = CorpusHeader(source="made", layout="made", split_by="clip", seed=0, share=0.1, held_out=[])
 
 
 def with_phones(name: str, seed: int, steps: int | None, seconds: float = 2.0) -> Clip:
