@@ -36,6 +36,10 @@ class Negotiation:
             )
         self.offer = sdp
 
+    def attach(self, media: Media) -> None:
+        """These media bring the sound from now on."""
+        self.media = media
+
     def detach(self, media: Media | None) -> None:
         """These media are gone; others that were attached after them stay."""
         if self.media is media:

@@ -160,7 +160,7 @@ class WebSocketConnection:
         try:
             answer = await peer.answer(offer)
             replaced, self.peer = self.peer, peer
-            session.negotiation.media = peer
+            session.negotiation.attach(peer)
         except BadMessage as error:
             answer = error
         finally:

@@ -200,7 +200,7 @@ def test_replies_that_come_again_are_not_held_against_the_client() -> None:
 
 def test_media_that_are_detached_late_do_not_take_those_that_came_after_with_them() -> None:
     negotiation, (first, second) = Negotiation(0.0), (NoMedia(), NoMedia())
-    negotiation.media = second
+    negotiation.attach(second)
     negotiation.detach(first)
     assert negotiation.media is second
     negotiation.detach(second)
