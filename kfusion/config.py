@@ -24,11 +24,12 @@ CROP_SCALE: Final = 64.0
 """The network sees a landmark as (canonical pixels - CROP_CENTRE) / CROP_SCALE."""
 
 _CHOICES: Final[dict[str, tuple[str, ...]]] = {
-    "preset": ("compact", "paper"),
+    "preset": ("compact", "paper", "paper-direct"),
     "sound": ("mel", "raw"),
     "content": ("mel", "wav2vec2"),
-    "head": ("kan", "mlp"),
+    "head": ("kan", "mlp", "none"),
     "cell": ("lstm", "gru"),
+    "concatenate": ("features", "time"),
 }
 
 
@@ -40,8 +41,9 @@ class ModelConfig:
     ``fusion``, ``lstm``, ``global_domain`` and ``head`` are the ablations of the paper's Table 2.
     """
 
-    preset: Literal["compact", "paper"] = "compact"  # name in an engine's name
+    preset: Literal["compact", "paper", "paper-direct"] = "compact"  # name in an engine's name
     sound: Literal["mel", "raw"] = "mel"  # input of the Global Domain
+    loudness: bool = False  # the Global Domain gets the energy of each step of the raw signal
     content: Literal["mel", "wav2vec2"] = "mel"  # input of the Content Domain
     wav2vec2: str = ""  # its architecture: a transformers configuration as JSON
     freeze_wav2vec2: bool = True  # wav2vec2's weights are not trained
@@ -53,10 +55,14 @@ class ModelConfig:
     context_layers: int = 1  # Transformer encoder of the ct branch
     decoder_layers: int = 1  # each of the three decoders
     cell: Literal["lstm", "gru"] = "lstm"  # of the recurrent branches that the paper calls LSTM
-    lstm_width: int = 128  # channels of each recurrent branch
+    lstm_width: int = 128  # channels of each recurrent branch (concatenate "features")
     mels: int = 80  # mel bands
+    concatenate: Literal["features", "time"] = "features"
+    """Axis of the concatenation in eq. 8 and 9. With "time" the branches keep the encoder's steps,
+    the LSTMs read both ways, the fusion's convolutions have time as their channels, and the KAN is
+    [68, H, 68] for x and y alike; with "features" it is [F, H, F]."""
     bottleneck: int = 64  # inner channels of the 1-3-1 block B
-    kan_hidden: int = 64  # H of KAN [F, H, F]; the MLP's inner channels too
+    kan_hidden: int = 64  # H of the KAN and of the MLP
     kan_grid: int = 8  # intervals of the spline grid
     kan_range: float = 3.0  # the grid spans -range..range before it is fitted to data
     dropout: float = 0.1  # in every Transformer layer
@@ -64,8 +70,8 @@ class ModelConfig:
     fusion: bool = True  # KFusion (section 3.4); off: one linear layer
     lstm: bool = True  # the recurrent branches of the Content Domain
     global_domain: bool = True  # the Global Domain (section 3.2)
-    head: Literal["kan", "mlp"] = "kan"  # the last layers
-    direct: bool = False  # direct paths (departures in model.py); only the first files lack them
+    head: Literal["kan", "mlp", "none"] = "kan"  # the last layers
+    direct: bool = False  # direct paths from identity and fusion to the output
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -91,6 +97,8 @@ class ModelConfig:
                 )
             if expected in (int, float) and not 0 <= value <= 1_000_000:
                 raise CheckpointError(f"model config: {name} is {value!r}; wanted 0 to 1e6")
+        if values.get("preset") == "paper" and values.get("concatenate") != "time":
+            values = {**values, "preset": "paper-direct"}  # what files before 0.3 call "paper"
         return cls(**values)
 
 
@@ -98,6 +106,22 @@ PRESETS: Final[dict[str, ModelConfig]] = {
     "compact": ModelConfig(direct=True, cell="gru", lstm_width=192, global_layers=1),
     "paper": ModelConfig(
         preset="paper",
+        sound="raw",
+        loudness=True,
+        content="wav2vec2",
+        concatenate="time",
+        width=768,
+        heads=2,
+        feedforward=2048,
+        global_layers=1,
+        bottleneck=256,
+        kan_hidden=512,
+        kan_grid=5,
+        kan_range=1.0,
+        dropout=0.2,
+    ),
+    "paper-direct": ModelConfig(
+        preset="paper-direct",
         direct=True,
         sound="raw",
         content="wav2vec2",
@@ -109,3 +133,4 @@ PRESETS: Final[dict[str, ModelConfig]] = {
         kan_hidden=136,
     ),
 }
+"""``paper`` is the network of the paper; the others are its structure with direct paths."""

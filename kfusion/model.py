@@ -6,6 +6,7 @@ coordinates, M = 40 of the mouth (points 48-67, the last 40 features).
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +17,15 @@ from torch.nn import functional as F
 from kfusion.config import CROP_CENTRE, CROP_SCALE, FRAMES, ModelConfig
 from kfusion.emotion import EMOTIONS
 from kfusion.errors import CheckpointError
-from kfusion.layers.blocks import Bottleneck, Encoder, LandmarkDecoder, TimeConv
+from kfusion.layers.blocks import (
+    Bottleneck,
+    Encoder,
+    LandmarkDecoder,
+    PlaneBottleneck,
+    StepDecoder,
+    TimeConv,
+    transformer_encoder,
+)
 from kfusion.layers.encoder import LogMel, RawStem, Stem, ToFrames
 from kfusion.layers.kan import KAN
 from kfusion.layers.wav2vec2 import Wav2Vec2, pretrained
@@ -26,17 +35,38 @@ MOUTH = 40  # M
 REST = FACE - MOUTH  # features below the mouth's
 
 
+def _encoder(layers: int, c: ModelConfig) -> nn.Module:
+    kind = transformer_encoder if c.concatenate == "time" else Encoder
+    return kind(layers, c.width, c.heads, c.feedforward, c.dropout)
+
+
+def _decoder(features: int, times: Tensor, c: ModelConfig) -> nn.Module:
+    """D of eq. 5-6: v (B, features) and a memory (B, C or S, d) -> (B, C or S, features)."""
+    sizes = (c.decoder_layers, c.width, c.heads, c.feedforward, c.dropout)
+    if c.concatenate == "time":
+        return StepDecoder(features, len(times), *sizes)
+    return LandmarkDecoder(features, *sizes)
+
+
+def _conv(times: Tensor, c: ModelConfig) -> nn.Module:
+    """Conv of eq. 5-6 (B, S, d) -> (B, C, d); a :class:`StepDecoder` has its own."""
+    return nn.Identity() if c.concatenate == "time" else ToFrames(times, c.width)
+
+
 class GlobalDomain(nn.Module):
-    """Section 3.2: sound to landmarks directly, -> gb (B, C, F), gb_m (B, C, M)."""
+    """Section 3.2: sound to landmarks directly, -> gb (B, C, F), gb_m (B, C, M).
+
+    With concatenation along time they have the encoder's S steps instead of C frames.
+    """
 
     def __init__(self, c: ModelConfig) -> None:
         super().__init__()
-        self.stem = Stem(c.mels, c.width) if c.sound == "mel" else RawStem(c.width)
-        self.encoder = Encoder(c.global_layers, c.width, c.heads, c.feedforward, c.dropout)
-        self.conv = ToFrames(self.stem.times, c.width)
-        sizes = (c.decoder_layers, c.width, c.heads, c.feedforward, c.dropout)
-        self.face = LandmarkDecoder(FACE, *sizes)
-        self.mouth = LandmarkDecoder(MOUTH, *sizes)
+        raw = c.sound == "raw"
+        self.stem = RawStem(c.width, loudness=c.loudness) if raw else Stem(c.mels, c.width)
+        self.encoder = _encoder(c.global_layers, c)
+        self.conv = _conv(self.stem.times, c)
+        self.face = _decoder(FACE, self.stem.times, c)
+        self.mouth = _decoder(MOUTH, self.stem.times, c)
 
     def forward(self, sound: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         x = self.conv(self.encoder(self.stem(sound)))  # Conv(E(x)): (B, S, d) -> (B, C, d)
@@ -50,7 +80,7 @@ class ContentDomain(nn.Module):
     """Section 3.3: script and emotion, -> ct (B, C, F), f (B, C, F), m (B, C, M), and the script.
 
     The input is wav2vec2's features (B, S, 768), or the log-mel with a Transformer encoder for it.
-    Without the LSTM branches (Table 2) f and m are None.
+    Without the LSTM branches (Table 2) f and m are None. Along time they have S steps, as above.
     """
 
     def __init__(self, c: ModelConfig, wav2vec2: Wav2Vec2 | None) -> None:
@@ -61,25 +91,21 @@ class ContentDomain(nn.Module):
             times, hidden = self.stem.times, c.width
         elif wav2vec2 is not None:
             times, hidden = wav2vec2.times, wav2vec2.width
-            self.down = nn.Linear(hidden, c.width)
+            same = hidden == c.width and c.concatenate == "time"
+            self.down = nn.Identity() if same else nn.Linear(hidden, c.width)
         else:
             raise CheckpointError(f"model config: content is {c.content!r} without a wav2vec2")
         self.gate = nn.Linear(len(EMOTIONS), hidden, bias=False)  # W of w = 1 + W e
         nn.init.normal_(self.gate.weight, std=0.2)
-        self.encoder = Encoder(c.context_layers, c.width, c.heads, c.feedforward, c.dropout)
-        self.conv = ToFrames(times, c.width)
-        self.context = LandmarkDecoder(
-            FACE, c.decoder_layers, c.width, c.heads, c.feedforward, c.dropout
-        )
+        self.encoder = _encoder(c.context_layers, c)
+        self.conv = _conv(times, c)
+        self.context = _decoder(FACE, times, c)
         if c.lstm:
-            self.to_frames = ToFrames(times, c.width)
+            self.to_frames = _conv(times, c)
             self.who = nn.Linear(FACE, c.width) if c.direct else None  # embeds the identity
-            recurrent = nn.GRU if c.cell == "gru" else nn.LSTM
-            self.face_lstm = recurrent(c.width, c.lstm_width, batch_first=True)
-            self.mouth_lstm = recurrent(c.width, c.lstm_width, batch_first=True)
-            self.face_out = nn.Linear(c.lstm_width, FACE)
-            self.mouth_out = nn.Linear(c.lstm_width, MOUTH)
-        self.own_script, self.lstm = c.content == "mel", c.lstm
+            self.face_lstm, self.face_out = _recurrent(FACE, c)
+            self.mouth_lstm, self.mouth_out = _recurrent(MOUTH, c)
+        self.own_script, self.lstm, self.steps = c.content == "mel", c.lstm, len(times)
 
     def forward(
         self, sound: Tensor, v: Tensor, e: Tensor
@@ -100,15 +126,23 @@ class ContentDomain(nn.Module):
         return ct, f, m, script
 
 
-def _zero(layer: nn.Linear | TimeConv) -> None:
+def _recurrent(features: int, c: ModelConfig) -> tuple[nn.Module, nn.Module]:
+    """A recurrent branch and its output: a layer, or both directions' states as they are."""
+    kind = nn.GRU if c.cell == "gru" else nn.LSTM
+    if c.concatenate == "time":
+        both = kind(c.width, features // 2, batch_first=True, bidirectional=True)
+        return both, nn.Identity()
+    return kind(c.width, c.lstm_width, batch_first=True), nn.Linear(c.lstm_width, features)
+
+
+def _zero(layer: nn.Module) -> None:
     """Makes the layer's output zero until it is trained."""
-    nn.init.zeros_(layer.weight)
-    assert layer.bias is not None
-    nn.init.zeros_(layer.bias)
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
 
 
 class Fusion(nn.Module):
-    """Section 3.4, eq. 8-11: the two domains' features -> x'_f (B, C, F)."""
+    """Section 3.4, eq. 8-11: lists of face and mouth features -> x'_f (B, C, F)."""
 
     def __init__(self, c: ModelConfig, face_inputs: int, mouth_inputs: int) -> None:
         super().__init__()
@@ -116,7 +150,9 @@ class Fusion(nn.Module):
         self.face = Bottleneck(face_inputs, c.bottleneck, REST)
         self.residual = TimeConv(face_inputs, REST, 1)
 
-    def forward(self, x_f: Tensor, x_m: Tensor) -> Tensor:
+    def forward(self, face: Sequence[Tensor], mouth: Sequence[Tensor]) -> Tensor:
+        x_m = torch.cat(list(mouth), dim=-1)  # eq. 8: m (+) gb_m
+        x_f = torch.cat(list(face), dim=-1)  # eq. 9: f (+) gb (+) ct, here f, ct, gb
         y_f = self.face(x_f) * self.residual(x_f)  # eq. 10
         return torch.cat([y_f, self.fused_mouth(x_m)], dim=-1)  # eq. 11: the mouth is the last M
 
@@ -139,17 +175,69 @@ class DirectFusion(Fusion):
         return self.mouth(x_m) * self.mouth_residual(x_m)
 
 
-class Concatenation(nn.Module):
-    """Table 2, w/o KFusion: one linear layer over everything, -> (B, C, F)."""
+class TimeFusion(nn.Module):
+    """Eq. 8-11 along time: lists of (B, S, F) and (B, S, M) -> x'_f (B, C, 2, 68), x before y."""
+
+    def __init__(self, c: ModelConfig, face_steps: int, mouth_steps: int) -> None:
+        super().__init__()
+        self.mouth = PlaneBottleneck(mouth_steps, c.bottleneck // 2)
+        self.face = PlaneBottleneck(face_steps, c.bottleneck)
+        self.residual = nn.Conv2d(face_steps, FRAMES, 1)
+
+    def forward(self, face: Sequence[Tensor], mouth: Sequence[Tensor]) -> Tensor:
+        x_m, x_f = _planes(mouth), _planes(face)  # eq. 8-9: (B, steps, 2, 20 or 68)
+        y_f = self.face(x_f) * self.residual(x_f)  # eq. 10
+        return torch.cat([y_f[..., :48], self.mouth(x_m)], dim=-1)  # eq. 11
+
+
+def _planes(parts: Sequence[Tensor]) -> Tensor:
+    """(B, S, 2 K) each -> concatenated along time, (B, steps, 2, K)."""
+    return torch.cat(list(parts), dim=1).unflatten(-1, (-1, 2)).transpose(-1, -2)
+
+
+class Linear(nn.Module):
+    """Table 2, w/o KFusion: one linear layer over all features, and nothing after it."""
 
     def __init__(self, c: ModelConfig, face_inputs: int, mouth_inputs: int) -> None:
         super().__init__()
         self.mix = nn.Linear(face_inputs + mouth_inputs, FACE)
-        if c.direct:
+        if c.direct or c.head == "none":
             _zero(self.mix)
 
-    def forward(self, x_f: Tensor, x_m: Tensor) -> Tensor:
-        return self.mix(torch.cat([x_f, x_m], dim=-1))
+    def forward(self, face: Sequence[Tensor], mouth: Sequence[Tensor]) -> Tensor:
+        return self.mix(torch.cat([*face, *mouth], dim=-1))
+
+
+class TimeLinear(nn.Module):
+    """:class:`Linear` along time: each coordinate of a frame from all of its steps."""
+
+    def __init__(self, c: ModelConfig, face_steps: int, mouth_steps: int) -> None:
+        super().__init__()
+        self.face = nn.Conv2d(face_steps, FRAMES, 1)
+        self.mouth = nn.Conv2d(mouth_steps, FRAMES, 1)
+        if c.head == "none":
+            _zero(self)
+
+    def forward(self, face: Sequence[Tensor], mouth: Sequence[Tensor]) -> Tensor:
+        y, y_m = self.face(_planes(face)), self.mouth(_planes(mouth))
+        return torch.cat([y[..., :48], y[..., 48:] + y_m], dim=-1)
+
+
+def _fusion(c: ModelConfig, face_inputs: int, mouth_inputs: int) -> nn.Module:
+    if c.concatenate == "time":
+        kind = TimeFusion if c.fusion else TimeLinear
+    else:
+        kind = (DirectFusion if c.direct else Fusion) if c.fusion else Linear
+    return kind(c, face_inputs, mouth_inputs)
+
+
+def _head(c: ModelConfig) -> nn.Module:
+    size = 68 if c.concatenate == "time" else FACE
+    if c.head == "kan":
+        return KAN(size, c.kan_hidden, size, c.kan_grid, c.kan_range)
+    if c.head == "mlp":
+        return MLP(size, c.kan_hidden, size)
+    return nn.Identity()
 
 
 class MLP(nn.Module):
@@ -167,7 +255,9 @@ class MLP(nn.Module):
 
 @dataclass(frozen=True)
 class Auxiliary:
-    """Inner values for a loss: ``script`` (B, S, d) of the content encoder, ``fused`` (B, C, F)."""
+    """Inner values for a loss: ``script`` (B, S, d) of the content encoder, ``fused``, the input of
+    the head: (B, C, F), or (B, C, 2, 68) along time.
+    """
 
     script: Tensor
     fused: Tensor
@@ -189,14 +279,18 @@ class KFusion(nn.Module):
         self.wav2vec2 = Wav2Vec2(c.wav2vec2, c.freeze_wav2vec2) if c.content != "mel" else None
         self.global_domain = GlobalDomain(c) if c.global_domain else None
         self.content_domain = ContentDomain(c, self.wav2vec2)
-        face_inputs = FACE * (1 + c.lstm + c.global_domain + c.direct)
-        mouth_inputs = MOUTH * (max(1, c.lstm + c.global_domain) + c.direct)
-        fusion = (DirectFusion if c.direct else Fusion) if c.fusion else Concatenation
-        self.fusion = fusion(c, face_inputs, mouth_inputs)
-        if c.head == "kan":
-            self.head: nn.Module = KAN(FACE, c.kan_hidden, FACE, c.kan_grid, c.kan_range)
-        else:
-            self.head = MLP(FACE, c.kan_hidden, FACE)
+        if c.concatenate == "time" and c.direct:
+            raise CheckpointError("model config: direct paths need concatenate 'features'")
+        along_time = c.concatenate == "time"
+        content = self.content_domain.steps if along_time else 1
+        sound = len(self.global_domain.stem.times) if self.global_domain and along_time else 1
+        face = content * (1 + c.lstm) + sound * c.global_domain + c.direct
+        mouth = content * c.lstm + sound * c.global_domain + c.direct
+        if not (c.lstm or c.global_domain):
+            mouth += content  # the mouth of ct
+        sizes = (face, mouth) if along_time else (FACE * face, MOUTH * mouth)
+        self.fusion = _fusion(c, *sizes)
+        self.head = _head(c)
 
     @classmethod
     def with_wav2vec2(cls, config: ModelConfig, source: str | Path) -> KFusion:
@@ -239,29 +333,41 @@ class KFusion(nn.Module):
         self, sound: Tensor, content: Tensor, identity: Tensor, emotion: Tensor
     ) -> tuple[Tensor, Auxiliary]:
         v = (identity.flatten(1) - CROP_CENTRE) / CROP_SCALE  # (B, F)
+        branches, script = self.branches(sound, content, v, emotion)
+        y, fused = self.fuse(branches, v)
+        return y * self.config.unit_px, Auxiliary(script, fused)
+
+    def branches(
+        self, sound: Tensor, content: Tensor, v: Tensor, emotion: Tensor
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """What the two domains say, by the paper's names: those of f, ct, gb (B, C, F) and of m,
+        gb_m (B, C, M) that the network has; and the script (B, S, d). Along time each has S steps.
+        """
         ct, f, m, script = self.content_domain(content, v, emotion)
-        face_features, mouth_features = [ct], list[Tensor]()
-        if f is not None and m is not None:
-            face_features.insert(0, f)
-            mouth_features.append(m)
+        found = {"f": f, "ct": ct, "m": m}
         if self.global_domain is not None:
-            gb, gb_m = self.global_domain(sound, v)
-            face_features.append(gb)
-            mouth_features.append(gb_m)
-        if not mouth_features:
-            mouth_features.append(ct[..., REST:])
+            found["gb"], found["gb_m"] = self.global_domain(sound, v)
+        return {name: part for name, part in found.items() if part is not None}, script
+
+    def fuse(self, branches: Mapping[str, Tensor], v: Tensor) -> tuple[Tensor, Tensor]:
+        """Section 3.4: :meth:`branches` and the identity v (B, F) -> y (B, C, 68, 2) in units, less
+        the identity, and the input of the head.
+        """
+        face = [branches[name] for name in ("f", "ct", "gb") if name in branches]
+        mouth = [branches[name] for name in ("m", "gb_m") if name in branches]
+        mouth = mouth or [branches["ct"][..., REST:]]
         if self.config.direct:
             identities = v.unsqueeze(1).expand(-1, FRAMES, -1)
-            face_features.append(identities)
-            mouth_features.append(identities[..., REST:])
-        x_m = torch.cat(mouth_features, dim=-1)  # eq. 8: m (+) gb_m
-        x_f = torch.cat(face_features, dim=-1)  # eq. 9: f (+) gb (+) ct, here f, ct, gb
-        with torch.autocast(x_f.device.type, enabled=False):  # positions want more than 8 bits
-            fused = self.fusion(x_f.float(), x_m.float())
+            face.append(identities)
+            mouth.append(identities[..., REST:])
+        with torch.autocast(v.device.type, enabled=False):  # positions want more than 8 bits
+            fused = self.fusion([x.float() for x in face], [x.float() for x in mouth])
             y = self.head(fused)  # eq. 12, less the identity
-            if self.config.direct:
+            if self.config.direct and self.config.head != "none":
                 y = y + fused
-        return y.unflatten(-1, (68, 2)) * self.config.unit_px, Auxiliary(script, fused)
+        if self.config.concatenate == "time":
+            return y.transpose(-1, -2), fused
+        return y.unflatten(-1, (68, 2)), fused
 
 
 # Departures from the paper, each above the test that covers it (tests/kfusion/test_model.py, or the

@@ -88,7 +88,7 @@ class Encoder(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Self-attention among the queries, attention over the memory, feed-forward."""
+    """Attention over the memory, self-attention among the queries, feed-forward."""
 
     def __init__(self, width: int, heads: int, feedforward: int, dropout: float) -> None:
         super().__init__()
@@ -144,3 +144,54 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.up(F.gelu(self.along(F.gelu(self.down(x)))))
+
+
+class PlaneBottleneck(nn.Module):
+    """B of eq. 10 with time as channels: (B, steps, 2, K) -> (B, C, 2, K), kernels 1, 3 x 3, 1.
+
+    The kernel of 3 x 3 spans x and y and neighbouring points.
+    """
+
+    def __init__(self, steps: int, inner: int) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(steps, inner, 1)
+        self.along = nn.Conv2d(inner, inner, 3, padding=1)
+        self.up = nn.Conv2d(inner, FRAMES, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.up(F.relu(self.along(F.relu(self.down(x)))))
+
+
+class StepDecoder(nn.Module):
+    """D of eq. 5-6 at the encoder's steps: identity (B, K), memory (B, S, d) -> (B, S, K).
+
+    A convolution makes S queries of the identity; the memory is brought to the K landmark features,
+    the width of the decoder.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        steps: int,
+        layers: int,
+        width: int,
+        heads: int,
+        feedforward: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.memory = nn.Linear(width, features)
+        self.queries = nn.Conv1d(1, steps, 1)
+        layer = nn.TransformerDecoderLayer(features, heads, feedforward, dropout, batch_first=True)
+        self.decoder = nn.TransformerDecoder(layer, layers)
+
+    def forward(self, identity: Tensor, memory: Tensor) -> Tensor:
+        return self.decoder(self.queries(identity.unsqueeze(1)), self.memory(memory))
+
+
+def transformer_encoder(
+    layers: int, width: int, heads: int, feedforward: int, dropout: float
+) -> nn.TransformerEncoder:
+    """A Transformer encoder as it was first published (Vaswani et al. 2017), (B, T, d)."""
+    layer = nn.TransformerEncoderLayer(width, heads, feedforward, dropout, batch_first=True)
+    return nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)

@@ -96,13 +96,17 @@ def receptive_field(kernels: Sequence[int], strides: Sequence[int]) -> tuple[int
 
 
 class RawStem(nn.Module):
-    """The signal (B, N), divided by its RMS -> (B, N // 320, d) by strided convolutions."""
+    """The signal (B, N), divided by its RMS -> (B, N // 320, d) by strided convolutions.
+
+    With ``loudness`` each step also gets the log energy of its own 20 ms, which is undivided.
+    """
 
     KERNELS: Final = (10, 8, 4, 4)
     STRIDES: Final = (5, 4, 4, 4)
     QUIET: Final = 0.01
+    SILENCE: Final = 1e-6  # -60 dBFS
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, *, loudness: bool = False) -> None:
         super().__init__()
         channels = (1, width // 8, width // 4, width // 2, width)
         self.convs = nn.ModuleList(
@@ -115,6 +119,8 @@ class RawStem(nn.Module):
         self.positions = nn.Parameter(0.02 * torch.randn(steps, width))
         # Padded on the left only, so that step s ends with sample stride (s + 1).
         self.times = (torch.arange(1, steps + 1) * stride - field / 2) / SAMPLE_RATE
+        self.step = stride
+        self.loudness = nn.Linear(1, width) if loudness else None
 
     def forward(self, samples: Tensor) -> Tensor:
         rms = samples.square().mean(dim=1, keepdim=True).sqrt()
@@ -123,7 +129,12 @@ class RawStem(nn.Module):
             self.convs, self.norms, self.KERNELS, self.STRIDES, strict=True
         ):
             x = F.gelu(norm(conv(F.pad(x, (k - s, 0)))))
-        return x.transpose(1, 2) + self.positions
+        y = x.transpose(1, 2) + self.positions
+        if self.loudness is not None:
+            steps = samples.unflatten(-1, (-1, self.step))
+            energy = steps.square().mean(-1, keepdim=True)
+            y = y + self.loudness(torch.log(energy + self.SILENCE))
+        return y
 
 
 class ToFrames(nn.Module):

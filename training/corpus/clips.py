@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from kfusion.config import FPS, SAMPLE_RATE
 from kfusion.errors import DataError
-from kfusion.landmarks import lip_gap
+from kfusion.landmarks import NEUTRAL, RIGID, align, fit_similarity, lip_gap
 from training.corpus.splits import split_of_clip
 
 Samples = NDArray[np.float32]
@@ -27,9 +27,18 @@ SOUNDS: Final = (".flac", ".ogg", ".wav")
 
 
 def face_at_rest(points: Points) -> Points:
-    """Median of the tenth of the frames (T, 68, 2) with the smallest inner-lip gap, (68, 2)."""
-    order = np.argsort(lip_gap(points), kind="stable")
-    return np.median(points[order[: max(1, len(order) // 10)]], axis=0)
+    """The face of frames (T, 68, 2) with its lips shut, (68, 2) in their pixels.
+
+    Frames are aligned on the rigid points first, so that a head that moves does not smear the face.
+    The shape is the median of the tenth of the frames with the smallest inner-lip gap, placed where
+    these frames' rigid points have their median.
+    """
+    aligned, rigid = align(points, NEUTRAL), list(RIGID)
+    order = np.argsort(lip_gap(aligned), kind="stable")
+    chosen = order[: max(1, len(order) // 10)]
+    shape = np.median(aligned[chosen], axis=0)
+    place = np.median(points[chosen][:, rigid], axis=0)
+    return fit_similarity(shape[rigid], place).apply(shape)
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,9 @@ from kfusion.system import write_whole
 from training.corpus.clips import Clip
 from training.corpus.splits import LeakError, Split, check_no_leak
 
-FORMAT: Final = "kfusion-corpus-1"
+FORMAT: Final = "kfusion-corpus-2"
+OLDER: Final = ("kfusion-corpus-1",)
+"""Their faces at rest are medians over frames that were not aligned."""
 FRAME_BYTES: Final = 68 * 2 * 2
 Subset = Literal["train", "validation", "all"]
 T = TypeVar("T")
@@ -255,6 +257,11 @@ class Corpus:
             ) from None
         except (OSError, msgspec.DecodeError) as error:
             raise DataError(f"{folder}/corpus.json: cannot be read ({error})") from None
+        if self.header.format in OLDER:
+            raise DataError(
+                f"{folder}: format is {self.header.format!r}, whose faces at rest are medians over "
+                f"frames that were not aligned; wanted {FORMAT!r}: prepare it again"
+            )
         if self.header.format != FORMAT:
             raise DataError(f"{folder}: format is {self.header.format!r}; wanted {FORMAT!r}")
         self.entries = _lines(folder / "clips.jsonl", Entry)

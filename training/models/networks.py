@@ -24,7 +24,7 @@ Network = KFusion | Baseline
 FORMAT: Final = "kfusion-baseline-1"
 
 ABLATIONS: Final[dict[str, dict[str, Any]]] = {
-    "without-kfusion": {"fusion": False},
+    "without-kfusion": {"fusion": False, "head": "none"},
     "without-lstm": {"lstm": False},
     "without-global": {"global_domain": False},
     "mlp": {"head": "mlp"},
