@@ -1,7 +1,7 @@
 """Every network that can be trained here by its name: KFusion, its ablations, the baselines."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -18,10 +18,12 @@ from kfusion.errors import CheckpointError
 from kfusion.model import KFusion
 from kfusion.runtime import Engine
 from kfusion.system import file_sha256, write_whole
-from training.models.baselines import Baseline, Cao, Chen, Eskimez, Transformer
+from training.models.baselines import Baseline, Cao, Chen, Eskimez, Ji, Sinha, Transformer
 
 Network = KFusion | Baseline
-FORMAT: Final = "kfusion-baseline-1"
+FORMAT: Final = "kfusion-baseline-2"
+OLDER: Final = ("kfusion-baseline-1",)
+"""Baselines whose encoders were their own."""
 
 ABLATIONS: Final[dict[str, dict[str, Any]]] = {
     "without-kfusion": {"fusion": False, "head": "none"},
@@ -39,9 +41,11 @@ CHOICES: Final[dict[str, dict[str, Any]]] = {
 """KFusion without what was changed for accuracy at a small budget: only GRUs for LSTMs, and all
 (which is the network of the first bundled weights)."""
 
-BASELINES: Final[dict[str, Callable[[ModelConfig], Baseline]]] = {
+BASELINES: Final[dict[str, type[Baseline]]] = {
     "eskimez": Eskimez,
     "chen": Chen,
+    "ji": Ji,
+    "sinha": Sinha,
     "cao": Cao,
     "transformer": Transformer,
 }
@@ -50,6 +54,8 @@ BASELINES: Final[dict[str, Callable[[ModelConfig], Baseline]]] = {
 def build(name: str, config: ModelConfig, wav2vec2: str = "") -> Network:
     """A new network; for a preset with wav2vec2 around the weights at that name or folder."""
     if name in BASELINES:
+        if config.content == "wav2vec2":
+            return BASELINES[name].with_wav2vec2(config, wav2vec2)
         return BASELINES[name](config)
     config = replace(config, **{**ABLATIONS, **CHOICES}[name])
     if config.content == "wav2vec2":
@@ -116,6 +122,11 @@ def load_network(path: Path) -> tuple[Network, dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
+            if metadata.get("format") in OLDER:
+                raise CheckpointError(
+                    f"{path}: a baseline with an encoder of its own, {metadata['format']!r}; "
+                    f"wanted {FORMAT!r}: train it again"
+                )
             if metadata.get("format") != FORMAT:
                 return load_model(path)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
