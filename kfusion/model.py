@@ -1,5 +1,7 @@
 """KFusion of Dual-Domain, in the paper's order (arXiv 2409.05330, section 3).
 
+docs/model.md lists what differs from the paper in each preset, why, and which test covers it.
+
 Shapes: B batch, C = 30 video frames, S = 50 encoder steps, d width, F = 136 = 68 x 2
 coordinates, M = 40 of the mouth (points 48-67, the last 40 features).
 """
@@ -368,47 +370,3 @@ class KFusion(nn.Module):
         if self.config.concatenate == "time":
             return y.transpose(-1, -2), fused
         return y.unflatten(-1, (68, 2)), fused
-
-
-# Departures from the paper, each above the test that covers it (tests/kfusion/test_model.py, or the
-# file that is named).
-#
-# paper                       | here                           | why
-# ----------------------------|--------------------------------|------------------------------------
-# the authors' code attends   | attention along time, within   | rows are other people
-# across the batch            | a row                          |
-#     test_a_row_alone_gives_what_it_gives_in_a_batch
-# the emotion is a label that | a vector e per row in a gate   | mixtures are possible
-# cancels out at batch 1      | 1 + W e                        |
-#     test_a_row_alone_gives_what_it_gives_in_a_batch, test_every_input_matters_at_batch_one
-# the identity is the         | the speaker's face at rest     | a live stream has no such frame
-# window's own first frame    |                                |
-#     tests/training/data/test_windows.py,
-#     test_the_identity_is_the_clips_face_at_rest_whatever_frame_a_window_begins_with
-# landmarks are the output    | identity + a displacement that | an untrained network gives a face
-#                             | starts at zero                 | at rest
-#     test_an_untrained_network_answers_the_identity
-# landmarks in pixels         | normalised by a similarity     | a face's place, size and roll do
-#                             |                                | not matter
-#     tests/kfusion/test_laws.py, test_a_similarity_of_the_identity_is_one_of_the_answer
-# decoder queries are the     | identity + frame position +    | from the identity alone the queries
-# identity                    | the frame's audio feature      | of all frames are equal
-#     test_every_input_matters_at_batch_one
-# Conv takes 50 steps to 30   | interpolation at the frames'   | the paper does not say how
-# frames                      | true times, then convolution   |
-#     tests/kfusion/test_encoder.py,
-#     test_encoder_steps_are_taken_to_frames_at_their_true_times
-# eq. 10 has 136 channels, of | the 40 are not built           | the same function with less work
-# which eq. 11 overwrites 40  |                                |
-#     test_each_switch_changes_exactly_what_it_names
-# no such paths               | ModelConfig.direct: the head   | without them the same training
-#                             | adds to its input, DirectFusion| budget ended behind a plain
-#                             | is used, and the LSTMs and the | recurrent network
-#                             | fusion get the identity        | (training/RESULTS.md)
-#     test_direct_paths_start_at_the_identity_and_carry_gradients
-# LSTMs (section 3.3)         | GRUs in `compact`              | at the same width and budget they
-#                             |                                | learned faster (RESULTS.md)
-#     test_each_switch_changes_exactly_what_it_names
-# raw signal and wav2vec2     | log-mel and a small            | live on two CPU cores
-#                             | Transformer in `compact`       |
-#     tests/kfusion/test_encoder.py, test_the_numpy_twin_hears_the_same

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from kfusion.checkpoint import load_model, save_model
 from kfusion.config import PRESETS, ModelConfig
@@ -38,22 +37,30 @@ PAPER = replace(
     PRESETS["paper"],
     wav2vec2=json.dumps(TINY_WAV2VEC2.to_diff_dict()),
     freeze_wav2vec2=False,
+    **SIZES,
+)
+PAPER_DIRECT = replace(
+    PRESETS["paper-direct"],
+    wav2vec2=PAPER.wav2vec2,
+    freeze_wav2vec2=False,
     global_layers=1,
     **SIZES,
 )
 SWITCHES: dict[str, dict[str, Any]] = {
     "proposed": {},
-    "without KFusion": {"fusion": False},
+    "without KFusion": {"fusion": False, "head": "none"},
     "without LSTM": {"lstm": False},
     "without Global": {"global_domain": False},
     "MLP for KAN": {"head": "mlp"},
-    "as in older files": {"direct": False},
 }
 VARIANTS = {
     f"{preset} {name}": replace(base, **switch)
     for preset, base in (("compact", SMALL), ("paper", PAPER))
     for name, switch in SWITCHES.items()
 }
+VARIANTS["paper-direct"] = PAPER_DIRECT
+VARIANTS["compact as in older files"] = replace(SMALL, direct=False)
+VARIANTS["compact without KFusion as in older files"] = replace(SMALL, fusion=False)
 
 
 def inputs(rows: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -86,6 +93,7 @@ def test_an_untrained_network_answers_the_identity(name: str) -> None:
 
 def test_direct_paths_start_at_the_identity_and_carry_gradients() -> None:
     """At the first step the last layers learn; without direct paths only the head's last does."""
+    assert KFusion(SMALL).content_domain.who is not None
     names: dict[bool, set[str]] = {}
     for direct in (True, False):
         torch.manual_seed(0)
@@ -164,25 +172,24 @@ def test_each_switch_changes_exactly_what_it_names(preset: str) -> None:
         names = {n for n in set(whole) | set(other) if whole.get(n) != other.get(n)}
         return {".".join(n.split(".")[:2]) for n in names}
 
-    cells = VARIANTS[f"{preset} proposed"]
-    other = "lstm" if cells.cell == "gru" else "gru"
-    recurrent = nn.LSTM if other == "lstm" else nn.GRU
-    assert isinstance(KFusion(replace(cells, cell=other)).content_domain.face_lstm, recurrent)
-    assert changed("MLP for KAN") == {"head.inner", "head.outer"}
-    assert changed("without KFusion") == {
-        "fusion.mouth", "fusion.face", "fusion.residual", "fusion.mouth_residual", "fusion.mix",
-    }  # fmt: skip
+    compact = preset == "compact"
+    head = {"head.inner", "head.outer"}
+    fusion = {"fusion.mouth", "fusion.face", "fusion.residual"}
+    recurrent = {"content_domain.face_lstm", "content_domain.mouth_lstm"}
+    sound = {f"global_domain.{part}" for part in ("stem", "encoder", "face", "mouth")}
+    if compact:
+        fusion |= {"fusion.mouth_residual"}
+        recurrent |= {
+            f"content_domain.{part}" for part in ("to_frames", "face_out", "mouth_out", "who")
+        }
+        sound |= {"global_domain.conv"}
+    assert changed("MLP for KAN") == head
+    # A linear layer is all that is left of the fusion and the KAN.
+    assert changed("without KFusion") == fusion | head | ({"fusion.mix"} if compact else set())
     # What a domain no longer gives, the fusion no longer takes in.
-    takes_in = {"fusion.mouth", "fusion.face", "fusion.residual", "fusion.mouth_residual"}
-    assert changed("as in older files") == takes_in | {"content_domain.who"}
-    assert changed("without LSTM") == takes_in | {
-        f"content_domain.{part}"
-        for part in ("to_frames", "face_lstm", "mouth_lstm", "face_out", "mouth_out", "who")
-    }
-    assert changed("without Global") == takes_in | {
-        f"global_domain.{part}" for part in ("stem", "encoder", "conv", "face", "mouth")
-    }
-    for name in ("without LSTM", "without Global"):
+    assert changed("without LSTM") == fusion | recurrent
+    assert changed("without Global") == fusion | sound
+    for name in ("without KFusion", "without LSTM", "without Global"):
         sizes = [sum(np.prod(s) for s in shapes[k].values()) for k in (name, "proposed")]
         assert sizes[0] < sizes[1]
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from kfusion.emotion import vector
-from kfusion.landmarks import lip_gap
+from kfusion.landmarks import align, lip_gap, to_canonical
 from tests.training.corpora import (
     one_speaker,
     source_clip,
@@ -18,6 +18,7 @@ from tests.training.corpora import (
     windows_of,
     write_corpus,
 )
+from training.corpus.clips import face_at_rest
 from training.corpus.format import Corpus
 from training.data.augment import ON
 from training.data.batch import Batch
@@ -81,6 +82,26 @@ def test_plain_windows_are_the_clip_itself(corpus: Corpus) -> None:
         assert window.mask.all() and window.stretch == 1
         assert np.array_equal(window.emotion, vector({}))
         np.testing.assert_allclose(window.identity, clip.identity, atol=0.02)  # the face at rest
+
+
+def test_the_identity_is_the_clips_face_at_rest_whatever_frame_a_window_begins_with(
+    corpus: Corpus,
+) -> None:
+    windows = windows_of(corpus)
+    firsts = set[int]()
+    for index in range(60):
+        window, source = windows[index], source_clip(windows, index)
+        if source.entry.name != windows.clips[0].entry.name:
+            continue
+        first = first_frame(source, window.audio)
+        clip = corpus.clip(source.entry)
+        rest = to_canonical(clip.identity).apply(face_at_rest(clip.points))
+        np.testing.assert_allclose(window.identity, rest, atol=0.05)
+        firsts.add(first)
+        own_first = align(clip.points[first][None], clip.identity)[0]
+        displaced = to_canonical(clip.identity).apply(own_first) - window.identity
+        np.testing.assert_allclose(window.target[0], displaced, atol=0.05)
+    assert len(firsts) > 3
 
 
 def test_what_hangs_over_a_clips_ends_is_silent_and_not_scored(corpus: Corpus) -> None:

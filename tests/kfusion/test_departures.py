@@ -1,0 +1,223 @@
+"""What docs/model.md says of each preset against the paper. Each test guards one line of it."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from kfusion.config import PRESETS, ModelConfig
+from kfusion.layers.blocks import LandmarkDecoder, PlaneBottleneck, StepDecoder
+from kfusion.layers.encoder import RawStem
+from kfusion.layers.kan import KAN
+from kfusion.model import Fusion, KFusion, TimeFusion
+from tests.conftest import voice
+from tests.kfusion.test_model import PAPER, PAPER_DIRECT, SMALL, inputs, perturbed
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+# The page
+
+
+def cited() -> list[tuple[str, str]]:
+    """(file, test) of every test that the tables of docs/model.md name."""
+    text = (ROOT / "docs/model.md").read_text(encoding="utf-8")
+    links = re.findall(r"\[`(test_\w+)`\]\(\.\./(tests/[\w/]+\.py)\)", text)
+    return [(file, test) for test, file in links]
+
+
+def test_every_test_that_the_tables_name_exists() -> None:
+    assert len(cited()) >= 20
+    for file, test in cited():
+        assert f"def {test}(" in (ROOT / file).read_text(encoding="utf-8"), (file, test)
+
+
+# Preset `paper`
+
+
+def test_paper_has_no_paths_but_the_papers() -> None:
+    model = KFusion(PAPER)
+    assert not PRESETS["paper"].direct and not PAPER.direct
+    assert model.content_domain.who is None and type(model.fusion) is TimeFusion
+    branches = {"f": 136, "ct": 136, "m": 40, "gb": 136, "gb_m": 40}
+    values = {name: torch.zeros(1, 50 if "gb" in name else 49, n) for name, n in branches.items()}
+    one, other = torch.zeros(1, 136), torch.ones(1, 136)
+    # Nothing but the branches tells the fusion of the face.
+    model = perturbed(PAPER)
+    assert torch.equal(model.fuse(values, one)[0], model.fuse(values, other)[0])
+
+
+def test_paper_has_the_authors_sizes() -> None:
+    c = PRESETS["paper"]
+    assert (c.width, c.heads, c.feedforward, c.dropout) == (768, 2, 2048, 0.2)
+    assert (c.global_layers, c.context_layers, c.decoder_layers) == (1, 1, 1)
+    assert (c.kan_hidden, c.kan_grid, c.kan_range, c.bottleneck) == (512, 5, 1.0, 256)
+    kan = KFusion(replace(PAPER, kan_hidden=512)).head
+    assert isinstance(kan, KAN)
+    assert kan.inner.base.shape == (512, 68) and kan.outer.base.shape == (68, 512)
+
+
+def test_the_kan_of_paper_is_one_for_x_and_y() -> None:
+    model = perturbed(PAPER)
+    fused = torch.randn(2, 30, 2, 68, generator=torch.Generator().manual_seed(0))
+    swapped = model.head(fused.flip(2))
+    torch.testing.assert_close(swapped.flip(2), model.head(fused))
+
+
+def test_the_lstms_of_paper_read_both_ways_and_their_states_are_landmarks() -> None:
+    domain = perturbed(PAPER).content_domain
+    for lstm, features in ((domain.face_lstm, 136), (domain.mouth_lstm, 40)):
+        assert isinstance(lstm, nn.LSTM) and lstm.bidirectional
+        assert 2 * lstm.hidden_size == features
+    assert isinstance(domain.face_out, nn.Identity) and isinstance(domain.mouth_out, nn.Identity)
+    x = torch.zeros(1, 49, domain.face_lstm.input_size)
+    later = x.clone()
+    later[:, 40] = 1
+    change = (domain.face_lstm(later)[0] - domain.face_lstm(x)[0]).abs().amax(-1)[0]
+    assert change[39] > 1e-4 and change[41] > 1e-4
+
+
+def test_the_branches_of_paper_keep_the_encoders_steps_and_are_joined_along_time() -> None:
+    model = perturbed(PAPER)
+    audio, identity, emotion = inputs(2)
+    v = (identity.flatten(1) - 128) / 64
+    branches, _ = model.branches(*model.features(audio), v, emotion)
+    shapes = {name: tuple(part.shape[1:]) for name, part in branches.items()}
+    assert shapes == {
+        "f": (49, 136), "ct": (49, 136), "m": (49, 40), "gb": (50, 136), "gb_m": (50, 40)
+    }  # fmt: skip
+    assert isinstance(model.fusion, TimeFusion)
+    assert model.fusion.face.down.in_channels == 49 + 49 + 50
+    assert model.fusion.mouth.down.in_channels == 49 + 50
+    kernels = [
+        layer.kernel_size for layer in model.fusion.face.children() if isinstance(layer, nn.Conv2d)
+    ]
+    assert kernels == [(1, 1), (3, 3), (1, 1)]
+
+
+def test_the_mouth_of_paper_is_written_over_the_faces_by_eq_11() -> None:
+    model = perturbed(PAPER)
+    assert isinstance(model.fusion, TimeFusion)
+    g = torch.Generator().manual_seed(1)
+    face = [torch.randn(1, n, 136, generator=g) for n in (49, 49, 50)]
+    mouth = [torch.randn(1, n, 40, generator=g) for n in (49, 50)]
+    out = model.fusion(face, mouth)
+    planes = [torch.cat(parts, 1).unflatten(-1, (-1, 2)).mT for parts in (face, mouth)]
+    product = model.fusion.face(planes[0]) * model.fusion.residual(planes[0])  # eq. 10
+    torch.testing.assert_close(out[..., :48], product[..., :48])
+    torch.testing.assert_close(out[..., 48:], model.fusion.mouth(planes[1]))
+
+
+def test_the_queries_of_paper_are_a_convolution_of_the_identity() -> None:
+    """The authors' Conv1d from one step to S: each query is the identity, scaled and shifted."""
+    decoder = StepDecoder(40, 50, 1, 32, 2, 48, 0.0)
+    v = torch.randn(3, 40, generator=torch.Generator().manual_seed(2))
+    queries = decoder.queries(v.unsqueeze(1))
+    assert queries.shape == (3, 50, 40)
+    scale, shift = decoder.queries.weight[:, 0, 0], decoder.queries.bias
+    assert shift is not None
+    expected = v[:, None] * scale[:, None] + shift[:, None]
+    torch.testing.assert_close(queries, expected)
+
+
+def test_the_global_domain_of_paper_hears_the_signal_and_not_wav2vec2() -> None:
+    model = perturbed(PAPER)
+    audio, identity, emotion = inputs(2)
+    v = (identity.flatten(1) - 128) / 64
+    sound, content = model.features(audio)
+    assert torch.equal(sound, audio)
+    one, _ = model.branches(sound, content, v, emotion)
+    other, _ = model.branches(sound.flip(1), content, v, emotion)
+    changed = {name for name in one if not torch.equal(one[name], other[name])}
+    assert changed == {"gb", "gb_m"}
+
+
+def test_the_global_domain_of_paper_has_one_encoder() -> None:
+    domain = KFusion(PAPER).global_domain
+    assert domain is not None
+    encoders = [m for m in domain.modules() if isinstance(m, nn.TransformerEncoder)]
+    decoders = [m for m in domain.modules() if isinstance(m, nn.TransformerDecoder)]
+    assert len(encoders) == 1 and len(decoders) == 2
+
+
+def test_the_global_domain_of_paper_hears_loudness() -> None:
+    speech = torch.from_numpy(voice(1.0))[None]
+    torch.manual_seed(0)
+    keeps, divides = RawStem(32, loudness=True), RawStem(32)
+    assert PRESETS["paper"].loudness
+    assert (keeps(speech) - keeps(speech * 0.3)).abs().mean() > 0.1
+    assert (divides(speech) - divides(speech * 0.3)).abs().mean() < 1e-3
+
+
+def test_steps_of_the_raw_signal_have_positions() -> None:
+    torch.manual_seed(0)
+    stem = RawStem(32, loudness=True)
+    silence = stem(torch.zeros(1, 16_000))[0]
+    assert (silence[1:] - silence[:-1]).abs().amax(-1).min() > 1e-3
+
+
+# Presets `compact` and `paper-direct`
+
+
+def test_without_the_sound_the_queries_of_compact_are_the_identity_and_the_frame() -> None:
+    """Queries have the frame's audio feature: without attention it still comes through."""
+    torch.manual_seed(0)
+    decoder = LandmarkDecoder(136, 1, 32, 2, 48, 0.0).eval()
+    with torch.no_grad():
+        for layer in decoder.layers:
+            for part in (layer.cross.out, layer.inner.attend.out):
+                part.weight.zero_()
+                part.bias.zero_()
+    v, memory = torch.zeros(1, 136), torch.zeros(1, 30, 32)
+    louder = memory.clone()
+    louder[:, 7, :16] = 1
+    change = (decoder(v, louder) - decoder(v, memory)).abs().amax(-1)[0]
+    assert change[7] > 1e-2 and not change[:7].any() and not change[8:].any()
+
+
+def test_compact_does_not_build_the_channels_that_eq_11_overwrites() -> None:
+    fusion = KFusion(SMALL).fusion
+    assert isinstance(fusion, Fusion)
+    assert fusion.face.up.out_channels == 96 and fusion.residual.out_channels == 96
+    assert fusion.mouth.up.out_channels == 40
+
+
+def test_compact_multiplies_in_eq_10() -> None:
+    model = perturbed(SMALL)
+    assert isinstance(model.fusion, Fusion)
+    face = [torch.randn(1, 30, 136 * 4, generator=torch.Generator().manual_seed(3))]
+    mouth = [torch.randn(1, 30, 40 * 3, generator=torch.Generator().manual_seed(4))]
+    out = model.fusion(face, mouth)
+    expected = model.fusion.face(face[0]) * model.fusion.residual(face[0])
+    torch.testing.assert_close(out[..., :96], expected)
+
+
+def test_compact_has_grus_that_read_one_way() -> None:
+    for config, kind in ((SMALL, nn.GRU), (PAPER_DIRECT, nn.LSTM)):
+        domain = KFusion(config).content_domain
+        for layer in (domain.face_lstm, domain.mouth_lstm):
+            assert type(layer) is kind and not layer.bidirectional
+
+
+def test_compact_hears_log_mel_twice_and_no_loudness() -> None:
+    model = perturbed(SMALL)
+    audio = torch.from_numpy(voice(1.0))[None]
+    sound, content = model.features(audio)
+    assert sound is content and sound.shape == (1, 100, 80)
+    assert (model.features(0.3 * audio)[0] - sound).abs().mean() < 0.02
+
+
+def test_kan_and_grid_of_compact() -> None:
+    kan = KFusion(SMALL).head
+    assert isinstance(kan, KAN)
+    assert kan.inner.base.shape == (12, 136) and kan.outer.base.shape == (136, 12)
+    assert float(kan.inner.low[0]) == -3 and kan.inner.splines == 11
+
+
+def test_the_preset_that_older_files_call_paper_is_paper_direct() -> None:
+    older = {"preset": "paper", "direct": True, "sound": "raw", "content": "wav2vec2"}
+    assert ModelConfig.from_dict(older).preset == "paper-direct"
+    assert ModelConfig.from_dict(PRESETS["paper"].to_dict()) == PRESETS["paper"]
+    assert isinstance(KFusion(PAPER).fusion.face, PlaneBottleneck)
