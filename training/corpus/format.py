@@ -31,6 +31,9 @@ from kfusion.errors import DataError
 from kfusion.landmarks import to_canonical
 from kfusion.system import write_whole
 from training.corpus.clips import Clip
+from training.corpus.files import printable
+from training.corpus.offset import AudioOffset
+from training.corpus.skipped import Skipped, counted_reasons
 from training.corpus.splits import LeakError, Split, check_no_leak
 
 FORMAT: Final = "kfusion-corpus-2"
@@ -45,6 +48,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     """A clip's line. ``audio``, ``points`` and ``phones`` are (first, count) in samples, frames and
     steps of their files; the frame before the first is the face at rest. ``fps`` is the source's
     frame rate, ``tracked`` the share of its frames with a face (the others are interpolated).
+    ``offset`` says how late the sound is, where that was looked for; nothing is shifted by it.
     """
 
     name: str
@@ -58,6 +62,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     fps: float
     tracked: float
     phones: tuple[int, int] | None = None
+    offset: AudioOffset | None = None
 
 
 class CorpusHeader(msgspec.Struct, frozen=True):
@@ -75,11 +80,6 @@ class CorpusHeader(msgspec.Struct, frozen=True):
     format: str = FORMAT
     files: dict[str, str] = {}
     dubbed: bool = False
-
-
-class Skipped(msgspec.Struct, frozen=True):
-    name: str
-    reason: str
 
 
 def _lines(path: Path, kind: type[T]) -> list[T]:
@@ -142,7 +142,15 @@ class CorpusWriter:
         """Names of the clips written or skipped."""
         return {e.name for e in self.entries} | {s.name for s in self.skipped}
 
-    def add(self, clip: Clip, split: Split, *, fps: float = 30.0, tracked: float = 1.0) -> Entry:
+    def add(
+        self,
+        clip: Clip,
+        split: Split,
+        *,
+        fps: float = 30.0,
+        tracked: float = 1.0,
+        offset: AudioOffset | None = None,
+    ) -> Entry:
         """Writes a clip, its line last.
 
         Raises :class:`~training.corpus.splits.LeakError`, and writes nothing, where the same
@@ -174,6 +182,7 @@ class CorpusWriter:
             fps=fps,
             tracked=round(tracked, 4),
             phones=(self._steps, len(phones)) if phones else None,
+            offset=offset,
         )
         line = msgspec.json.encode(entry) + b"\n"
         self._write(
@@ -188,7 +197,7 @@ class CorpusWriter:
 
     def skip(self, name: str, reason: str) -> None:
         """Lists a clip that cannot be used."""
-        skipped = Skipped(name, reason)
+        skipped = Skipped(printable(name), printable(reason))
         self._write((self._skips, msgspec.json.encode(skipped) + b"\n"))
         self.skipped.append(skipped)
 
@@ -210,8 +219,8 @@ class CorpusWriter:
     def finish(self) -> None:
         """Writes corpus.json, which marks the corpus whole. Raises DataError without a clip."""
         if not self.entries:
-            reasons = "; ".join(f"{s.name}: {s.reason}" for s in self.skipped[:3])
-            raise DataError(f"{self.folder}: no usable clip ({reasons or 'nothing was found'})")
+            reasons = "; ".join(counted_reasons(self.skipped)) or "nothing was found"
+            raise DataError(f"{self.folder}: no usable clip ({reasons})")
         path = self.folder / "corpus.json"
         try:
             write_whole(path, msgspec.json.format(msgspec.json.encode(self.header)) + b"\n")

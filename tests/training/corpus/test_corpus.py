@@ -92,7 +92,7 @@ def test_what_is_no_corpus_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no prepared corpus"):
         Corpus(tmp_path)
     with (
-        pytest.raises(DataError, match=r"no usable clip \(bad: no face"),
+        pytest.raises(DataError, match=r"no usable clip \(1 x no face \(bad\)"),
         CorpusWriter(tmp_path / "empty", HEADER) as corpus,
     ):
         corpus.skip("bad", "no face")
