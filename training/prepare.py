@@ -91,7 +91,7 @@ def plan(
     if len(speakers) == 1:
         if held_out:
             raise DataError(
-                f"--held-out {' '.join(held_out)}: {printable(source)} has one speaker, "
+                f"--held-out {' '.join(held_out)}: {source} has one speaker, "
                 f"{min(speakers)}, and is split by clip; wanted no --held-out"
             )
         splits: dict[str, Split] = split_of_clips((c.name for c in listing.clips), seed, share)
@@ -99,7 +99,7 @@ def plan(
         sides = split_of_speakers(speakers, seed, share, held_out)
         splits = {c.name: sides[c.speaker] for c in listing.clips}
     header = CorpusHeader(
-        source=printable(named(source).name),
+        source=named(source).name,
         layout=listing.layout,
         split_by="clip" if len(speakers) == 1 else "speaker",
         seed=seed,

@@ -10,6 +10,7 @@ from typing import Final
 from kfusion.errors import DataError
 
 _LFS: Final = b"version https://git-lfs.github.com/spec/"
+NOT_UTF8: Final = "its path is not UTF-8; wanted it renamed"
 _LFS_MOST: Final = 1024  # bytes of a pointer, by Git LFS's specification
 
 
@@ -47,12 +48,15 @@ def files_under(folder: Path, suffixes: Collection[str]) -> Tree:
     """The files with one of the suffixes (lower case), in folders that are links too.
 
     Each link is followed once, and never to a folder that it lies in. Hidden files and folders are
-    left out. Raises :class:`~kfusion.errors.DataError` where there is no folder.
+    left out. Raises :class:`~kfusion.errors.DataError` where there is no folder, and where its path
+    is not UTF-8.
     """
     if not folder.is_dir():
         raise DataError(
             f"{printable(folder)}: is no folder; wanted one with videos or ready-made tracks"
         )
+    if printable(folder.absolute()) != str(folder.absolute()):
+        raise DataError(f"{printable(folder.absolute())}: {NOT_UTF8}")
     tree = Tree()
     found: list[tuple[bool, PurePosixPath, str]] = []
     followed: set[str] = set()
@@ -83,8 +87,7 @@ def files_under(folder: Path, suffixes: Collection[str]) -> Tree:
                 if printable(path) == str(path):
                     found.append((linked or is_link, path, real))
                 else:
-                    reason = "its path is not UTF-8; wanted it renamed"
-                    tree.passed_over.append((printable(path), reason))
+                    tree.passed_over.append((printable(path), NOT_UTF8))
     for _, path, real in sorted(found):
         tree.files.setdefault(real, []).append(path)
     tree.passed_over.sort()

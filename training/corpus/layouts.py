@@ -24,7 +24,7 @@ from typing import Final
 from kfusion.emotion import CREMA_D, EMOTIONS, RAVDESS
 from kfusion.errors import DataError
 from training.corpus.clips import SOUNDS
-from training.corpus.files import files_under, printable
+from training.corpus.files import files_under
 
 VIDEOS: Final = (
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".flv", ".mpg", ".mpeg", ".wmv", ".3gp", ".ts",
@@ -136,13 +136,12 @@ def _guess_layout(source: Path, videos: list[PurePosixPath], tracks: list[PurePo
     kinds = (fits or (["plain"] if videos else [])) + (["tracks"] if tracks else [])
     if not kinds:
         raise DataError(
-            f"{printable(source)}: has no clips; looked for videos ({', '.join(VIDEOS)}), in the "
+            f"{source}: has no clips; looked for videos ({', '.join(VIDEOS)}), in the "
             f"layouts of {', '.join(_PARSERS)} or any other, and for ready-made tracks (.npz)"
         )
     if len(kinds) > 1:
         raise DataError(
-            f"{printable(source)}: could be {' or '.join(kinds)}; wanted --layout to say which "
-            "is meant"
+            f"{source}: could be {' or '.join(kinds)}; wanted --layout to say which is meant"
         )
     return kinds[0]
 
@@ -186,7 +185,7 @@ def find_clips(
     if not clips:
         example = "".join(f", among them {n}: {reason}" for n, reason in unmatched[:1])
         raise DataError(
-            f"{printable(source)}: has no clips in the layout {chosen} (looked at {len(videos)} "
+            f"{source}: has no clips in the layout {chosen} (looked at {len(videos)} "
             f"videos and {len(tracks)} tracks{example})"
         )
     return Listing(chosen, _unique(clips), sorted(unmatched), unused)
@@ -208,7 +207,7 @@ def _read_plain(
 ) -> Parsed:
     whole = source / path
     name = str(path.with_suffix(""))
-    by_folder = path.parts[0] if len(path.parts) > 1 else printable(named(source).name) or "speaker"
+    by_folder = path.parts[0] if len(path.parts) > 1 else named(source).name or "speaker"
     audio = None if path.suffix.lower() == TRACK else _beside(whole)
     clip = ClipSource(name, whole, audio, speaker or by_folder)
     if pattern is None:
