@@ -7,6 +7,7 @@
                     before the frames of a clip its face at rest
     phones.u8       of the clips whose phones are known: one for every 10 ms (training/phones.py)
     skipped.jsonl   clips that could not be used, each with the reason
+    offsets.csv     clips whose sound is far from their lips, where there are any
 
 An hour takes 115 MB of sound and 29 MB of points; forty hours fit in 6 GB of disk. A clip exists
 once its line does: data after the last line, from a killed writer, is cut off when writing resumes.

@@ -14,7 +14,7 @@ own name where the clips lie flat; a pattern over the clips' names can say other
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -124,15 +124,20 @@ def named(source: Path) -> Path:
     return source.resolve() if ".." in source.parts else source.absolute()
 
 
-def _parse(layout: str, source: Path, path: PurePosixPath) -> ClipSource | bool:
-    """By the source's own path, else by where it really is, where the source is a link."""
-    parser = _PARSERS[layout]
-    return parser(named(source) / path) or parser(source.resolve() / path)
+Roots = Collection[Path]
+"""The source's own path and, where it is a link, where it really is: one of them may be named as
+the layout wants."""
 
 
-def _guess_layout(source: Path, videos: list[PurePosixPath], tracks: list[PurePosixPath]) -> str:
+def _parse(layout: str, roots: Roots, path: PurePosixPath) -> ClipSource | bool:
+    return next((p for root in roots if (p := _PARSERS[layout](root / path))), False)
+
+
+def _guess_layout(
+    source: Path, roots: Roots, videos: list[PurePosixPath], tracks: list[PurePosixPath]
+) -> str:
     """The one layout that a tree's names fit, or DataError."""
-    fits = [n for n in _PARSERS if any(_parse(n, source, v) for v in videos)]
+    fits = [n for n in _PARSERS if any(_parse(n, roots, v) for v in videos)]
     kinds = (fits or (["plain"] if videos else [])) + (["tracks"] if tracks else [])
     if not kinds:
         raise DataError(
@@ -161,12 +166,13 @@ def find_clips(
     tree = files_under(source, (*VIDEOS, TRACK))
     tracks = [p for paths in tree.files.values() for p in paths if p.suffix.lower() == TRACK]
     videos = [p for paths in tree.files.values() for p in paths if p.suffix.lower() != TRACK]
-    chosen = _guess_layout(source, videos, tracks) if layout == "auto" else layout
+    roots = dict.fromkeys((named(source), source.resolve()))
+    chosen = _guess_layout(source, roots, videos, tracks) if layout == "auto" else layout
     read: Callable[[PurePosixPath], Parsed]
     if chosen in _PARSERS:
         if name is not None or speaker is not None:
             raise DataError(f"layout {chosen} says who speaks itself; wanted no --name, --speaker")
-        read = partial(_read, chosen, source)
+        read = partial(_read, chosen, roots)
     else:
         read = partial(_read_plain, source, _compiled(name), speaker)
     clips: list[ClipSource] = []
@@ -195,8 +201,8 @@ def _usefulness(parsed: Parsed) -> int:
     return 0 if isinstance(parsed, ClipSource) else 1 if parsed is None else 2
 
 
-def _read(layout: str, source: Path, path: PurePosixPath) -> Parsed:
-    parsed = _parse(layout, source, path)
+def _read(layout: str, roots: Roots, path: PurePosixPath) -> Parsed:
+    parsed = _parse(layout, roots, path)
     if isinstance(parsed, ClipSource):
         return parsed
     return None if parsed else f"its path is not named as in {layout}"
