@@ -30,8 +30,8 @@ from kfusion.system import file_sha256, write_whole
 from training.corpus.files import printable
 from training.corpus.format import Corpus, CorpusHeader, CorpusWriter, Entry
 from training.corpus.layouts import LAYOUTS, Listing, find_clips, named
+from training.corpus.lines import counted_reasons
 from training.corpus.offset import LARGE_MS
-from training.corpus.skipped import counted_reasons
 from training.corpus.splits import LeakError, Split, split_of_clips, split_of_speakers
 from training.corpus.track import FaceAlignmentTracker
 from training.corpus.workers import MakeTracker, prepared_clips

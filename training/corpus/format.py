@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from io import FileIO
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal
 
 import msgspec
 import numpy as np
@@ -33,8 +33,8 @@ from kfusion.landmarks import to_canonical
 from kfusion.system import write_whole
 from training.corpus.clips import Clip
 from training.corpus.files import printable
+from training.corpus.lines import Skipped, counted_reasons, read_lines, size_of
 from training.corpus.offset import AudioOffset
-from training.corpus.skipped import Skipped, counted_reasons
 from training.corpus.splits import LeakError, Split, check_no_leak
 
 FORMAT: Final = "kfusion-corpus-2"
@@ -42,7 +42,6 @@ OLDER: Final = ("kfusion-corpus-1",)
 """Their faces at rest are medians over frames that were not aligned."""
 FRAME_BYTES: Final = 68 * 2 * 2
 Subset = Literal["train", "validation", "all"]
-T = TypeVar("T")
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -83,17 +82,6 @@ class CorpusHeader(msgspec.Struct, frozen=True):
     dubbed: bool = False
 
 
-def _lines(path: Path, kind: type[T]) -> list[T]:
-    """Whole lines of a JSON-lines file; a last one without its end is left out."""
-    if not path.exists():
-        return []
-    lines = path.read_bytes().split(b"\n")[:-1]
-    try:
-        return [msgspec.json.decode(line, type=kind) for line in lines]
-    except msgspec.DecodeError as error:
-        raise DataError(f"{path}: line is no {kind.__name__} ({error})") from None
-
-
 class CorpusWriter:
     """Writes a corpus clip by clip, and resumes after the last whole one::
 
@@ -118,15 +106,15 @@ class CorpusWriter:
                     f"{folder}: was begun with other settings, {begun.read_text()}; "
                     "wanted the same, or a new --out"
                 )
-            self.entries = _lines(folder / "clips.jsonl", Entry)
-            self.skipped = _lines(folder / "skipped.jsonl", Skipped)
+            self.entries = read_lines(folder / "clips.jsonl", Entry)
+            self.skipped = read_lines(folder / "skipped.jsonl", Skipped)
             self._recordings = {e.sha256: e for e in self.entries}
             self._samples, self._frames, self._steps = _totals(self.entries)
             self._audio = self._open("audio.i16", self._samples * 2)
             self._points = self._open("points.i16", self._frames * FRAME_BYTES)
             self._phones = self._open("phones.u8", self._steps)
-            self._index = self._open("clips.jsonl", _size(self.entries))
-            self._skips = self._open("skipped.jsonl", _size(self.skipped))
+            self._index = self._open("clips.jsonl", size_of(self.entries))
+            self._skips = self._open("skipped.jsonl", size_of(self.skipped))
         except OSError as error:
             raise DataError(f"{folder}: cannot be written ({error})") from None
 
@@ -242,11 +230,6 @@ def _totals(entries: Sequence[Entry]) -> tuple[int, int, int]:
     return sum(e.audio[1] for e in entries), sum(e.points[1] + 1 for e in entries), steps
 
 
-def _size(entries: Sequence[msgspec.Struct]) -> int:
-    """Bytes of their lines."""
-    return sum(len(msgspec.json.encode(e)) + 1 for e in entries)
-
-
 class Corpus:
     """A finished corpus, opened for reading.
 
@@ -274,7 +257,7 @@ class Corpus:
             )
         if self.header.format != FORMAT:
             raise DataError(f"{folder}: format is {self.header.format!r}; wanted {FORMAT!r}")
-        self.entries = _lines(folder / "clips.jsonl", Entry)
+        self.entries = read_lines(folder / "clips.jsonl", Entry)
         samples, frames, steps = _totals(self.entries)
         self.audio = self._mapped("audio.i16", (-1,), samples * 2)
         self.points = self._mapped("points.i16", (-1, 68, 2), frames * FRAME_BYTES)
@@ -351,7 +334,7 @@ class Corpus:
     @cached_property
     def skipped(self) -> list[Skipped]:
         """Clips of the source that could not be used."""
-        return _lines(self.folder / "skipped.jsonl", Skipped)
+        return read_lines(self.folder / "skipped.jsonl", Skipped)
 
     @cached_property
     def neutral(self) -> dict[str, NDArray[np.float64]]:
