@@ -164,6 +164,12 @@ def find_clips(
     emotion that is none of the eight, and two files for one clip.
     """
     tree = files_under(source, (*VIDEOS, TRACK))
+    if tree.passed_over and not tree.files:
+        first, reason = tree.passed_over[0]
+        raise DataError(
+            f"{source}: has no clips that can be read; passed over {len(tree.passed_over)}, among "
+            f"them {first}: {reason}"
+        )
     tracks = [p for paths in tree.files.values() for p in paths if p.suffix.lower() == TRACK]
     videos = [p for paths in tree.files.values() for p in paths if p.suffix.lower() != TRACK]
     roots = dict.fromkeys((named(source), source.resolve()))

@@ -119,6 +119,14 @@ def test_clips_that_cannot_be_kept_are_named(tmp_path: Path, clip: Clip, what: s
         corpus.add(clip, "train")
 
 
+def test_a_skipped_name_of_any_bytes_is_written_and_read(tmp_path: Path) -> None:
+    with CorpusWriter(tmp_path / "c", HEADER) as corpus:
+        corpus.skip("caf\udce9", "is a link to ren\udce9")
+    with CorpusWriter(tmp_path / "c", HEADER) as corpus:
+        (skipped,) = corpus.skipped
+    assert (skipped.name, skipped.reason) == ("caf\\xe9", "is a link to ren\\xe9")
+
+
 @pytest.fixture
 def two_speakers(tmp_path: Path) -> Path:
     """A corpus of two clips of each."""

@@ -156,6 +156,14 @@ def test_a_speakers_folder_of_other_corpora_is_known(
         assert clip.audio == (sound if "CREMA" in source else None)
 
 
+def test_where_nothing_can_be_read_the_reason_is_told(tmp_path: Path) -> None:
+    for name in ("ann", "bob"):
+        link(tmp_path / name, "/nowhere/" + name)
+    wanted = "no clips that can be read; passed over 2, among them ann: is a link to what is not"
+    with pytest.raises(DataError, match=wanted):
+        find_clips(tmp_path)
+
+
 needs_bytes = pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux alone")
 
 
