@@ -249,7 +249,7 @@ def summary(corpus: Corpus) -> str:
         )
     if large := sum(o.large for o in trusted):
         lines.append(
-            f"warning: in {large} clips sound and lips are more than {LARGE_MS:.0f} ms apart, see "
+            f"warning: in {large} clips sound and lips seem more than {LARGE_MS:.0f} ms apart, see "
             f"{folder}/{OFFSETS}; nothing was shifted"
         )
     if corpus.skipped:
