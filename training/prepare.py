@@ -4,31 +4,40 @@
 
 It finds the clips, splits them by speaker, tracks each face and writes one corpus. Stopped or
 killed, the same command goes on and ends with the same files. Clips that cannot be used are in
-skipped.jsonl, each with the reason.
+skipped.jsonl, each with the reason. Clips whose sound and lips are apart are in offsets.csv, as
+they were found: nothing is shifted.
 """
 
 import argparse
+import csv
+import io
 import os
 import sys
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import msgspec
+import numpy as np
 from tqdm import tqdm
 
 from kfusion import __version__
 from kfusion.config import SAMPLE_RATE
 from kfusion.errors import DataError, run_command
-from kfusion.system import file_sha256
-from training.corpus.format import Corpus, CorpusHeader, CorpusWriter
-from training.corpus.layouts import LAYOUTS, Listing, find_clips
+from kfusion.system import file_sha256, write_whole
+from training.corpus.files import printable
+from training.corpus.format import Corpus, CorpusHeader, CorpusWriter, Entry
+from training.corpus.layouts import LAYOUTS, Listing, find_clips, named
+from training.corpus.lines import counted_reasons
+from training.corpus.offset import LARGE_MS
 from training.corpus.splits import LeakError, Split, split_of_clips, split_of_speakers
 from training.corpus.track import FaceAlignmentTracker
 from training.corpus.workers import MakeTracker, prepared_clips
 from training.phones import PhoneTrack, read_phones
+
+OFFSETS: Final = "offsets.csv"
 
 
 @dataclass(frozen=True)
@@ -77,20 +86,20 @@ def plan(
     """
     if not 0 < share < 1:
         raise DataError(f"--share is {share}; wanted more than 0 and less than 1")
-    listing = find_clips(source, layout, name, speaker)
+    listing = find_clips(source, layout, name, speaker and printable(speaker))
     speakers = {c.speaker for c in listing.clips}
     if len(speakers) == 1:
         if held_out:
             raise DataError(
-                f"--held-out {' '.join(held_out)}: {source} has one speaker, {min(speakers)}, and "
-                "is split by clip; wanted no --held-out"
+                f"--held-out {' '.join(held_out)}: {source} has one speaker, "
+                f"{min(speakers)}, and is split by clip; wanted no --held-out"
             )
         splits: dict[str, Split] = split_of_clips((c.name for c in listing.clips), seed, share)
     else:
         sides = split_of_speakers(speakers, seed, share, held_out)
         splits = {c.name: sides[c.speaker] for c in listing.clips}
     header = CorpusHeader(
-        source=source.resolve().name,
+        source=named(source).name,
         layout=listing.layout,
         split_by="clip" if len(speakers) == 1 else "speaker",
         seed=seed,
@@ -134,15 +143,38 @@ def prepare(
                     clip = replace(result.clip, phones=(phones or {}).get(source.name))
                     split = planned.splits[source.name]
                     try:
-                        corpus.add(clip, split, fps=result.fps, tracked=result.tracked)
+                        corpus.add(
+                            clip,
+                            split,
+                            fps=result.fps,
+                            tracked=result.tracked,
+                            offset=result.offset,
+                        )
                     except LeakError as error:
                         corpus.skip(source.name, str(error))
                 bar.update()
         finally:
             prepared.close()
             bar.close()
+        _write_offsets(out / OFFSETS, corpus.entries)
         corpus.finish()
     return Corpus(out)
+
+
+def _write_offsets(path: Path, entries: Sequence[Entry]) -> None:
+    """The clips whose sound and lips are far apart; no file where there are none."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(("clip", "sound_late_ms", "correlation"))
+    large = [(e.name, o.ms, o.correlation) for e in entries if (o := e.offset) and o.large]
+    table.writerows(large)
+    try:
+        if large:
+            write_whole(path, text.getvalue().encode())
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error})") from None
 
 
 def _check_same(corpus: CorpusWriter, planned: Plan) -> None:
@@ -204,17 +236,36 @@ def tracker_factory(
 
 
 def summary(corpus: Corpus) -> str:
-    """What was written, with the commonest reasons for what was not."""
+    """What was written, how late its sound is, and the commonest reasons for what was not."""
     hours = sum(e.audio[1] for e in corpus.entries) / SAMPLE_RATE / 3600
-    lines = [f"{corpus.folder}: {len(corpus.entries)} clips, {hours:.2f} h"]
+    folder = printable(corpus.folder)
+    lines = [f"{folder}: {len(corpus.entries)} clips, {hours:.2f} h"]
+    trusted = [e.offset for e in corpus.entries if e.offset and e.offset.trusted]
+    if trusted:
+        low, middle, high = np.percentile([o.ms for o in trusted], (5, 50, 95))
+        lines.append(
+            f"the sound is later than the lips by {middle:.0f} ms (median; 5-95 %: {low:.0f} to "
+            f"{high:.0f} ms), by the {len(trusted)} clips of which that can be told"
+        )
+    if large := sum(o.large for o in trusted):
+        lines.append(
+            f"warning: in {large} clips sound and lips seem more than {LARGE_MS:.0f} ms apart, see "
+            f"{folder}/{OFFSETS}; nothing was shifted"
+        )
     if corpus.skipped:
-        lines.append(f"skipped {len(corpus.skipped)}, see {corpus.folder / 'skipped.jsonl'}:")
-        reasons = Counter(s.reason for s in corpus.skipped)
-        lines += [f"  {count} x {reason}" for reason, count in reasons.most_common(5)]
+        lines.append(f"skipped {len(corpus.skipped)}, see {folder}/skipped.jsonl:")
+        lines += [f"  {reason}" for reason in counted_reasons(corpus.skipped)]
     return "\n".join(lines)
 
 
-def run(options: argparse.Namespace) -> int:
+def run(
+    options: argparse.Namespace,
+    tracker: Callable[
+        [str | None, int | None, int | None], tuple[MakeTracker, int]
+    ] = tracker_factory,
+) -> int:
+    """The command; ``tracker`` gives, for --device, --batch and --processes, what finds points in
+    video and in how many processes."""
     for name, value in (("--processes", options.processes), ("--batch", options.batch)):
         if value is not None and value < 1:
             raise DataError(f"{name} is {value}; wanted 1 or more")
@@ -238,7 +289,7 @@ def run(options: argparse.Namespace) -> int:
         planned = replace(planned, header=msgspec.structs.replace(planned.header, files=files))
     make_tracker, processes = None, options.processes or os.cpu_count() or 1
     if planned.listing.layout != "tracks":
-        make_tracker, processes = tracker_factory(options.device, options.batch, options.processes)
+        make_tracker, processes = tracker(options.device, options.batch, options.processes)
     try:
         corpus = prepare(
             planned, options.out, make_tracker, processes=processes, progress=True, phones=phones

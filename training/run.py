@@ -9,9 +9,11 @@ loss.png           both, drawn
 
 from __future__ import annotations
 
+import copy
 import csv
 import os
 import signal
+import zipfile
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,20 +46,43 @@ class Run:
             out.mkdir(parents=True, exist_ok=True)
 
     def restore(self, **parts: Any) -> int:
-        """Loads the parts' saved states where there are any; the first step that is missing."""
+        """Loads the parts' saved states where there are any; the first step that is missing.
+
+        Raises :class:`~kfusion.errors.DataError`, with the parts as they were, where the file is
+        damaged or is no state of these parts.
+        """
         if not self.state_file.exists():
             self._forget_after(0)
             return 0
-        state = torch.load(self.state_file, map_location=self.device, weights_only=True)
+        damaged = (
+            f"{self.state_file}: is damaged, or is not what training.train writes for this "
+            f"network ({{}}); wanted the file whole; without it, or in a new --out, training "
+            "begins again"
+        )
+        try:
+            with zipfile.ZipFile(self.state_file) as archive:
+                if part := archive.testzip():  # torch.load does not look at the checksums
+                    raise DataError(f"the checksum of its {part} is wrong")
+            state = torch.load(self.state_file, map_location="cpu", weights_only=True)
+            step, settings = int(state["step"]), dict(state["settings"])
+            saved_parts = {name: state[name] for name in parts}
+        except Exception as error:  # torch.load has no one word for what is no file of its own
+            raise DataError(damaged.format(_first_line(error))) from None
         for name, value in self.settings.items():
-            saved = state["settings"].get(name)
+            saved = settings.get(name)
             if saved != value:
                 what = "on other data" if name == "sha256" else f"with {name} {saved}, not {value}"
                 raise DataError(f"{self.out}: was begun {what}; wanted the same, or a new --out")
-        for name, part in parts.items():
-            part.load_state_dict(state[name])
-        self._forget_after(int(state["step"]))
-        return int(state["step"])
+        before = {name: copy.deepcopy(part.state_dict()) for name, part in parts.items()}
+        try:
+            for name, part in parts.items():
+                part.load_state_dict(saved_parts[name])
+        except Exception as error:
+            for name, part in parts.items():
+                part.load_state_dict(before[name])
+            raise DataError(damaged.format(_first_line(error))) from None
+        self._forget_after(step)
+        return step
 
     def save(self, step: int, network: Network, provenance: dict[str, Any], **parts: Any) -> None:
         """Writes the checkpoint of a network, then the parts' states; each whole or not at all.
@@ -133,6 +158,10 @@ class Run:
         axes.grid(alpha=0.3)
         axes.legend()
         figure.savefig(self.out / "loss.png", dpi=100)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@
                     before the frames of a clip its face at rest
     phones.u8       of the clips whose phones are known: one for every 10 ms (training/phones.py)
     skipped.jsonl   clips that could not be used, each with the reason
+    offsets.csv     clips whose sound is far from their lips, where there are any
 
 An hour takes 115 MB of sound and 29 MB of points; forty hours fit in 6 GB of disk. A clip exists
 once its line does: data after the last line, from a killed writer, is cut off when writing resumes.
@@ -20,7 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from io import FileIO
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal
 
 import msgspec
 import numpy as np
@@ -31,6 +32,9 @@ from kfusion.errors import DataError
 from kfusion.landmarks import to_canonical
 from kfusion.system import write_whole
 from training.corpus.clips import Clip
+from training.corpus.files import printable
+from training.corpus.lines import Skipped, counted_reasons, read_lines, size_of
+from training.corpus.offset import AudioOffset
 from training.corpus.splits import LeakError, Split, check_no_leak
 
 FORMAT: Final = "kfusion-corpus-2"
@@ -38,13 +42,13 @@ OLDER: Final = ("kfusion-corpus-1",)
 """Their faces at rest are medians over frames that were not aligned."""
 FRAME_BYTES: Final = 68 * 2 * 2
 Subset = Literal["train", "validation", "all"]
-T = TypeVar("T")
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     """A clip's line. ``audio``, ``points`` and ``phones`` are (first, count) in samples, frames and
     steps of their files; the frame before the first is the face at rest. ``fps`` is the source's
     frame rate, ``tracked`` the share of its frames with a face (the others are interpolated).
+    ``offset`` says how late the sound is, where that was looked for; nothing is shifted by it.
     """
 
     name: str
@@ -58,6 +62,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     fps: float
     tracked: float
     phones: tuple[int, int] | None = None
+    offset: AudioOffset | None = None
 
 
 class CorpusHeader(msgspec.Struct, frozen=True):
@@ -75,22 +80,6 @@ class CorpusHeader(msgspec.Struct, frozen=True):
     format: str = FORMAT
     files: dict[str, str] = {}
     dubbed: bool = False
-
-
-class Skipped(msgspec.Struct, frozen=True):
-    name: str
-    reason: str
-
-
-def _lines(path: Path, kind: type[T]) -> list[T]:
-    """Whole lines of a JSON-lines file; a last one without its end is left out."""
-    if not path.exists():
-        return []
-    lines = path.read_bytes().split(b"\n")[:-1]
-    try:
-        return [msgspec.json.decode(line, type=kind) for line in lines]
-    except msgspec.DecodeError as error:
-        raise DataError(f"{path}: line is no {kind.__name__} ({error})") from None
 
 
 class CorpusWriter:
@@ -117,15 +106,15 @@ class CorpusWriter:
                     f"{folder}: was begun with other settings, {begun.read_text()}; "
                     "wanted the same, or a new --out"
                 )
-            self.entries = _lines(folder / "clips.jsonl", Entry)
-            self.skipped = _lines(folder / "skipped.jsonl", Skipped)
+            self.entries = read_lines(folder / "clips.jsonl", Entry)
+            self.skipped = read_lines(folder / "skipped.jsonl", Skipped)
             self._recordings = {e.sha256: e for e in self.entries}
             self._samples, self._frames, self._steps = _totals(self.entries)
             self._audio = self._open("audio.i16", self._samples * 2)
             self._points = self._open("points.i16", self._frames * FRAME_BYTES)
             self._phones = self._open("phones.u8", self._steps)
-            self._index = self._open("clips.jsonl", _size(self.entries))
-            self._skips = self._open("skipped.jsonl", _size(self.skipped))
+            self._index = self._open("clips.jsonl", size_of(self.entries))
+            self._skips = self._open("skipped.jsonl", size_of(self.skipped))
         except OSError as error:
             raise DataError(f"{folder}: cannot be written ({error})") from None
 
@@ -142,7 +131,15 @@ class CorpusWriter:
         """Names of the clips written or skipped."""
         return {e.name for e in self.entries} | {s.name for s in self.skipped}
 
-    def add(self, clip: Clip, split: Split, *, fps: float = 30.0, tracked: float = 1.0) -> Entry:
+    def add(
+        self,
+        clip: Clip,
+        split: Split,
+        *,
+        fps: float = 30.0,
+        tracked: float = 1.0,
+        offset: AudioOffset | None = None,
+    ) -> Entry:
         """Writes a clip, its line last.
 
         Raises :class:`~training.corpus.splits.LeakError`, and writes nothing, where the same
@@ -174,6 +171,7 @@ class CorpusWriter:
             fps=fps,
             tracked=round(tracked, 4),
             phones=(self._steps, len(phones)) if phones else None,
+            offset=offset,
         )
         line = msgspec.json.encode(entry) + b"\n"
         self._write(
@@ -188,7 +186,7 @@ class CorpusWriter:
 
     def skip(self, name: str, reason: str) -> None:
         """Lists a clip that cannot be used."""
-        skipped = Skipped(name, reason)
+        skipped = Skipped(printable(name), printable(reason))
         self._write((self._skips, msgspec.json.encode(skipped) + b"\n"))
         self.skipped.append(skipped)
 
@@ -210,8 +208,8 @@ class CorpusWriter:
     def finish(self) -> None:
         """Writes corpus.json, which marks the corpus whole. Raises DataError without a clip."""
         if not self.entries:
-            reasons = "; ".join(f"{s.name}: {s.reason}" for s in self.skipped[:3])
-            raise DataError(f"{self.folder}: no usable clip ({reasons or 'nothing was found'})")
+            reasons = "; ".join(counted_reasons(self.skipped)) or "nothing was found"
+            raise DataError(f"{self.folder}: no usable clip ({reasons})")
         path = self.folder / "corpus.json"
         try:
             write_whole(path, msgspec.json.format(msgspec.json.encode(self.header)) + b"\n")
@@ -230,11 +228,6 @@ def _totals(entries: Sequence[Entry]) -> tuple[int, int, int]:
     """Samples, frames (a face at rest before those of each clip) and steps of phones."""
     steps = sum(e.phones[1] for e in entries if e.phones)
     return sum(e.audio[1] for e in entries), sum(e.points[1] + 1 for e in entries), steps
-
-
-def _size(entries: Sequence[msgspec.Struct]) -> int:
-    """Bytes of their lines."""
-    return sum(len(msgspec.json.encode(e)) + 1 for e in entries)
 
 
 class Corpus:
@@ -264,7 +257,7 @@ class Corpus:
             )
         if self.header.format != FORMAT:
             raise DataError(f"{folder}: format is {self.header.format!r}; wanted {FORMAT!r}")
-        self.entries = _lines(folder / "clips.jsonl", Entry)
+        self.entries = read_lines(folder / "clips.jsonl", Entry)
         samples, frames, steps = _totals(self.entries)
         self.audio = self._mapped("audio.i16", (-1,), samples * 2)
         self.points = self._mapped("points.i16", (-1, 68, 2), frames * FRAME_BYTES)
@@ -341,7 +334,7 @@ class Corpus:
     @cached_property
     def skipped(self) -> list[Skipped]:
         """Clips of the source that could not be used."""
-        return _lines(self.folder / "skipped.jsonl", Skipped)
+        return read_lines(self.folder / "skipped.jsonl", Skipped)
 
     @cached_property
     def neutral(self) -> dict[str, NDArray[np.float64]]:

@@ -7,13 +7,16 @@
     tracks    NAME.npz beside NAME.flac, .ogg or .wav (see training/corpus/clips.py)
     plain     any video; sound beside it under the same name where it has none
 
+The source may be the corpus, or a folder in it: ``MEAD/M003``, ``CREMA-D/VideoFlash``, ``GRID/s1``.
+Links are followed, and a file that several paths lead to is one clip.
 In ``plain`` and ``tracks`` the speaker is the folder directly under the source, or the source's
 own name where the clips lie flat; a pattern over the clips' names can say otherwise.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -21,10 +24,12 @@ from typing import Final
 from kfusion.emotion import CREMA_D, EMOTIONS, RAVDESS
 from kfusion.errors import DataError
 from training.corpus.clips import SOUNDS
+from training.corpus.files import files_under
 
 VIDEOS: Final = (
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".flv", ".mpg", ".mpeg", ".wmv", ".3gp", ".ts",
 )  # fmt: skip
+TRACK: Final = ".npz"
 APART: Final = (*SOUNDS, ".m4a", ".aac", ".mp3")
 LEVELS: Final = {"LO": 1, "MD": 2, "HI": 3}  # CREMA-D; XX and X: not said
 GROUPS: Final = ("speaker", "emotion", "level")
@@ -45,8 +50,9 @@ class ClipSource:
 
 @dataclass(frozen=True)
 class Listing:
-    """The clips of a folder. ``unmatched``: (name, reason) of files that do not fit the layout.
-    ``unused``: how many fit it and are not used (side views, songs, videos without sound)."""
+    """The clips of a folder. ``unmatched``: (name, reason) of files that do not fit the layout,
+    and of what cannot be opened. ``unused``: how many fit it and are not used (side views, songs,
+    videos without sound)."""
 
     layout: str
     clips: list[ClipSource]
@@ -54,12 +60,16 @@ class Listing:
     unused: int
 
 
+Parsed = ClipSource | str | None
+"""A file as a layout reads its path: a clip, why it is none, or None for one that is not used."""
+
+
 def _beside(video: Path) -> Path | None:
     return next((p for s in APART if (p := video.with_suffix(s)).exists()), None)
 
 
-def _mead(root: Path, path: PurePosixPath) -> ClipSource | bool:
-    """``False``: not of this layout; ``True``: of it, but not used."""
+def _mead(path: Path) -> ClipSource | bool:
+    """Of an absolute path. ``False``: not of this layout; ``True``: of it, but not used."""
     if len(path.parts) < 6 or path.parts[-5] != "video":
         return False
     *above, speaker, _, view, emotion, level, file = path.parts
@@ -68,21 +78,20 @@ def _mead(root: Path, path: PurePosixPath) -> ClipSource | bool:
         return False
     if view != "front":
         return True
-    apart = root.joinpath(*above, speaker, "audio", emotion, level, file)
+    apart = Path(*above, speaker, "audio", emotion, level, file)
     name = "/".join((speaker, view, emotion, level, path.stem))
-    return ClipSource(name, root / path, _beside(apart), speaker, emotion, int(match[1]))
+    return ClipSource(name, path, _beside(apart), speaker, emotion, int(match[1]))
 
 
-def _crema_d(root: Path, path: PurePosixPath) -> ClipSource | bool:
+def _crema_d(path: Path) -> ClipSource | bool:
     match = re.fullmatch(r"(\d{4})_[A-Z]{3}_([A-Z]{3})_(LO|MD|HI|XX|X)", path.stem)
     if not match or match[2] not in CREMA_D:
         return False
-    video = root / path
-    audio = _beside(video.parent.parent / "AudioWAV" / video.name)
-    return ClipSource(path.stem, video, audio, match[1], CREMA_D[match[2]], LEVELS.get(match[3]))
+    audio = _beside(path.parent.parent / "AudioWAV" / path.name)
+    return ClipSource(path.stem, path, audio, match[1], CREMA_D[match[2]], LEVELS.get(match[3]))
 
 
-def _ravdess(root: Path, path: PurePosixPath) -> ClipSource | bool:
+def _ravdess(path: Path) -> ClipSource | bool:
     match = re.fullmatch(r"(0[123])-(0[12])-(0[1-8])-(0[12])-\d\d-\d\d-(\d\d)", path.stem)
     if not match:
         return False
@@ -90,17 +99,18 @@ def _ravdess(root: Path, path: PurePosixPath) -> ClipSource | bool:
         return True
     speaker = f"Actor_{match[5]}"
     name = f"{speaker}/{path.stem}"
-    return ClipSource(name, root / path, None, speaker, RAVDESS[int(match[3])], int(match[4]))
+    return ClipSource(name, path, None, speaker, RAVDESS[int(match[3])], int(match[4]))
 
 
-def _grid(root: Path, path: PurePosixPath) -> ClipSource | bool:
-    folders = [p for p in (root.resolve().name, *path.parts[:-1]) if re.fullmatch(r"s\d{1,2}", p)]
+def _grid(path: Path) -> ClipSource | bool:
+    """The speaker is the nearest folder of such a name, at most three up: s1/video/mpg_6000."""
+    folders = [p for p in path.parts[-4:-1] if re.fullmatch(r"s\d{1,2}", p)]
     if not folders or not re.fullmatch(r"[blps][bgrw][abiw][a-z][0-9z][anps]", path.stem):
         return False
-    return ClipSource(f"{folders[-1]}/{path.stem}", root / path, _beside(root / path), folders[-1])
+    return ClipSource(f"{folders[-1]}/{path.stem}", path, _beside(path), folders[-1])
 
 
-_PARSERS: Final[dict[str, Callable[[Path, PurePosixPath], ClipSource | bool]]] = {
+_PARSERS: Final[dict[str, Callable[[Path], ClipSource | bool]]] = {
     "mead": _mead,
     "crema-d": _crema_d,
     "ravdess": _ravdess,
@@ -109,31 +119,30 @@ _PARSERS: Final[dict[str, Callable[[Path, PurePosixPath], ClipSource | bool]]] =
 LAYOUTS: Final = (*_PARSERS, "plain", "tracks")
 
 
-def _files(source: Path) -> tuple[list[PurePosixPath], list[PurePosixPath]]:
-    """Videos and tracks under a folder, relative to it and sorted; hidden files are left out."""
-    if not source.is_dir():
-        raise DataError(f"{source}: is no folder; wanted one with videos or ready-made tracks")
-    videos: list[PurePosixPath] = []
-    tracks: list[PurePosixPath] = []
-    for path in source.rglob("*"):
-        relative = PurePosixPath(path.relative_to(source).as_posix())
-        if any(part.startswith(".") for part in relative.parts):
-            continue
-        if path.suffix.lower() in VIDEOS:
-            videos.append(relative)
-        elif path.suffix == ".npz":
-            tracks.append(relative)
-    return sorted(videos), sorted(tracks)
+def named(source: Path) -> Path:
+    """The folder's absolute path, by which the speaker of a folder within a corpus is named."""
+    return source.resolve() if ".." in source.parts else source.absolute()
 
 
-def _guess_layout(source: Path, videos: list[PurePosixPath], tracks: list[PurePosixPath]) -> str:
+Roots = Collection[Path]
+"""The source's own path and, where it is a link, where it really is: one of them may be named as
+the layout wants."""
+
+
+def _parse(layout: str, roots: Roots, path: PurePosixPath) -> ClipSource | bool:
+    return next((p for root in roots if (p := _PARSERS[layout](root / path))), False)
+
+
+def _guess_layout(
+    source: Path, roots: Roots, videos: list[PurePosixPath], tracks: list[PurePosixPath]
+) -> str:
     """The one layout that a tree's names fit, or DataError."""
-    fits = [n for n, parse in _PARSERS.items() if any(parse(source, v) for v in videos)]
+    fits = [n for n in _PARSERS if any(_parse(n, roots, v) for v in videos)]
     kinds = (fits or (["plain"] if videos else [])) + (["tracks"] if tracks else [])
     if not kinds:
         raise DataError(
-            f"{source}: has no clips; looked for videos ({', '.join(VIDEOS)}), in the layouts of "
-            f"{', '.join(_PARSERS)} or any other, and for ready-made tracks (.npz)"
+            f"{source}: has no clips; looked for videos ({', '.join(VIDEOS)}), in the "
+            f"layouts of {', '.join(_PARSERS)} or any other, and for ready-made tracks (.npz)"
         )
     if len(kinds) > 1:
         raise DataError(
@@ -154,56 +163,77 @@ def find_clips(
     Raises :class:`~kfusion.errors.DataError` for a tree that is empty or fits several layouts, an
     emotion that is none of the eight, and two files for one clip.
     """
-    videos, tracks = _files(source)
-    chosen = _guess_layout(source, videos, tracks) if layout == "auto" else layout
+    tree = files_under(source, (*VIDEOS, TRACK))
+    if tree.passed_over and not tree.files:
+        first, reason = tree.passed_over[0]
+        raise DataError(
+            f"{source}: has no clips that can be read; passed over {len(tree.passed_over)}, among "
+            f"them {first}: {reason}"
+        )
+    tracks = [p for paths in tree.files.values() for p in paths if p.suffix.lower() == TRACK]
+    videos = [p for paths in tree.files.values() for p in paths if p.suffix.lower() != TRACK]
+    roots = dict.fromkeys((named(source), source.resolve()))
+    chosen = _guess_layout(source, roots, videos, tracks) if layout == "auto" else layout
+    read: Callable[[PurePosixPath], Parsed]
     if chosen in _PARSERS:
         if name is not None or speaker is not None:
             raise DataError(f"layout {chosen} says who speaks itself; wanted no --name, --speaker")
-        listing = _parsed(source, chosen, videos)
+        read = partial(_read, chosen, roots)
     else:
-        files = tracks if chosen == "tracks" else videos
-        listing = _labelled(_plain(source, chosen, files, speaker), name)
-    if not listing.clips:
-        example = "".join(f", among them {n}: {reason}" for n, reason in listing.unmatched[:1])
-        raise DataError(
-            f"{source}: has no clips in the layout {chosen} (looked at {len(videos)} videos and "
-            f"{len(tracks)} tracks{example})"
-        )
-    return replace(listing, clips=_unique(listing.clips))
-
-
-def _parsed(source: Path, layout: str, videos: Iterable[PurePosixPath]) -> Listing:
+        read = partial(_read_plain, source, _compiled(name), speaker)
     clips: list[ClipSource] = []
-    unmatched: list[tuple[str, str]] = []
+    unmatched = list(tree.passed_over)
     unused = 0
-    for path in videos:
-        parsed = _PARSERS[layout](source, path)
+    for paths in tree.files.values():
+        if (paths[0].suffix.lower() == TRACK) != (chosen == "tracks"):
+            continue
+        parsed = min((read(p) for p in paths), key=_usefulness)
         if isinstance(parsed, ClipSource):
             clips.append(parsed)
-        elif parsed:
+        elif parsed is None:
             unused += 1
         else:
-            unmatched.append((str(path), f"its path is not named as in {layout}"))
-    return Listing(layout, clips, unmatched, unused)
+            unmatched.append((str(paths[0]), parsed))
+    if not clips:
+        example = "".join(f", among them {n}: {reason}" for n, reason in unmatched[:1])
+        raise DataError(
+            f"{source}: has no clips in the layout {chosen} (looked at {len(videos)} "
+            f"videos and {len(tracks)} tracks{example})"
+        )
+    return Listing(chosen, _unique(clips), sorted(unmatched), unused)
 
 
-def _plain(
-    source: Path, layout: str, files: Iterable[PurePosixPath], speaker: str | None
-) -> Listing:
-    own = source.resolve().name or "speaker"
-    clips: list[ClipSource] = []
-    for path in files:
-        audio = None if layout == "tracks" else _beside(source / path)
-        by_folder = path.parts[0] if len(path.parts) > 1 else own
-        name = str(path.with_suffix(""))
-        clips.append(ClipSource(name, source / path, audio, speaker or by_folder))
-    return Listing(layout, clips, [], 0)
+def _usefulness(parsed: Parsed) -> int:
+    return 0 if isinstance(parsed, ClipSource) else 1 if parsed is None else 2
 
 
-def _labelled(listing: Listing, pattern: str | None) -> Listing:
-    """The same clips with the labels that a pattern finds in their names."""
+def _read(layout: str, roots: Roots, path: PurePosixPath) -> Parsed:
+    parsed = _parse(layout, roots, path)
+    if isinstance(parsed, ClipSource):
+        return parsed
+    return None if parsed else f"its path is not named as in {layout}"
+
+
+def _read_plain(
+    source: Path, pattern: re.Pattern[str] | None, speaker: str | None, path: PurePosixPath
+) -> Parsed:
+    whole = source / path
+    name = str(path.with_suffix(""))
+    by_folder = path.parts[0] if len(path.parts) > 1 else named(source).name or "speaker"
+    audio = None if path.suffix.lower() == TRACK else _beside(whole)
+    clip = ClipSource(name, whole, audio, speaker or by_folder)
     if pattern is None:
-        return listing
+        return clip
+    match = pattern.fullmatch(name)
+    if match is None:
+        return f"its name does not match {pattern.pattern}"
+    return _with_labels(clip, match.groupdict())
+
+
+def _compiled(pattern: str | None) -> re.Pattern[str] | None:
+    """Of --name, or DataError."""
+    if pattern is None:
+        return None
     try:
         compiled = re.compile(pattern)
     except re.error as error:
@@ -213,14 +243,7 @@ def _labelled(listing: Listing, pattern: str | None) -> Listing:
             f"--name {pattern!r}: group {unknown[0]!r} is unknown; wanted some of "
             f"{', '.join(GROUPS)}"
         )
-    clips: list[ClipSource] = []
-    unmatched: list[tuple[str, str]] = []
-    for clip in listing.clips:
-        if match := compiled.fullmatch(clip.name):
-            clips.append(_with_labels(clip, match.groupdict()))
-        else:
-            unmatched.append((clip.name, f"its name does not match {pattern}"))
-    return replace(listing, clips=clips, unmatched=unmatched)
+    return compiled
 
 
 def _with_labels(clip: ClipSource, labels: dict[str, str | None]) -> ClipSource:

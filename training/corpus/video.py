@@ -23,28 +23,35 @@ from training.corpus.clips import Samples
 if TYPE_CHECKING:
     import av
     from av.container import InputContainer
+    from av.video.stream import VideoStream
 
 GAP_S: Final = 0.05  # sound that starts later than this after its forerunner's end leaves a gap
 PAUSE_S: Final = 10.0  # a longer pause is a broken file
 MOST_OUT_OF_ORDER: Final = 0.05  # of the pictures
+MOST_ASPECT: Final = 4.0  # of a pixel; more is a broken file
 LEAST_SHOWN: Final = 0.9  # of the time that the file says it has; less: it was cut off
 
 
 @dataclass(frozen=True)
 class Picture:
-    """``time`` in seconds after the first picture; ``frame`` is the decoder's own."""
+    """``time`` in seconds after the first picture; ``frame`` is the decoder's own, whose pixels
+    are ``aspect`` times as wide as high."""
 
     time: float
     frame: av.VideoFrame
+    aspect: float = 1.0
 
     def pixels(self, longest: int | None = None) -> tuple[Pixels, float]:
-        """RGB upright, its longer side at most ``longest`` pixels, and by how much it shrank."""
-        width, height = self.frame.width, self.frame.height
+        """RGB upright with square pixels, its longer side at most ``longest`` pixels, and by how
+        much it shrank."""
+        width = self.frame.width * max(1.0, self.aspect)
+        height = self.frame.height / min(1.0, self.aspect)
         shrink = 1.0 if longest is None else min(1.0, longest / max(width, height))
         size = max(1, round(width * shrink)), max(1, round(height * shrink))
         shown = self.frame
-        if size != (width, height):
-            shown = shown.reformat(*size, format="rgb24", interpolation="AREA")
+        if size != (shown.width, shown.height):
+            how = "AREA" if shrink < 1 else "BICUBIC"
+            shown = shown.reformat(*size, format="rgb24", interpolation=how)
         rgb = shown.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
         turns = round(self.frame.rotation / 90)
         return np.ascontiguousarray(np.rot90(rgb, turns)) if turns else rgb, shrink
@@ -108,6 +115,14 @@ def _in_time_order(container: InputContainer) -> Iterator[tuple[float, av.VideoF
             raise DataError(f"its pictures end at {shown:.1f} s of {whole:.1f} s")
 
 
+def _aspect(stream: VideoStream) -> float:
+    """How many times as wide as high a pixel is shown; 1 where the file does not say."""
+    aspect = float(stream.sample_aspect_ratio or 1)
+    if not 1 / MOST_ASPECT <= aspect <= MOST_ASPECT:
+        raise DataError(f"its pixels are {aspect:g} times as wide as high")
+    return aspect
+
+
 def first_time(path: Path) -> float:
     """When the first picture is shown, in seconds of the file's own clock."""
     with _opened(path) as container:
@@ -123,7 +138,7 @@ def pictures(path: Path) -> Iterator[Picture]:
         start: float | None = None
         for time, frame in _in_time_order(container):
             start = time if start is None else start
-            yield Picture(time - start, frame)
+            yield Picture(time - start, frame, _aspect(container.streams.video[0]))
 
 
 def sample_pictures(

@@ -19,8 +19,10 @@ from kfusion.config import FPS, SAMPLE_RATE
 from kfusion.errors import DataError
 from kfusion.faces import FaceFinderError
 from kfusion.system import interrupts_blocked
-from training.corpus.clips import Clip, Samples, read_track
+from training.corpus.clips import Clip, Samples, read_track, sound_beside
+from training.corpus.files import check_fetched
 from training.corpus.layouts import ClipSource
+from training.corpus.offset import AudioOffset, audio_offset
 from training.corpus.track import Tracker, track_video
 from training.corpus.video import first_time, has_sound, sound
 
@@ -31,16 +33,19 @@ Pipe = Any  # multiprocessing's Connection, which has another class on Windows
 
 @dataclass(frozen=True)
 class PreparedClip:
-    """A clip that can be written; ``fps`` and ``tracked`` as of its source."""
+    """A clip that can be written; ``fps`` and ``tracked`` as of its source; ``offset`` is None
+    where it cannot be found."""
 
     clip: Clip
     fps: float
     tracked: float
+    offset: AudioOffset | None = None
 
 
 def prepare_clip(source: ClipSource, tracker: Tracker | None) -> PreparedClip | str:
     """Reads and tracks one clip; the reason where it cannot be used."""
     try:
+        check_fetched(source.video)
         prepared = _from_track(source) if tracker is None else _from_video(source, tracker)
     except DataError as error:
         return str(error).removeprefix(f"{source.video}: ")
@@ -51,10 +56,11 @@ def prepare_clip(source: ClipSource, tracker: Tracker | None) -> PreparedClip | 
         emotion=source.emotion,
         level=source.level,
     )
-    return replace(prepared, clip=clip)
+    return replace(prepared, clip=clip, offset=audio_offset(clip.audio, clip.points))
 
 
 def _from_track(source: ClipSource) -> PreparedClip:
+    check_fetched(sound_beside(source.video))
     clip = read_track(source.video)
     if not len(clip.audio):
         raise DataError("its sound is empty")
@@ -79,6 +85,7 @@ def _sound(source: ClipSource) -> Samples:
     if has_sound(source.video):
         audio = sound(source.video, first_time(source.video))
     elif source.audio is not None:
+        check_fetched(source.audio)
         audio = sound(source.audio)
     else:
         raise DataError("it has no sound, and there is none apart")

@@ -83,16 +83,20 @@ def write_clip(
     rate: int = 44_100,
     codec: str | None = None,
     options: dict[str, str] | None = None,
+    aspect: Fraction = Fraction(1),
 ) -> None:
     """A clip whose pictures start at ``video_from`` and sound at ``audio_from`` (None: no sound)
     on the file's clock; the click is ``click`` seconds after the first picture. ``times`` of the
-    pictures after the first, for a varying rate; in ``hidden`` ones there is no face.
+    pictures after the first, for a varying rate; in ``hidden`` ones there is no face. ``aspect``:
+    how many times as wide as high its pixels are shown.
     """
     shown = np.arange(round(seconds * fps)) / float(fps) if times is None else np.array(times)
     with av.open(str(path), "w", options=options or {}) as out:
         video = out.add_stream(codec or _codec("video", path.suffix), rate=fps)
         assert isinstance(video, av.VideoStream)
-        video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        width, height = (round(n / max(1, k)) for n, k in ((WIDTH, aspect), (HEIGHT, 1 / aspect)))
+        video.width, video.height, video.pix_fmt = width, height, "yuv420p"
+        video.codec_context.sample_aspect_ratio = aspect
         video.bit_rate = 4_000_000
         base = 1 / fps if times is None and path.suffix != ".flv" else MILLI
         video.codec_context.time_base = base
@@ -101,6 +105,8 @@ def write_clip(
             sound = out.add_stream(_codec("audio", path.suffix), rate=rate, layout="mono")
         for n, time in enumerate(shown):
             frame = av.VideoFrame.from_ndarray(draw(gap_at(time, click), n not in hidden))
+            if (width, height) != (WIDTH, HEIGHT):
+                frame = frame.reformat(width, height, interpolation="AREA")
             frame.pts, frame.time_base = round((time + video_from) / base), base
             out.mux(video.encode(frame))
         out.mux(video.encode(None))
@@ -159,6 +165,11 @@ class MarkTracker:
                 points[n, 61:64] = _middle(upper)
                 points[n, 65:68] = _middle(lower)
         return points, found
+
+
+def mark_tracker(*_: object) -> tuple[type[MarkTracker], int]:
+    """For :func:`training.prepare.run`: the tracker of the drawn face, in this process."""
+    return MarkTracker, 1
 
 
 def _middle(weights: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -92,7 +92,7 @@ def test_what_is_no_corpus_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no prepared corpus"):
         Corpus(tmp_path)
     with (
-        pytest.raises(DataError, match=r"no usable clip \(bad: no face"),
+        pytest.raises(DataError, match=r"no usable clip \(1 x no face \(bad\)"),
         CorpusWriter(tmp_path / "empty", HEADER) as corpus,
     ):
         corpus.skip("bad", "no face")
@@ -117,6 +117,14 @@ def test_what_is_no_corpus_is_named(tmp_path: Path) -> None:
 def test_clips_that_cannot_be_kept_are_named(tmp_path: Path, clip: Clip, what: str) -> None:
     with CorpusWriter(tmp_path / "c", HEADER) as corpus, pytest.raises(DataError, match=what):
         corpus.add(clip, "train")
+
+
+def test_a_skipped_name_of_any_bytes_is_written_and_read(tmp_path: Path) -> None:
+    with CorpusWriter(tmp_path / "c", HEADER) as corpus:
+        corpus.skip("caf\udce9", "is a link to ren\udce9")
+    with CorpusWriter(tmp_path / "c", HEADER) as corpus:
+        (skipped,) = corpus.skipped
+    assert (skipped.name, skipped.reason) == ("caf\\xe9", "is a link to ren\\xe9")
 
 
 @pytest.fixture

@@ -118,7 +118,7 @@ def test_a_pattern_reads_speaker_emotion_and_level_from_names(tmp_path: Path) ->
         ("M003_level_1_disgusted_015", "M003", "disgusted", 1),
         ("W036_level_3_happy_007", "W036", "happy", 3),
     ]
-    assert listing.unmatched == [("odd", f"its name does not match {pattern}")]
+    assert listing.unmatched == [("odd.npz", f"its name does not match {pattern}")]
     (clip, *_) = find_clips(source, name=r"(?P<speaker>[MW]).*").clips
     assert (clip.speaker, clip.emotion, clip.level) == ("M", None, None)
     assert {c.speaker for c in find_clips(source, speaker="eve").clips} == {"eve"}
@@ -149,7 +149,11 @@ def test_a_tree_that_fits_several_layouts_wants_to_be_told(tmp_path: Path) -> No
             "emotion 'joy' by its name; wanted one of angry",
         ),
         (["x.mp4"], {"name": "(?P<level>.*)"}, "level 'x' by its name; wanted a number"),
-        (["a.mp4"], {"name": "b"}, "no clips in the layout plain .*a: its name does not match b"),
+        (
+            ["a.mp4"],
+            {"name": "b"},
+            "no clips in the layout plain .*a.mp4: its name does not match b",
+        ),
         (["s1/bbaf2n.mpg"], {"speaker": "ann"}, "layout grid says who speaks itself"),
     ],
 )

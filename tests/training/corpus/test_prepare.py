@@ -67,6 +67,14 @@ def test_lips_and_click_are_together_at_a_varying_rate(tmp_path: Path) -> None:
     assert in_sync(prepare(plan(tmp_path), tmp_path / "out", MarkTracker))
 
 
+def test_a_face_of_pixels_that_are_not_square_is_tracked_as_it_is_shown(tmp_path: Path) -> None:
+    for name, aspect in (("square", Fraction(1)), ("narrow", Fraction(2))):
+        write_clip(tmp_path / f"{name}.mp4", seconds=0.6, click=0.3, aspect=aspect)
+    corpus = prepare(plan(tmp_path), tmp_path / "out", MarkTracker)
+    narrow, square = (clip.points for clip in corpus.clips())
+    assert np.abs(narrow - square).max() < 3  # of the 256 of a crop that was 128 wide
+
+
 def test_mead_is_prepared_with_its_sound_apart_and_by_speaker(tmp_path: Path) -> None:
     source = tmp_path / "MEAD"
     takes = (("M003", "neutral", 1, 0.9), ("M003", "happy", 3, 0.8), ("W011", "sad", 2, 1.0))

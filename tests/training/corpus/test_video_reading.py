@@ -83,6 +83,28 @@ def test_a_clip_turned_on_its_side_by_its_file_is_read_upright(tmp_path: Path) -
     assert np.array_equal(shown, np.rot90(upright, -1))
 
 
+@pytest.mark.parametrize("aspect", [Fraction(2), Fraction(1, 2)], ids=str)
+def test_pixels_that_are_not_square_are_read_as_they_are_shown(
+    tmp_path: Path, aspect: Fraction
+) -> None:
+    narrow, square = tmp_path / "narrow.mp4", tmp_path / "square.mp4"
+    write_clip(narrow, seconds=0.2, audio_from=None, aspect=aspect)
+    write_clip(square, seconds=0.2, audio_from=None)
+    wanted = next(pictures(square)).pixels()[0].astype(int)
+    shown = next(pictures(narrow)).pixels()[0]
+    assert shown.shape == (HEIGHT, WIDTH, 3)
+    assert np.abs(shown - wanted).mean() < 4
+    ((small, shrink), *_), _ = sample_pictures(narrow, 5, longest=80)
+    assert small.shape == (60, 80, 3) and shrink == 0.5
+
+
+def test_pixels_of_an_absurd_shape_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "thread.mkv"
+    write_clip(path, seconds=0.2, audio_from=None, aspect=Fraction(20))
+    with pytest.raises(DataError, match=r"thread.mkv: its pixels are 20 times as wide as high"):
+        list(pictures(path))
+
+
 def test_what_is_no_video_is_told(tmp_path: Path) -> None:
     noise, silent, spoken = tmp_path / "noise.mp4", tmp_path / "silent.mp4", tmp_path / "v.m4a"
     noise.write_bytes(np.random.default_rng(0).bytes(5000))
