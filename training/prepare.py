@@ -44,18 +44,18 @@ OFFSETS: Final = "offsets.csv"
 class Plan:
     """What will be written, known before any clip is read. ``splits`` is by a clip's name."""
 
-    listing: Listing
+    found: Listing
     header: CorpusHeader
     splits: dict[str, Split]
 
     def describe(self) -> str:
         """Lines for the user: which layout, and which split."""
-        clips, header = self.listing.clips, self.header
+        clips, header = self.found.clips, self.header
         speakers = sorted({c.speaker for c in clips})
         held_out = [c for c in clips if self.splits[c.name] == "validation"]
-        lines = [f"layout {self.listing.layout}: {len(clips)} clips, speakers: {len(speakers)}"]
-        if self.listing.unused:
-            lines.append(f"not used (side views, songs, no sound): {self.listing.unused} files")
+        lines = [f"layout {self.found.layout}: {len(clips)} clips, speakers: {len(speakers)}"]
+        if self.found.unused:
+            lines.append(f"not used (side views, songs, no sound): {self.found.unused} files")
         if header.split_by == "clip":
             lines.append(
                 f"split by clip, seed {header.seed}: there is one speaker, {speakers[0]}, who is "
@@ -127,12 +127,12 @@ def prepare(
     with CorpusWriter(out, planned.header) as corpus:
         _check_same(corpus, planned)
         done = corpus.done
-        for name, reason in planned.listing.unmatched:
+        for name, reason in planned.found.unmatched:
             if name not in done:
                 corpus.skip(name, reason)
                 done.add(name)
-        todo = [s for s in planned.listing.clips if s.name not in done]
-        total = len(planned.listing.clips)
+        todo = [s for s in planned.found.clips if s.name not in done]
+        total = len(planned.found.clips)
         bar = tqdm(total=total, initial=total - len(todo), unit="clip", disable=not progress)
         prepared = prepared_clips(todo, make_tracker, max(1, min(processes, len(todo))))
         try:
@@ -179,7 +179,7 @@ def _write_offsets(path: Path, entries: Sequence[Entry]) -> None:
 
 def _check_same(corpus: CorpusWriter, planned: Plan) -> None:
     """DataError where what was written is not what would be written now."""
-    sources = {s.name: s for s in planned.listing.clips}
+    sources = {s.name: s for s in planned.found.clips}
     for entry in corpus.entries:
         source = sources.get(entry.name)
         now = source and (
@@ -288,7 +288,7 @@ def run(
         files = {"phones": file_sha256(options.phones)}
         planned = replace(planned, header=msgspec.structs.replace(planned.header, files=files))
     make_tracker, processes = None, options.processes or os.cpu_count() or 1
-    if planned.listing.layout != "tracks":
+    if planned.found.layout != "tracks":
         make_tracker, processes = tracker(options.device, options.batch, options.processes)
     try:
         corpus = prepare(

@@ -125,7 +125,7 @@ def test_stopped_by_the_keyboard_it_says_that_it_goes_on(tmp_path: Path) -> None
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize("then", ["goes on", "stops"])
 def test_processes_that_are_killed_keep_nobody_waiting(tmp_path: Path, then: str) -> None:
-    sources = plan(write_tracks(tmp_path / "tracks", 8), held_out=["p2"]).listing.clips
+    sources = plan(write_tracks(tmp_path / "tracks", 8), held_out=["p2"]).found.clips
     prepared = prepared_clips(sources, None, 2)
     assert isinstance(next(prepared), PreparedClip)
     workers = [p.pid for p in multiprocessing.active_children() if p.name.startswith("Spawn")]
@@ -142,7 +142,7 @@ def test_processes_that_are_killed_keep_nobody_waiting(tmp_path: Path, then: str
 
 def test_a_process_killed_while_it_sends_a_clip_keeps_nobody_waiting(tmp_path: Path) -> None:
     """A clip of 4 s is more than a pipe holds, so its process waits in the middle of sending it."""
-    (source,) = plan(write_tracks(tmp_path / "tracks", 1, seconds=4.0)).listing.clips
+    (source,) = plan(write_tracks(tmp_path / "tracks", 1, seconds=4.0)).found.clips
     worker = WorkerProcess(None)
     assert worker.receive() is None  # it is ready
     worker.pipe.send(source)
