@@ -1,10 +1,12 @@
 """Writes a checkpoint's network as ONNX beside it, for servers without torch::
 
     python -m training.export [--checkpoint model.safetensors]
+    python -m training.export --checkpoint model.safetensors --whole FILE
 
 The graph starts at the power spectrum (NumPy's, kfusion/layers/mel.py: a Fourier transform inside
 it would be slower, or as a matrix product less exact) and gives displacements; its metadata holds
-the checkpoint's sha256 and configuration. It is written only if it agrees with torch.
+the checkpoint's sha256 and configuration. It is written only if it agrees with torch. ``--whole``
+writes a checkpoint that names its wav2vec2 as one file with wav2vec2's weights instead.
 """
 
 import argparse
@@ -20,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kfusion.checkpoint import load_model
+from kfusion.checkpoint import load_model, save_model
 from kfusion.config import WINDOW
 from kfusion.errors import CheckpointError, run_command
 from kfusion.landmarks import NEUTRAL
@@ -130,9 +132,14 @@ def largest_difference(checkpoint: Path, exported: Path) -> float:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.export", description=__doc__)
     parser.add_argument("--checkpoint", type=Path, default=WEIGHTS)
+    parser.add_argument("--whole", type=Path, metavar="FILE", help="the same with wav2vec2 in it")
     options = parser.parse_args(argv)
 
     def run() -> None:
+        if options.whole:
+            save_model(options.whole, *load_model(options.checkpoint), whole=True)
+            print(options.whole)
+            return
         path, difference = export(options.checkpoint)
         print(f"{path}: within {difference:.1e} px of torch")
 

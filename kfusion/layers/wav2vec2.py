@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +20,13 @@ from kfusion.layers.torchaudio_python import torchaudio
 
 if TYPE_CHECKING:
     from transformers import Wav2Vec2Model
+
+FEATURES_VERSION: Final = 1
+"""Of what :meth:`Wav2Vec2.forward` computes from given weights; stored features are of one."""
+UNUSED: Final = "masked_spec_embed"
+"""A weight that stands in for masked steps, of which there are none here. Published weights may
+lack it; transformers then draws it at random.
+"""
 
 
 def load_transformers() -> Any:
@@ -33,9 +43,18 @@ def load_transformers() -> Any:
 
 
 def pretrained(source: str | Path) -> tuple[str, dict[str, Tensor]]:
-    """(architecture as JSON, weights) of a wav2vec2 by hub name or folder, or a CheckpointError."""
+    """(architecture as JSON, weights) of a wav2vec2 by hub name or folder, or a CheckpointError.
+
+    A hub name is looked for in transformers' own cache first, then on the hub.
+    """
+    kind = load_transformers().Wav2Vec2Model
     try:
-        model = load_transformers().Wav2Vec2Model.from_pretrained(str(source))
+        try:
+            model = kind.from_pretrained(str(source), local_files_only=True)
+        except (OSError, ValueError):
+            if Path(source).is_dir():
+                raise
+            model = kind.from_pretrained(str(source))
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise CheckpointError(
@@ -45,13 +64,35 @@ def pretrained(source: str | Path) -> tuple[str, dict[str, Tensor]]:
     return json.dumps(model.config.to_diff_dict(), sort_keys=True), model.state_dict()
 
 
+def weights_sha256(weights: Mapping[str, Tensor]) -> str:
+    """Of the names, shapes and float32 values of a wav2vec2's weights, without the unused one."""
+    digest = hashlib.sha256()
+    for name in sorted(set(weights) - {UNUSED}):
+        values = weights[name].detach().float().cpu().contiguous()
+        digest.update(f"{name} {list(values.shape)}\n".encode())
+        digest.update(values.numpy().data)
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Origin:
+    """``source``, a hub name or folder, has weights of this sha256."""
+
+    source: str
+    sha256: str
+
+
 class Wav2Vec2(nn.Module):
     """Audio (B, 16000) -> features (B, S, width); S = 49 and width = 768 for the base model.
 
     ``times`` (S,): seconds at the centres of the steps. Frozen, it keeps no gradients. Fine-tuned,
     it neither masks features nor skips layers: no seed of a run reaches their generators, and
     several processes would wait for the gradient of a skipped layer.
+
+    ``origin``: whose weights these are, unchanged. A checkpoint names it instead of repeating them.
     """
+
+    origin: Origin | None = None
 
     def __init__(self, architecture: str, frozen: bool) -> None:
         super().__init__()
@@ -79,6 +120,12 @@ class Wav2Vec2(nn.Module):
         super().train(mode)
         self.model.train(mode and not self.frozen)
         return self
+
+    def come_from(self, source: str | Path) -> None:
+        """Notes as :attr:`origin` that the weights are those of a hub name or folder."""
+        folder = Path(source)
+        name = str(folder.resolve()) if folder.is_dir() else str(source)
+        self.origin = Origin(name, weights_sha256(self.model.state_dict()))
 
     def forward(self, audio: Tensor) -> Tensor:
         variance, mean = torch.var_mean(audio, dim=1, keepdim=True, correction=0)
