@@ -25,14 +25,16 @@ from tqdm import tqdm
 
 from kfusion import __version__
 from kfusion.config import PRESETS
-from kfusion.errors import KFusionError, run_command
+from kfusion.errors import DataError, KFusionError, run_command
 from kfusion.layers.kan import KAN
+from kfusion.layers.wav2vec2 import weights_sha256
 from kfusion.model import KFusion
 from kfusion.options import add_options, option, parsed
 from kfusion.system import file_sha256
 from training.corpus.format import fingerprint, open_corpora
 from training.data.augment import ON, PLAIN, parse_augmentation
 from training.data.batch import Batch
+from training.data.features import StoredFeatures, check_options
 from training.data.windows import Windows, loader
 from training.models.baselines import Baseline
 from training.models.losses import LossWeights, landmark_loss, training_loss
@@ -45,7 +47,15 @@ from training.models.networks import (
     configured,
     load_network,
 )
-from training.models.training_network import MovingAverage, TrainingNetwork, fit_kan_grids
+from training.models.training_network import (
+    MovingAverage,
+    TrainedState,
+    TrainingNetwork,
+    fit_kan_grids,
+    frozen_wav2vec2,
+    network_outputs,
+    share_frozen,
+)
 from training.run import Processes, Run
 
 LEAST_RATE: Final = 1e-6
@@ -68,6 +78,9 @@ class TrainConfig:
     finetune: bool = option(False, "train wav2vec2 too", group="network")
     set: tuple[str, ...] = option(
         (), "fields of kfusion.config.ModelConfig to change", group="network", metavar="FIELD=VALUE"
+    )
+    features: Path | None = option(
+        None, "folder that keeps a frozen wav2vec2's features of the windows", group="network"
     )
     kan_l1: float = option(0.0, "weight of the KAN's sparsification", group="network")
     kan_grid_at: int = option(0, "step that fits its grids to data", group="network")
@@ -92,6 +105,7 @@ class TrainConfig:
     augment: tuple[str, ...] = option((), ", ".join(ON), group="data", metavar="NAME")
     by_level: bool = option(False, "level 1 is a third of an emotion", group="data")
     wider: float = option(0.0, "lips of dubbed faces part by so much more", group="data")
+    start_every: int = option(1, "windows begin at every Nth frame of a clip", group="data")
     seed: int = option(1, group="data")
 
     device: str = option("cuda" if torch.cuda.is_available() else "cpu", group="machine")
@@ -110,6 +124,7 @@ class TrainConfig:
         """The options that a run keeps when it is resumed, as they stand in its state.pt."""
         kept = {name: value for name, value in vars(self).items() if name not in MUTABLE}
         kept |= {"set": list(self.set), "augment": list(self.augment)}
+        kept["features"] = self.features is not None
         return kept | {"init": file_sha256(self.init) if self.init else None}
 
 
@@ -158,14 +173,18 @@ def _train(config: TrainConfig, processes: Processes) -> Trained:
     device, main_process = processes.device, processes.rank == 0
 
     # Data
+    if config.features is not None:
+        check_options(config.augment, finetune=config.finetune)
     corpora = open_corpora(config.data)
     windows = Windows(
         corpora, "train", parse_augmentation(config.augment), config.seed,
-        by_level=config.by_level, wider=config.wider,
+        by_level=config.by_level, wider=config.wider, start_every=config.start_every,
     )  # fmt: skip
     held_out = None
     if any(entry.split == "validation" for corpus in corpora for entry in corpus.entries):
-        held_out = Windows(corpora, "validation", PLAIN, by_level=config.by_level)
+        held_out = Windows(
+            corpora, "validation", PLAIN, by_level=config.by_level, start_every=config.start_every
+        )
     rows = config.batch * processes.world
     steps = config.steps or math.ceil(config.epochs * len(windows) / rows)
 
@@ -173,6 +192,7 @@ def _train(config: TrainConfig, processes: Processes) -> Trained:
     torch.manual_seed(config.seed)
     network = make_network(config, windows, device)
     unit_px = network.config.unit_px
+    encoder = frozen_wav2vec2(network)
     average = MovingAverage(network, config.ema)
     training_network = TrainingNetwork(network, phones=config.phones > 0).to(device)
     parallel = processes.parallel(training_network)
@@ -193,9 +213,17 @@ def _train(config: TrainConfig, processes: Processes) -> Trained:
         "sha256": fingerprint(clip.entry for clip in windows.clips),
     }  # fmt: skip
     settings = config.settings() | {"rows": rows, "sha256": provenance["sha256"]}
+    if encoder is not None:
+        settings["wav2vec2_sha256"] = weights_sha256(encoder.model.state_dict())
     run = Run(config.out, settings, device, writes=main_process)
-    parts = {"student": training_network, "average": average.network, "optimizer": optimizer}
+    parts = {
+        "student": TrainedState(training_network),
+        "average": TrainedState(average.network),
+        "optimizer": optimizer,
+    }
     first = run.restore(**parts)
+    if config.features is not None:
+        store_features(config.features, network, [windows, held_out], processes)
     if main_process:
         print(
             f"{len(windows.clips)} clips, {len(windows)} windows an epoch to train on, "
@@ -275,12 +303,28 @@ def make_network(config: TrainConfig, windows: Windows, device: str) -> Network:
     if start:
         network = type(start)(model_config)
         network.load_state_dict(start.state_dict())
+        share_frozen(network, start)
         return network.to(device)
     network = build(config.network, model_config, config.wav2vec2).to(device)
+    if (encoder := frozen_wav2vec2(network)) is not None:
+        encoder.come_from(config.wav2vec2)
     if isinstance(network, Baseline):
         targets = torch.cat([windows.batch(32, step).target for step in range(16)])
         network.fit(targets.flatten(2).flatten(0, 1).to(device) / model_config.unit_px)
     return network
+
+
+def store_features(
+    folder: Path, network: Network, sides: Sequence[Windows | None], processes: Processes
+) -> None:
+    """Computes the features that the folder lacks, and gives them to the windows."""
+    encoder = frozen_wav2vec2(network)
+    if encoder is None:
+        raise DataError("--features is for a network with wav2vec2; wanted --preset paper")
+    for windows in filter(None, sides):
+        stored = StoredFeatures(folder, encoder, windows.start_every)
+        stored.fill(windows.clips, encoder, rank=processes.rank, world=processes.world)
+        windows.features = stored
 
 
 def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
@@ -302,7 +346,7 @@ def validation(
     means: dict[str, float] = {}
     for step in range(batches):
         batch = windows.batch(32, step).to(device)
-        predicted = network.displacement(batch.audio, batch.identity, batch.emotion)
+        predicted = network_outputs(network, batch).displacement
         total, terms = landmark_loss(predicted / unit, batch.target / unit, batch.mask, weights)
         distance = (predicted - batch.target)[:, :, 48:].norm(dim=-1).mean(-1)
         m_ld_px = (distance * batch.mask).sum() / batch.mask.sum().clamp(min=1)

@@ -13,7 +13,8 @@ from training.corpus.clips import Clip
 from training.corpus.format import Corpus, CorpusHeader, CorpusWriter
 from training.corpus.splits import Split, split_of_clip, split_of_speakers
 from training.data.augment import PLAIN
-from training.data.windows import SourceClip, Windows
+from training.data.source_clip import SourceClip
+from training.data.windows import Windows
 
 
 def talking(
@@ -62,9 +63,12 @@ def one_speaker(folder: Path, training: int = 3, seconds: float = 2.0) -> Path:
     return write_corpus(folder, [talking(n, k, seconds) for k, n in enumerate(names)], sides)
 
 
+OPTIONS = ("by_level", "wider", "start_every")
+
+
 def windows_of(corpus: Corpus, seed: int = 1, **settings: Any) -> Windows:
     """Windows of a corpus's train clips with these augmentations and options."""
-    options = {name: settings.pop(name) for name in ("by_level", "wider") if name in settings}
+    options = {name: settings.pop(name) for name in OPTIONS if name in settings}
     return Windows([corpus], "train", replace(PLAIN, **settings), seed, **options)
 
 

@@ -14,10 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kfusion import config
 from kfusion.checkpoint import load_model
 from kfusion.errors import CheckpointError, DataError
-from tests.kfusion.test_model import PAPER, TINY_WAV2VEC2, Wav2Vec2Model
 from tests.training.corpora import one_speaker, talking, write_corpus
 from tests.training.small_train import TINY
 from training import run as run_module
@@ -243,24 +241,6 @@ def test_a_run_may_begin_from_a_checkpoint(corpus: Path, tmp_path: Path) -> None
         run(corpus, tmp_path / "third", 3, "--init", str(second), "--lr", "1e-2")
 
 
-def test_the_paper_preset_trains_from_a_local_wav2vec2(
-    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(config.PRESETS, "paper", PAPER)
-    source = tmp_path / "wav2vec2"
-    Wav2Vec2Model(TINY_WAV2VEC2).save_pretrained(source)
-    more = ("--preset", "paper", "--wav2vec2", str(source), "--save-every", "1")
-    frozen = load_file(run(corpus, tmp_path / "frozen", 2, *more))
-    whole = run(corpus, tmp_path / "free", 2, *more, "--finetune")
-    name = next(k for k in frozen if k.endswith("feature_projection.projection.weight"))
-    pretrained = load_file(source / "model.safetensors")
-    assert torch.equal(frozen[name], pretrained[name.removeprefix("wav2vec2.model.")])
-    assert not torch.equal(load_file(whole)[name], frozen[name])
-    # Its own masks and skipped layers would be drawn where no seed reaches.
-    run_until_killed(corpus, tmp_path / "stopped", 2, *more, "--finetune", at=2)
-    assert same_bits(whole, run(corpus, tmp_path / "stopped", 2, *more, "--finetune"))
-
-
 def test_another_run_under_the_same_name_is_refused(corpus: Path, tmp_path: Path) -> None:
     run(corpus, tmp_path / "out", 1)
     with pytest.raises(DataError, match=r"was begun with lr 0\.0003, not 0\.1"):
@@ -320,7 +300,7 @@ def test_fields_of_the_network_may_be_set() -> None:
 @pytest.mark.parametrize("file", sorted((ROOT / "training" / "recipes").glob("*.args")))
 def test_the_recipes_are_options_of_this_program(file: Path) -> None:
     options = train.arguments([f"@{file}", "--data", "d", "--out", "o"])
-    assert options.steps and options.mouth == 4 and options.augment and options.set
+    assert options.steps and options.mouth == 4 and options.augment
 
 
 def test_what_cannot_be_used_is_told_in_a_line(

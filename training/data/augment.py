@@ -75,6 +75,10 @@ ON: Final[dict[str, float]] = {
     "emotion": 0.5,
 }
 """What a name without a number stands for."""
+OF_SOUND: Final = (
+    "gain", "drift", "noise", "speed", "pitch", "channel", "babble", "edges", "rest"
+)  # fmt: skip
+"""Those after which a window's sound is no longer a second of its clip."""
 DRIFT_DB: Final = 6.0
 DRIFT_STEP: Final = SAMPLE_RATE // 5
 FEATURES: Final = (0, 17, 22, 27, 36, 42, 48)

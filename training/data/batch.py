@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from training.phones import PhoneTrack
+
+NO_FEATURES: Final = np.zeros((0, 0), np.float16)
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,8 @@ class TrainingWindow:
     truth is unknown; ``phones`` (50,) of every 20 ms; ``stretch``, a factor of the mel axis;
     ``index``, the sample's number. For augmentation: ``times`` (30,) of the frames and ``end`` of
     the clip in its seconds, at the speed it is played at; ``rest_offset`` (68, 2), the displacement
-    of the clip's own face at rest, 0 unless the reference is another clip's.
+    of the clip's own face at rest, 0 unless the reference is another clip's. ``features`` (S, d),
+    float16: wav2vec2's of the clip's own sound, empty where they are not stored.
     """
 
     audio: NDArray[np.float32]
@@ -35,11 +39,14 @@ class TrainingWindow:
     end: float
     rest_offset: NDArray[np.float32]
     stretch: float = 1.0
+    features: NDArray[np.float16] = field(default_factory=lambda: NO_FEATURES)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The fields of B windows that a network is trained on, (B, ...); ``phones`` are int64."""
+    """The fields of B windows that a network is trained on, (B, ...); ``phones`` are int64 and
+    ``features`` float16.
+    """
 
     audio: torch.Tensor
     identity: torch.Tensor
@@ -47,17 +54,22 @@ class Batch:
     target: torch.Tensor
     mask: torch.Tensor
     stretch: torch.Tensor
+    features: torch.Tensor
     phones: torch.Tensor
     index: torch.Tensor
 
     @classmethod
     def of(cls, windows: Sequence[TrainingWindow]) -> Batch:
         columns = {f.name: np.stack([getattr(w, f.name) for w in windows]) for f in fields(cls)}
-        integers = {
-            name: torch.from_numpy(columns.pop(name)).long() for name in ("phones", "index")
-        }
-        floats = {k: torch.from_numpy(np.asarray(v, np.float32)) for k, v in columns.items()}
-        return cls(**floats, **integers)
+        kinds = {"features": np.float16, "phones": np.int64, "index": np.int64}
+        return cls(**{
+            name: torch.from_numpy(np.asarray(column, kinds.get(name, np.float32)))
+            for name, column in columns.items()
+        })  # fmt: skip
 
     def to(self, device: str) -> Batch:
         return Batch(*(getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)))
+
+    def pin_memory(self) -> Batch:
+        """What torch's loader calls where it pins memory, for copies that do not wait."""
+        return Batch(*(getattr(self, f.name).pin_memory() for f in fields(self)))

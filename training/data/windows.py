@@ -8,11 +8,9 @@ memory; only a clip's face at rest is kept. :class:`Windows` reads what is true 
 
 from __future__ import annotations
 
-import math
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,68 +20,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from kfusion import emotion
 from kfusion.config import FPS, FRAMES, SAMPLE_RATE, WINDOW
-from kfusion.landmarks import align, to_canonical
-from training.corpus.clips import at_times
+from kfusion.errors import DataError
 from training.corpus.format import Corpus, Entry, Subset, select_entries
 from training.data.augment import Augmentation, augment, opened_further
-from training.data.batch import Batch, TrainingWindow
+from training.data.batch import NO_FEATURES, Batch, TrainingWindow
+from training.data.features import StoredFeatures
 from training.data.pauses import PHONE_TIMES
-from training.data.time_stretch import resampled, resampling
-from training.phones import UNKNOWN, PhoneTrack, phones_at
+from training.data.source_clip import SourceClip
 
 Array = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class SourceClip:
-    """A clip of a corpus, its reference face at rest (canonical), and the displacement from that of
-    the clip's own face at rest: 0 unless the clip has an emotion and its reference is neutral.
-    """
-
-    corpus: Corpus
-    entry: Entry
-    identity: Array
-    rest_offset: Array
-
-    @classmethod
-    def of(cls, corpus: Corpus, entry: Entry) -> SourceClip:
-        own, neutral = corpus.clip_identity(entry), corpus.clip_neutral(entry)
-        reference = own if neutral is None else neutral
-        identity = to_canonical(reference).apply(reference).astype(np.float32)
-        offset = np.zeros_like(identity)
-        if neutral is not None:
-            offset = (align(own[None], identity)[0] - identity).astype(np.float32)
-        return cls(corpus, entry, identity, offset)
-
-    def sound(self, first: int, speed: float) -> Array:
-        """(16000,) samples from frame ``first`` on of the clip played ``speed`` times as fast."""
-        start = round(first * SAMPLE_RATE / FPS * speed)
-        if speed == 1.0:
-            return self.corpus.sound(self.entry, start, WINDOW)
-        kernel, hop = resampling(speed)
-        blocks = -(-WINDOW // kernel.shape[1])
-        reach = (len(kernel) - hop) // 2
-        source = self.corpus.sound(self.entry, start - reach, (blocks - 1) * hop + len(kernel))
-        return resampled(torch.from_numpy(source), speed).numpy()[:WINDOW]
-
-    def displacements(self, seconds: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Displacements from the identity at times of the clip (s), canonical (30, 68, 2)."""
-        start, count = self.entry.points
-        low = min(max(math.floor(seconds[0] * FPS) - 1, 0), count - 2)
-        high = min(max(math.ceil(seconds[-1] * FPS) + 2, low + 2), count)
-        track = align(self.corpus.points[start + low : start + high] / 64.0, self.identity)
-        track -= self.identity
-        at = seconds * FPS - low
-        whole = np.round(at).astype(int)
-        if np.abs(at - whole).max() < 1e-6:
-            return track.take(whole, axis=0, mode="clip")
-        return at_times(track, np.arange(len(track)) / FPS, at / FPS)
-
-    def phones(self, seconds: NDArray[np.float64]) -> PhoneTrack:
-        track = self.corpus.phones(self.entry)
-        if track is None:
-            return np.full(len(seconds), UNKNOWN, np.uint8)
-        return phones_at(track, seconds)
 
 
 class Windows(Dataset[TrainingWindow]):
@@ -94,8 +39,12 @@ class Windows(Dataset[TrainingWindow]):
     other than neutral is its speaker's face at rest in their neutral clips, where there are any;
     of every other clip, that clip's own face at rest. With ``by_level`` a clip's level of 1 to 3
     thirds is its emotion's weight, else every label counts in full. Lips of dubbed corpora part
-    by ``wider`` further: most people's do by more than those of the one who was filmed.
+    by ``wider`` further: most people's do by more than those of the one who was filmed. Windows
+    begin at every ``start_every``-th of those frames, and have the stored ``features`` of their
+    sound where these are given.
     """
+
+    features: StoredFeatures | None = None
 
     def __init__(
         self,
@@ -106,9 +55,12 @@ class Windows(Dataset[TrainingWindow]):
         *,
         by_level: bool = False,
         wider: float = 0.0,
+        start_every: int = 1,
     ) -> None:
+        if start_every < 1:
+            raise DataError(f"--start-every {start_every}; wanted 1 or more")
         self.augmentation, self.seed = augmentation, seed
-        self.by_level, self.wider = by_level, wider
+        self.by_level, self.wider, self.start_every = by_level, wider, start_every
         self.clips = [
             SourceClip.of(corpus, entry) for corpus, entry in select_entries(corpora, split)
         ]
@@ -162,9 +114,10 @@ class Windows(Dataset[TrainingWindow]):
             speed = chances.speeds[rng.integers(len(chances.speeds))]
         frames = int(clip.entry.points[1] / speed)
         low, high = (-24, frames - 6) if rng.random() < chances.edges else (0, frames - FRAMES)
-        choices, parts = max(0, high - low) + 1, int(self._parts[sample])
+        every, parts = self.start_every, int(self._parts[sample])
+        choices = max(0, high - low) // every + 1
         begin, stop = (choices * (int(self._part[sample]) + k) // parts for k in (0, 1))
-        return low + int(rng.integers(begin, max(begin + 1, stop))), speed
+        return low + every * int(rng.integers(begin, max(begin + 1, stop))), speed
 
     def _window(self, clip: SourceClip, first: int, speed: float, index: int) -> TrainingWindow:
         """What is true of the second of a clip that begins at frame ``first``."""
@@ -185,6 +138,7 @@ class Windows(Dataset[TrainingWindow]):
             times=times,
             end=end,
             rest_offset=clip.rest_offset,
+            features=self.features.read(clip, first) if self.features else NO_FEATURES,
         )
 
     def _babble(self, rng: np.random.Generator) -> Array:

@@ -1,13 +1,16 @@
-"""A network as it is trained: with outputs for the loss alone, and a moving average."""
+"""A network as it is trained: with outputs for the loss alone, a moving average, and its state."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from kfusion.config import CROP_CENTRE, CROP_SCALE
 from kfusion.errors import DataError
 from kfusion.layers.kan import KAN
+from kfusion.layers.wav2vec2 import Wav2Vec2
 from kfusion.model import KFusion
 from training.data.batch import Batch
 from training.models.networks import Network
@@ -17,11 +20,13 @@ from training.phones import PHONES
 @dataclass(frozen=True)
 class Outputs:
     """``displacement`` (B, 30, 68, 2); where they are learned, logits of the ``phones`` (B, S, 40);
-    of a KFusion, the input of its head, ``fused`` (B, 30, 136).
+    of a KFusion its ``script`` (B, S, d) and the input of its head, ``fused``, as of
+    :class:`kfusion.model.Auxiliary`.
     """
 
     displacement: Tensor
     phones: Tensor | None = None
+    script: Tensor | None = None
     fused: Tensor | None = None
 
 
@@ -41,12 +46,66 @@ class TrainingNetwork(nn.Module):
             self.phones = nn.Linear(network.config.width, len(PHONES))
 
     def forward(self, batch: Batch) -> Outputs:
-        inputs = (batch.audio, batch.identity, batch.emotion, batch.stretch)
-        if not isinstance(self.network, KFusion):
-            return Outputs(self.network.displacement(*inputs))
-        displacement, auxiliary = self.network.displacement_and_auxiliary(*inputs)
-        logits = None if self.phones is None else self.phones(auxiliary.script)
-        return Outputs(displacement, logits, auxiliary.fused)
+        outputs = network_outputs(self.network, batch)
+        if self.phones is None or outputs.script is None:
+            return outputs
+        return replace(outputs, phones=self.phones(outputs.script))
+
+
+def network_outputs(network: Network, batch: Batch) -> Outputs:
+    """What a network answers to a batch, from the batch's stored features of wav2vec2 if any."""
+    stored = batch.features.float() if batch.features.numel() else None
+    if not isinstance(network, KFusion):
+        inputs = batch.identity, batch.emotion
+        if stored is not None:
+            return Outputs(network.decode(batch.audio, stored, *inputs))
+        return Outputs(network.displacement(batch.audio, *inputs, batch.stretch))
+    if stored is None:
+        sound, content = network.features(batch.audio, batch.stretch)
+    else:
+        sound, content = batch.audio, stored
+        if network.mel is not None:
+            sound = network.mel(batch.audio, batch.stretch)
+    v = (batch.identity.flatten(1) - CROP_CENTRE) / CROP_SCALE
+    branches, script = network.branches(sound, content, v, batch.emotion)
+    y, fused = network.fuse(branches, v)
+    return Outputs(y * network.config.unit_px, script=script, fused=fused)
+
+
+def frozen_wav2vec2(network: Network) -> Wav2Vec2 | None:
+    """The network's wav2vec2, where it has one that is not trained."""
+    encoder = network.wav2vec2
+    return encoder if encoder is not None and encoder.frozen else None
+
+
+def share_frozen(network: Network, other: Network) -> None:
+    """Gives a network another's wav2vec2, which is then both's, where it is frozen in both."""
+    theirs = frozen_wav2vec2(other)
+    if theirs is not None and frozen_wav2vec2(network) is not None:
+        owner = network if isinstance(network, KFusion) else network.sound
+        owner.wav2vec2 = theirs
+
+
+class TrainedState:
+    """The state of a module as a run saves it: without frozen weights, which no step changes."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self.frozen = tuple(
+            f"{name}."
+            for name, part in module.named_modules()
+            if isinstance(part, Wav2Vec2) and part.frozen
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        state = self.module.state_dict()
+        return {name: value for name, value in state.items() if not name.startswith(self.frozen)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Raises RuntimeError for a state that does not fit, as torch does."""
+        own = self.module.state_dict()
+        kept = {name: value for name, value in own.items() if name.startswith(self.frozen)}
+        self.module.load_state_dict({**state, **kept})
 
 
 class MovingAverage:
@@ -57,6 +116,7 @@ class MovingAverage:
         if decay:
             self.network = type(network)(network.config)
             self.network.load_state_dict(network.state_dict())
+            share_frozen(self.network, network)
             self.network.to(next(network.parameters()).device).requires_grad_(False)
 
     @torch.no_grad()
@@ -66,7 +126,8 @@ class MovingAverage:
             return
         decay = min(self.decay, step / (9 + step))
         for kept, new in zip(self.network.parameters(), network.parameters(), strict=True):
-            kept.lerp_(new, 1 - decay)
+            if new.requires_grad:
+                kept.lerp_(new, 1 - decay)
 
 
 def fit_kan_grids(
@@ -76,8 +137,8 @@ def fit_kan_grids(
     optimizer: torch.optim.Optimizer,
     broadcast: Callable[[nn.Module], None],
 ) -> None:
-    """Fits a KAN's grids to (B, C, F); its average and optimizer moments begin anew."""
-    kan.update_grid(inputs.float().flatten(0, 1))
+    """Fits a KAN's grids to (..., F); its average and optimizer moments begin anew."""
+    kan.update_grid(inputs.float().flatten(0, -2))
     broadcast(kan)
     average.network.get_submodule("head").load_state_dict(kan.state_dict())
     for parameter in kan.parameters():

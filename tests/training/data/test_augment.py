@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from kfusion.layers.torchaudio_python import torchaudio
 from tests.training.corpora import talking, windows_of, write_corpus
 from training.corpus.format import Corpus
 from training.data.augment import (
+    OF_SOUND,
+    ON,
     PLAIN,
     Augmentation,
     parse_augmentation,
@@ -33,6 +36,14 @@ def test_augmentation_is_asked_for_by_name() -> None:
     for wrong in ("reverb", "gain=loud", "noise=2", "gain_db=1"):
         with pytest.raises(DataError, match=f"augmentation '{wrong}'; wanted"):
             parse_augmentation([wrong])
+
+
+@pytest.mark.parametrize("name", ON)
+def test_what_changes_the_sound_is_listed(corpus: Corpus, name: str) -> None:
+    chances: dict[str, Any] = {name: 1.0}
+    plain, windows = windows_of(corpus), windows_of(corpus, **chances)
+    changed = [not np.array_equal(windows[k].audio, plain[k].audio) for k in range(8)]
+    assert any(changed) is (name in OF_SOUND)
 
 
 # Sound

@@ -22,7 +22,8 @@ from training.corpus.clips import face_at_rest
 from training.corpus.format import Corpus
 from training.data.augment import ON
 from training.data.batch import Batch
-from training.data.windows import SourceClip, loader
+from training.data.source_clip import SourceClip
+from training.data.windows import loader
 from training.phones import UNKNOWN
 
 
@@ -51,6 +52,22 @@ def test_two_processes_share_the_rows_of_one_doubled_batch(corpus: Corpus) -> No
     for f in fields(Batch):
         both = torch.cat([getattr(h, f.name) for h in halves])
         assert torch.equal(both, getattr(whole, f.name)), f.name
+
+
+def test_a_loader_that_pins_memory_pins_every_part_of_a_batch(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch.utils.data._utils.pin_memory import pin_memory
+
+    def pinned_tensor(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor + 1  # told apart without a GPU
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pinned_tensor)
+    batch = windows_of(corpus).batch(2, 0)
+    pinned = pin_memory(batch)
+    assert all(
+        torch.equal(getattr(pinned, f.name), getattr(batch, f.name) + 1) for f in fields(Batch)
+    )
 
 
 def test_an_epoch_has_every_second_once_and_any_frame_can_be_first(corpus: Corpus) -> None:
