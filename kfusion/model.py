@@ -301,6 +301,7 @@ class KFusion(nn.Module):
         model = cls(replace(config, content="wav2vec2", wav2vec2=architecture))
         assert model.wav2vec2 is not None
         model.wav2vec2.model.load_state_dict(weights)
+        model.wav2vec2.come_from(source)
         return model
 
     def forward(self, audio: Tensor, identity: Tensor, emotion: Tensor) -> Tensor:

@@ -306,8 +306,6 @@ def make_network(config: TrainConfig, windows: Windows, device: str) -> Network:
         share_frozen(network, start)
         return network.to(device)
     network = build(config.network, model_config, config.wav2vec2).to(device)
-    if (encoder := frozen_wav2vec2(network)) is not None:
-        encoder.come_from(config.wav2vec2)
     if isinstance(network, Baseline):
         targets = torch.cat([windows.batch(32, step).target for step in range(16)])
         network.fit(targets.flatten(2).flatten(0, 1).to(device) / model_config.unit_px)

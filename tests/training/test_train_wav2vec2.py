@@ -18,6 +18,7 @@ from tests.kfusion.test_model import PAPER, TINY_WAV2VEC2, Wav2Vec2Model
 from tests.training.corpora import one_speaker
 from tests.training.test_train import run, run_until_killed, same_bits
 from training import train
+from training.models.networks import load_network, save_network
 
 pytestmark = pytest.mark.usefixtures("paper")
 Steps = list[str]
@@ -72,6 +73,17 @@ def test_a_frozen_wav2vec2_is_named_by_the_checkpoint_and_kept_by_no_file_of_the
     again = load_file(further)
     assert again.keys() == own.keys()
     assert all(torch.allclose(again[k], own[k], atol=1e-6) for k in own)
+
+
+def test_a_baselines_checkpoint_names_its_wav2vec2_too(
+    corpus: Path, tmp_path: Path, more: Steps
+) -> None:
+    checkpoint = run(corpus, tmp_path / "out", 1, *more, "--network", "chen")
+    with safe_open(checkpoint, framework="pt") as file:
+        assert not of_wav2vec2(file.keys())
+    network, _ = load_network(checkpoint)
+    save_network(tmp_path / "again.safetensors", network, {})
+    assert load_file(tmp_path / "again.safetensors").keys() == load_file(checkpoint).keys()
 
 
 @pytest.mark.parametrize("option", ["--ema=0.9", "--finetune"])

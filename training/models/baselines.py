@@ -132,6 +132,7 @@ class Baseline(nn.Module):
         network = cls(replace(config, content="wav2vec2", wav2vec2=architecture))
         assert network.wav2vec2 is not None
         network.wav2vec2.model.load_state_dict(weights)
+        network.wav2vec2.come_from(source)
         return network
 
     def fit(self, targets: Tensor) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from kfusion.checkpoint import load_model, save_model
+from kfusion.checkpoint import load_model, save_model, with_encoder, without_encoder
 from kfusion.config import ModelConfig
 from kfusion.errors import CheckpointError
 from kfusion.model import KFusion
@@ -111,7 +111,8 @@ def save_network(path: Path, network: Network, provenance: dict[str, Any]) -> No
         "config": json.dumps(network.config.to_dict(), sort_keys=True),
         "provenance": json.dumps(provenance, sort_keys=True),
     }
-    write_whole(path, save(tensors, metadata))
+    tensors, named = without_encoder(tensors, network.wav2vec2)
+    write_whole(path, save(tensors, metadata | named))
 
 
 def load_network(path: Path) -> tuple[Network, dict[str, Any]]:
@@ -133,7 +134,10 @@ def load_network(path: Path) -> tuple[Network, dict[str, Any]]:
         network = BASELINES[metadata["baseline"]](
             ModelConfig.from_dict(json.loads(metadata["config"]))
         )
+        tensors, origin = with_encoder(path, metadata, tensors)
         network.load_state_dict(tensors)
+        if network.wav2vec2 is not None:
+            network.wav2vec2.origin = origin
         provenance: dict[str, Any] = json.loads(metadata["provenance"])
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file; wanted a .safetensors checkpoint") from None
