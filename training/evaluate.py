@@ -1,7 +1,12 @@
-"""ClipMetrics checkpoints on prepared corpora, beside faces that need no model::
+"""Scores checkpoints on prepared corpora, beside faces that need no model::
 
     python -m training.evaluate --data corpora/mead --checkpoint runs/mine/model.safetensors
         --out scores/ --latency --video auto --table 1
+
+--modes are pairs of hop and look-ahead in frames; 30/0 is the paper's. Of several checkpoints the
+others are compared with the first. --table writes the paper's table with the checkpoints' rows. A
+corpus of which nothing was trained on is scored with --split all, and --constant-from names the
+corpus that the best constant is of.
 
 --out gets summary.md, summary.json, scores.csv (a line a clip and row) and overlay.png; with
 --latency also latency.csv and latency.png, with --video a side-by-side video with sound.
@@ -13,60 +18,55 @@ import argparse
 import json
 import shlex
 import sys
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from kfusion import __version__, mp4
-from kfusion.config import FRAMES
 from kfusion.errors import DataError, run_command
 from kfusion.runtime import WEIGHTS, Animator
-from kfusion.stream import HOPS
 from training.corpus.clips import Clip
 from training.corpus.format import Corpus, Entry, open_corpora, select_entries
 from training.models.networks import load_engine
-from training.scores.latency import draw_latency, latency_sweep, latency_table
+from training.scores.comparison import Difference, comparisons
+from training.scores.latency import draw_latency, latency_sweep
+from training.scores.modes import DEFAULT, Mode, parse_mode, with_labels
 from training.scores.overlay import OverlayRow, draw_overlay, pick_clips
-from training.scores.paper_tables import VARIANTS, table_1, table_2
+from training.scores.paper_tables import MeasuredRow, paper_table
 from training.scores.scoring import (
-    Predict,
+    Model,
     Result,
-    Row,
     mean_displacement,
-    predict_offline,
     read_closures,
     references,
-    score_predictor,
     score_predictors,
 )
 from training.scores.side_by_side import write_side_by_side
-from training.scores.summary import (
-    ALIGNED,
-    as_json,
-    csv_rows,
-    markdown,
-    metrics_table,
-    summary_rows,
-)
+from training.scores.summary import Summary, csv_rows
 from training.scores.tables import write_csv
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
-def score_checkpoint(
-    checkpoint: Path, clips: Iterable[Clip], hop: int = 3, lookahead: int = 3
-) -> Row:
-    """Means over the clips, the emotion neutral; ``m_ld`` ... ``f_lvd`` are aligned, in pixels.
 
-    Raises :class:`~kfusion.errors.CheckpointError` and, without a clip, ``DataError``.
+def open_animator(checkpoint: Path, device: str = DEVICE) -> Animator:
+    """Any checkpoint that training wrote, in float32.
+
+    Raises :class:`~kfusion.errors.CheckpointError`, and ``DataError`` for a device that is not
+    there.
     """
-    animator = Animator(load_engine(checkpoint))
-    return score_predictor(clips, lambda c: predict_offline(animator, c, hop, lookahead)).row
+    torch.backends.cudnn.allow_tf32 = False  # its error depends on the rows of a batch
+    try:
+        return Animator(load_engine(checkpoint, device))
+    except (RuntimeError, AssertionError) as error:
+        raise DataError(
+            f"--device {device}: cannot be used ({error}); wanted cpu or cuda"
+        ) from None
 
 
 def parser() -> argparse.ArgumentParser:
@@ -80,22 +80,22 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--split", choices=["train", "validation", "all"], default="validation")
     p.add_argument("--checkpoint", type=Path, nargs="+", default=[WEIGHTS], metavar="FILE")
     p.add_argument("--label", nargs="+", metavar="NAME", help="the checkpoints' names in tables")
-    p.add_argument("--hop", type=int, default=3, help="frames")
-    p.add_argument("--lookahead", type=int, default=3, help="frames")
+    p.add_argument("--modes", type=parse_mode, nargs="+", default=list(DEFAULT),
+                   metavar="HOP/LOOKAHEAD", help="frames; by default 30/0 and 3/3")  # fmt: skip
+    p.add_argument("--constant-from", type=Path, nargs="+", metavar="CORPUS",
+                   help="of whose training side the best constant is, else --data")  # fmt: skip
     p.add_argument("--latency", action="store_true", help="sweep hop and look-ahead")
     p.add_argument("--phones", type=Path, help="table of clip, start_s, end_s, phone")
-    p.add_argument("--table", type=int, choices=[1, 2], help="print the paper's, with our rows")
+    p.add_argument("--table", type=int, choices=[1, 2], help="the paper's, with our rows")
     p.add_argument("--out", type=Path, metavar="DIR")
     p.add_argument("--video", metavar="CLIP", help="a clip's name, or auto: one of median M-LD")
-    p.add_argument("--device", default="cpu")
+    p.add_argument("--device", default=DEVICE)
     return p
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
     p = parser()
     a = p.parse_args(argv)
-    if a.hop not in HOPS or a.lookahead < 0 or a.hop + a.lookahead > FRAMES:
-        p.error(f"--hop {a.hop} --lookahead {a.lookahead}; wanted a hop of {HOPS}, a sum up to 30")
     if a.label and len(a.label) != len(a.checkpoint):
         p.error(f"{len(a.label)} labels for {len(a.checkpoint)} checkpoints; wanted one each")
     if a.label and len(set(a.label)) < len(a.label):
@@ -121,7 +121,7 @@ class Evaluation:
         corpora = open_corpora(options.data)
         names = options.label or labels_of(options.checkpoint)
         animators = {
-            name: Animator(load_engine(path, options.device))
+            name: open_animator(path, options.device)
             for name, path in zip(names, options.checkpoint, strict=True)
         }
         return cls(options, corpora, select_entries(corpora, options.split), animators)
@@ -130,26 +130,58 @@ class Evaluation:
         return (corpus.clip(entry) for corpus, entry in self.entries)
 
     @property
-    def models(self) -> dict[str, Predict]:
-        """The rows of the models; where clips are labelled also with the label given."""
-        labelled = any(e.emotion not in (None, "neutral") for _, e in self.entries)
-        hop, lookahead = self.options.hop, self.options.lookahead
-        rows: dict[str, Predict] = {}
-        for name, animator in self.animators.items():
-            predict = partial(predict_offline, animator, hop=hop, lookahead=lookahead)
-            rows[name] = predict
-            if labelled:
-                rows[f"{name}, label given"] = partial(predict, emotion=True)
-        return rows
+    def modes(self) -> list[Mode]:
+        """Those of --modes, where clips are labelled also with the label given."""
+        return with_labels(self.options.modes, (e.emotion for _, e in self.entries))
+
+    @property
+    def models(self) -> dict[str, Model]:
+        """The rows of the models: each in each mode."""
+        return {
+            f"{name}, {mode}": Model(animator, mode.hop, mode.lookahead, mode.labelled)
+            for name, animator in self.animators.items()
+            for mode in self.modes
+        }
 
     def constant(self) -> NDArray[np.float64] | None:
         """The best constant; None, noted, where the data has no training side."""
-        corpora = [c for c in self.corpora if any(e.split == "train" for e in c.entries)]
+        given = self.options.constant_from
+        source = open_corpora(given) if given else self.corpora
+        corpora = [c for c in source if any(e.split == "train" for e in c.entries)]
+        if not corpora and given:
+            raise DataError(
+                f"--constant-from {' '.join(map(str, given))}: no train clips; wanted a corpus "
+                "that a network is trained on"
+            )
         if not corpora:
             self.notes.append("No row for the best constant: no clip here is of a training side.")
             return None
         clips = (clip for corpus in corpora for clip in corpus.clips("train"))
         return mean_displacement(tqdm(clips, desc="constant", unit="clip", disable=None))
+
+    def comparisons(
+        self, results: Mapping[str, Result]
+    ) -> dict[str, dict[str, dict[str, Difference]]]:
+        """Of several models the others with the first, in each mode."""
+        found: dict[str, dict[str, dict[str, Difference]]] = {}
+        first = next(iter(self.animators))
+        for mode in self.modes if len(self.animators) > 1 else []:
+            rows = {name: [results[f"{name}, {mode}"].clips] for name in self.animators}
+            found[f"{first}, {mode}"] = comparisons(rows, first)
+        return found
+
+    def table(self, results: Mapping[str, Result]) -> tuple[int, list[list[str]]] | None:
+        """The number of the paper's table, and its cells with a row for each model and mode."""
+        number = self.options.table
+        if not number:
+            return None
+        sources = ", ".join(c.header.source for c in self.corpora)
+        rows: list[MeasuredRow] = []
+        for name, animator in self.animators.items():
+            for mode in self.modes:
+                figures = results[f"{name}, {mode}"].row
+                rows.append(MeasuredRow(name, animator.engine.name, mode, figures))
+        return number, paper_table(number, rows, f"{sources} ({self.options.split})")
 
     def find(self, name: str) -> Clip:
         for corpus, entry in self.entries:
@@ -166,8 +198,7 @@ class Evaluation:
             "split": self.options.split,
             "clips": len(self.entries),
             "checkpoints": {name: x.engine.sha256 for name, x in self.animators.items()},
-            "hop": self.options.hop,
-            "lookahead": self.options.lookahead,
+            "modes": list(map(str, self.modes)),
             "notes": self.notes,
         }
 
@@ -199,58 +230,32 @@ def run(options: argparse.Namespace) -> None:
     clips = tqdm(evaluation.clips(), total=len(evaluation.entries), unit="clip", disable=None)
     results = score_predictors(clips, rows, closures)
 
-    about = evaluation.about()
-    print(f"{', '.join(about['data'])} ({options.split}, {about['clips']} clips), "
-          f"hop {options.hop}, look-ahead {options.lookahead}; "
+    latency = latency_sweep(evaluation.animators, evaluation.clips) if options.latency else []
+    summary = Summary(
+        results, evaluation.about(), evaluation.comparisons(results), evaluation.table(results),
+        latency,
+    )  # fmt: skip
+    about = summary.about
+    print(f"{', '.join(about['data'])} ({options.split}, {about['clips']} clips); "
           "aligned, px of the 256 crop")  # fmt: skip
-    print(metrics_table(summary_rows(results), ALIGNED))
-    for note in evaluation.notes:
-        print(note)
-    latency: list[dict[str, Any]] = []
-    if options.latency:
-        latency = latency_sweep(evaluation.animators, evaluation.clips)
-        print(f"\n{latency_table(latency)}")
-    if options.table:
-        print(f"\n{paper_table(evaluation, results)}")
+    print(summary.short)
     if out:
         try:
-            write(evaluation, results, latency, out)
+            write(evaluation, summary, out)
         except OSError as error:
             raise DataError(f"{out}: cannot be written ({error})") from None
 
 
-def paper_table(evaluation: Evaluation, results: Mapping[str, Result]) -> str:
-    """Table 1 or 2 with a row for each model, scored with the emotion neutral."""
-    sources = ", ".join(c.header.source for c in evaluation.corpora)
-    measured_on = f"{sources} ({evaluation.options.split})"
-    animators = evaluation.animators
-    if evaluation.options.table == 1:
-        return table_1({name: results[name].row for name in animators}, measured_on)
-    methods = {name: VARIANTS.get(x.engine.name, name) for name, x in animators.items()}
-    count = Counter(methods.values())
-    return table_2({
-        method if count[method] == 1 else f"{method} ({name})": results[name].row
-        for name, method in methods.items()
-    }, measured_on)  # fmt: skip
-
-
-def write(
-    evaluation: Evaluation,
-    results: Mapping[str, Result],
-    latency: list[dict[str, Any]],
-    out: Path,
-) -> None:
+def write(evaluation: Evaluation, summary: Summary, out: Path) -> None:
     """Writes the files of --out."""
-    about, options = evaluation.about(), evaluation.options
-    summary = as_json(results, about, latency or None)
-    (out / "summary.json").write_text(json.dumps(summary, indent=1, allow_nan=False))
-    text = markdown(results, about, latency_table(latency) if latency else None)
-    (out / "summary.md").write_text(text, encoding="utf-8")
-    write_csv(out / "scores.csv", csv_rows(results))
-    if latency:
-        write_csv(out / "latency.csv", latency)
+    about, options = summary.about, evaluation.options
+    (out / "summary.json").write_text(json.dumps(summary.json, indent=1, allow_nan=False))
+    (out / "summary.md").write_text(summary.markdown, encoding="utf-8")
+    write_csv(out / "scores.csv", csv_rows(summary.results))
+    if summary.latency:
+        write_csv(out / "latency.csv", summary.latency)
         title = f"{', '.join(about['data'])} ({about['split']}, {about['clips']} clips)"
-        draw_latency(latency, title, out / "latency.png")
+        draw_latency(summary.latency, title, out / "latency.png")
     models = dict(list(evaluation.models.items())[:4])
     chosen = pick_clips(evaluation.corpora, options.split, max(2, 4 // len(models)))
     clips = [corpus.clip(entry) for corpus, entry in chosen]
@@ -258,7 +263,7 @@ def write(
     draw_overlay(overlay, out / "overlay.png")
     if options.video:
         name, predict = next(iter(models.items()))
-        by_distance = sorted(results[name].clips, key=lambda c: c.metrics.m_ld)
+        by_distance = sorted(summary.results[name].clips, key=lambda c: c.metrics.m_ld)
         median = by_distance[len(by_distance) // 2].name
         clip = evaluation.find(median if options.video == "auto" else options.video)
         path = out / f"{clip.name.replace('/', '_')}.mp4"

@@ -1,7 +1,6 @@
 """Accuracy against latency: one model at several hops and look-aheads."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,8 +10,8 @@ from kfusion.config import SAMPLE_RATE
 from kfusion.runtime import Animator
 from kfusion.stream import latency_ms
 from training.corpus.clips import Clip
-from training.scores.scoring import Predict, predict_offline, score_predictors
-from training.scores.summary import Estimate, bootstrap_estimates
+from training.scores.figures import TITLES, Estimate, bootstrap_estimates
+from training.scores.scoring import Model, score_predictors
 from training.scores.tables import markdown_table
 
 SETTINGS: Final = (
@@ -28,7 +27,9 @@ SETTINGS: Final = (
     (30, 0),
 )
 """Hop and look-ahead in frames; hop 30 with look-ahead 0 is the paper's own mode."""
-COLUMNS: Final = ("m_ld", "m_lvd", "f_ld", "f_lvd", "correlation", "gain")
+COLUMNS: Final = ("m_ld", "m_lvd", "f_ld", "f_lvd", "shape", "correlation", "gain")
+SHOWN: Final = ("m_ld", "m_lvd", "shape", "correlation", "gain")
+"""Columns of the Markdown table."""
 
 
 def latency_sweep(
@@ -37,29 +38,23 @@ def latency_sweep(
     """A line a model and setting: aligned metrics with their intervals."""
     lines: list[dict[str, Any]] = []
     for hop, lookahead in tqdm(SETTINGS, desc="latency", disable=None):
-        rows: dict[str, Predict] = {
-            name: partial(predict_offline, animator, hop=hop, lookahead=lookahead)
-            for name, animator in animators.items()
-        }
+        rows = {name: Model(x, hop, lookahead) for name, x in animators.items()}
         for name, result in score_predictors(clips(), rows).items():
-            means = bootstrap_estimates(result.clips)
+            found = bootstrap_estimates(result.clips)
             line: dict[str, Any] = {"row": name, "hop": hop, "lookahead": lookahead}
             line["latency_ms"] = latency_ms(SAMPLE_RATE, hop, lookahead)
             for k in COLUMNS:
-                line |= {k: means[k].mean, f"{k}_low": means[k].low, f"{k}_high": means[k].high}
+                line |= {k: found[k].value, f"{k}_low": found[k].low, f"{k}_high": found[k].high}
             lines.append(line)
     return lines
 
 
 def latency_table(lines: Sequence[Mapping[str, Any]]) -> str:
     """Markdown, the lowest latency first."""
-    head = ["row", "hop", "look-ahead", "latency, ms", "M-LD", "M-LVD", "lip correlation", "gain"]
+    head = ["row", "hop", "look-ahead", "latency, ms", *(TITLES[k] for k in SHOWN)]
     out: list[list[str]] = []
     for line in sorted(lines, key=lambda x: (x["row"], x["latency_ms"], x["hop"])):
-        cells = [
-            Estimate(line[k], line[f"{k}_low"], line[f"{k}_high"]).text()
-            for k in ("m_ld", "m_lvd", "correlation", "gain")
-        ]
+        cells = [Estimate(line[k], line[f"{k}_low"], line[f"{k}_high"]).text() for k in SHOWN]
         whole = [str(line["hop"]), str(line["lookahead"]), f"{line['latency_ms']:.0f}"]
         out.append([line["row"], *whole, *cells])
     return markdown_table(head, out)

@@ -4,7 +4,9 @@ Read from ``metrix/LM.py``, ``module/KFusionLM.py`` and ``dataloader/dataloader.
 https://github.com/sowwnn/KFusion-Dual-Domain-for-Speech-to-Landmarks. They are no distances in
 pixels: both grow with the square root of the batch size and of the number of points.
 
-A batch is y (B, 30, 2, K): B windows of 1 s in crop coordinates divided by 256, not aligned.
+A batch is y (B, 30, 2, K): B windows of 1 s in pixels x of the 256 x 256 crop, not aligned, scaled
+as their loader does, y = (x - 56) / (243 - 56). That is their last version, of October 2024. That
+of July 2024 (commit 185ed6e, "ACCV version") has y = x / 256, whose figures are 187 / 256 of these.
 
     LD  = || y^ - y ||                                the root of the sum of all squares
     LVD = || v^ - v ||,   v_k = y_0 - y_k,  k = 0 .. K - 2
@@ -20,20 +22,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kfusion.config import FRAMES
-from kfusion.landmarks import CROP
 
+LEAST_PX: Final = 56.0
+GREATEST_PX: Final = 243.0
+"""Their loader maps LEAST_PX .. GREATEST_PX to 0 .. 1."""
 AUTHORS_BATCH: Final = 4
 """The batch size in the authors' config/exp.json."""
 MOUTH_ORDER: Final = (*range(49, 68), 48)
 
 
 def legacy_ld(predicted: NDArray[Any], truth: NDArray[Any]) -> float:
-    """Of a batch (B, 30, K, 2) in units of the crop's side."""
+    """Of a batch (B, 30, K, 2) as their loader scales it."""
     return float(np.sqrt(np.square(predicted - truth).sum()))
 
 
 def legacy_lvd(predicted: NDArray[Any], truth: NDArray[Any]) -> float:
-    """Of a batch (B, 30, K, 2) in units of the crop's side."""
+    """Of a batch (B, 30, K, 2) as their loader scales it."""
 
     def velocity(y: NDArray[Any]) -> NDArray[Any]:
         return y[:, :, :1] - y[:, :, :-1]
@@ -52,7 +56,8 @@ class Legacy:
 
     def add(self, predicted: NDArray[Any], truth: NDArray[Any]) -> None:
         """Takes a clip's frames (T, 68, 2), in pixels of the 256 x 256 crop."""
-        both = np.stack([predicted, truth]).astype(np.float64) / CROP
+        both = np.stack([predicted, truth]).astype(np.float64)
+        both = (both - LEAST_PX) / (GREATEST_PX - LEAST_PX)
         for start in range(0, both.shape[1] - FRAMES + 1, FRAMES):
             self.waiting.append(both[:, start : start + FRAMES])
             if len(self.waiting) == self.batch:

@@ -3,11 +3,13 @@
 The published numbers are facts copied from the paper; nothing here was run to obtain them.
 """
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
+from training.scores.figures import Row
 from training.scores.metrics import DISTANCES
-from training.scores.scoring import Row
+from training.scores.modes import Mode, paper_mode
 from training.scores.tables import markdown_table
 
 TABLE_1: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
@@ -46,33 +48,74 @@ VARIANTS: Final = {
 }
 """The networks of :data:`training.models.networks.ABLATIONS` by their names in Table 2."""
 
+RIVALS: Final = {
+    "eskimez": "Eskimez et al., LSTM",
+    "chen": "Chen et al., AT-net",
+    "cao": "Cao et al., SpeechSyncNet",
+}
+"""The networks of :data:`training.models.networks.BASELINES` that are made after another's."""
+
 NOTE: Final = (
     "Rows measured here are aligned figures in pixels of the 256 x 256 crop, on the data and split "
-    "named in their row. Of the published numbers neither the pixels' scale nor the alignment nor "
-    "the split is stated in full, so the two kinds of rows cannot be compared as they stand."
+    "named in their row, at the hop and look-ahead named behind it; one of them stands for the "
+    "paper: hop 30 and no look-ahead, and where clips are labelled with their emotion and the "
+    "speaker's neutral face given. Re-made rivals are networks of this code after their papers. Of "
+    "the published numbers neither the pixels' scale nor the alignment nor the split is stated in "
+    "full, so the two kinds of rows cannot be compared as they stand."
 )
+HEAD: Final = ("method", "data", "source", "year", "M-LD", "M-LVD", "F-LD", "F-LVD")
 
 
-def table_1(rows: Mapping[str, Row], measured_on: str) -> str:
-    """Markdown: both halves as published, then the rows measured here."""
-    published = [
-        [method, data, "published", *figures]
-        for data, of_data in TABLE_1.items()
-        for method, *figures in of_data
-    ]
-    return _with_measured(published, rows, measured_on)
+@dataclass(frozen=True)
+class MeasuredRow:
+    """A network's figures in one mode; ``network`` is its name in the table of networks."""
+
+    name: str
+    network: str
+    mode: Mode
+    figures: Row
+
+    def method(self, number: int) -> str:
+        """What the table calls it."""
+        title = RIVALS.get(self.network, "") if number == 1 else VARIANTS.get(self.network, "")
+        named = f"{title} ({self.name})" if title and title != self.name else self.name
+        return f"{named}, {self.mode}"
 
 
-def table_2(rows: Mapping[str, Row], measured_on: str) -> str:
-    """Markdown: the ablations as published on MEAD, then the rows measured here."""
-    published = [[name, "MEAD", "published", "", *figures] for name, figures in TABLE_2.items()]
-    return _with_measured(published, rows, measured_on)
+def paper_table(number: int, rows: Sequence[MeasuredRow], measured_on: str) -> list[list[str]]:
+    """The cells of Table 1 or 2 below :data:`HEAD`: as published, then the rows measured here.
 
-
-def _with_measured(published: list[list[str]], rows: Mapping[str, Row], measured_on: str) -> str:
+    Of the latter those in the mode that stands for the paper come first.
+    """
+    if number == 1:
+        published = [
+            [method, data, "published", *figures]
+            for data, of_data in TABLE_1.items()
+            for method, *figures in of_data
+        ]
+    else:
+        published = [[name, "MEAD", "published", "", *figures] for name, figures in TABLE_2.items()]
+    paper = paper_mode([row.mode for row in rows])
     measured = [
-        [name, measured_on, "measured here", "", *(f"{row[k]:.3f}" for k in DISTANCES)]
-        for name, row in rows.items()
+        [
+            row.method(number),
+            measured_on,
+            ", ".join(
+                ["measured here"]
+                + ["re-made rival"] * (row.network in RIVALS)
+                + ["the paper's mode"] * (row.mode == paper and row.mode.of_paper)
+            ),
+            "",
+            *(f"{row.figures[k]:.3f}" for k in DISTANCES),
+        ]
+        for row in sorted(rows, key=lambda row: row.mode != paper)
     ]
-    head = ["method", "data", "source", "year", "M-LD", "M-LVD", "F-LD", "F-LVD"]
-    return markdown_table(head, [*published, *measured], text=4) + f"\n\n{NOTE}"
+    return [*published, *measured]
+
+
+def paper_markdown(cells: Sequence[Sequence[str]]) -> str:
+    return f"{markdown_table(HEAD, cells, text=4)}\n\n{NOTE}"
+
+
+def paper_json(cells: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
+    return [dict(zip(HEAD, row, strict=True)) for row in cells]

@@ -1,13 +1,14 @@
-"""Scores predictors clip by clip: models, and reference faces that need no model.
+"""Scores predictors on clips: models, and reference faces that need no model.
 
-Clips are read one at a time and only their metrics are kept, so a corpus need not fit in memory.
+Some clips are read at a time and only their metrics are kept, so a corpus need not fit in memory.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from math import nan
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,42 +19,74 @@ from kfusion.landmarks import align, to_canonical
 from kfusion.runtime import Animator
 from training.corpus.clips import Clip
 from training.phones import STEP_S, phone_spans, read_phones
+from training.scores.figures import Row, figures_of
 from training.scores.legacy import Legacy
-from training.scores.metrics import ClipMetrics, clip_metrics
+from training.scores.metrics import ClipScore, clip_metrics
+from training.scores.offline import animate_clips
+from training.scores.tables import json_value
 
-Row = dict[str, float]
-"""Means over clips by the names of :attr:`~training.scores.metrics.ClipMetrics.by_name`;
-``closure`` is the share of all closures that was found."""
 Predict = Callable[[Clip], NDArray[Any]]
 """A clip -> its frames (T, 68, 2) in pixels of the clip's crop."""
 Closures = Mapping[str, list[tuple[float, float]]]
 """Spans (s) of p, b and m by clip."""
 
 CLOSED_LIPS: Final = ("P", "B", "M")
-
-
-@dataclass(frozen=True)
-class ClipScore:
-    """One clip: its labels, its length in frames, and its metrics."""
-
-    name: str
-    speaker: str
-    emotion: str | None
-    level: int | None
-    frames: int
-    metrics: ClipMetrics
+GROUP_S: Final = 60
+"""Seconds of sound that are read before predictors run on them together."""
 
 
 @dataclass
 class Result:
-    """One predictor's scores: of each clip, and of the batches of the ``legacy_*`` metrics."""
+    """One predictor's scores: of each clip, and the ``legacy_*`` metrics, which are of batches."""
 
-    legacy: Legacy = field(default_factory=Legacy)
     clips: list[ClipScore] = field(default_factory=list[ClipScore])
+    legacy: dict[str, float] = field(default_factory=lambda: Legacy().row)
 
     @property
     def row(self) -> Row:
-        return {**means(self.clips), **self.legacy.row}
+        """The set's figures by name, ``legacy_*`` too."""
+        return {**figures_of(self.clips), **self.legacy}
+
+    @property
+    def json(self) -> dict[str, Any]:
+        legacy = {name: json_value(value) for name, value in self.legacy.items()}
+        return {"clips": [clip.json for clip in self.clips], "legacy": legacy}
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> Self:
+        """What :attr:`json` gave. Raises TypeError where it has other metrics than today's."""
+        legacy = {name: nan if value is None else value for name, value in kept["legacy"].items()}
+        return cls([ClipScore.from_json(clip) for clip in kept["clips"]], legacy)
+
+
+@dataclass(frozen=True)
+class Model:
+    """An animator as a predictor, at one hop and look-ahead (frames).
+
+    ``labelled``: it gets the clip's label at weight 1, and the speaker's neutral face where it is
+    known, as in training. Without it the emotion is neutral.
+    """
+
+    animator: Animator
+    hop: int = 3
+    lookahead: int = 3
+    labelled: bool = False
+
+    def __call__(self, clip: Clip) -> NDArray[np.float32]:
+        """The clip's frames (T, 68, 2) in pixels of its crop."""
+        return next(self.frames([clip]))
+
+    def frames(self, clips: Iterable[Clip]) -> Iterator[NDArray[np.float32]]:
+        """The frames of one clip after another, the windows of several in a batch."""
+        requests = (self._request(clip) for clip in clips)
+        return animate_clips(self.animator.engine, requests, self.hop, self.lookahead)
+
+    def _request(self, clip: Clip) -> tuple[NDArray[Any], NDArray[Any], dict[str, float]]:
+        if not self.labelled:
+            return clip.audio, clip.identity, {}
+        known = clip.emotion not in (None, "neutral")
+        emotion = {clip.emotion: 1.0} if known and clip.emotion else {}
+        return clip.audio, clip.identity if clip.neutral is None else clip.neutral, emotion
 
 
 def score_predictors(
@@ -63,20 +96,38 @@ def score_predictors(
 ) -> dict[str, Result]:
     """Scores every predictor on every clip in one pass. Raises DataError without a clip."""
     results = {name: Result() for name in predictors}
-    count = 0
-    for clip in clips:
-        count += 1
-        spans = (closures or {}).get(clip.name, [])
+    legacies = {name: Legacy() for name in predictors}
+    for group in grouped(clips):
         for name, predict in predictors.items():
-            predicted = predict(clip)
-            frames = min(len(predicted), len(clip.points))
-            metrics = clip_metrics(predicted, clip.points, clip.identity, spans)
-            results[name].legacy.add(predicted[:frames], clip.points[:frames])
-            score = ClipScore(clip.name, clip.speaker, clip.emotion, clip.level, frames, metrics)
-            results[name].clips.append(score)
-    if not count:
-        raise DataError("no clips to score; wanted at least one")
+            frames = predict.frames(group) if isinstance(predict, Model) else map(predict, group)
+            for clip, predicted in zip(group, frames, strict=True):
+                count = min(len(predicted), len(clip.points))
+                legacies[name].add(predicted[:count], clip.points[:count])
+                results[name].clips.append(score_clip(clip, predicted, closures or {}))
+    for name, result in results.items():
+        result.legacy = legacies[name].row
+        if not result.clips:
+            raise DataError("no clips to score; wanted at least one")
     return results
+
+
+def score_clip(clip: Clip, predicted: NDArray[Any], closures: Closures) -> ClipScore:
+    """A clip's metrics for its predicted frames (T, 68, 2)."""
+    count = min(len(predicted), len(clip.points))
+    metrics = clip_metrics(predicted, clip.points, clip.identity, closures.get(clip.name, []))
+    return ClipScore(clip.name, clip.speaker, clip.emotion, clip.level, count, metrics)
+
+
+def grouped(clips: Iterable[Clip]) -> Iterator[list[Clip]]:
+    """The clips in groups of about a minute of sound."""
+    group: list[Clip] = []
+    for clip in clips:
+        group.append(clip)
+        if sum(len(c.audio) for c in group) >= GROUP_S * SAMPLE_RATE:
+            yield group
+            group = []
+    if group:
+        yield group
 
 
 def score_predictor(
@@ -86,37 +137,11 @@ def score_predictor(
     return score_predictors(clips, {"": predict}, closures)[""]
 
 
-def means(clips: Iterable[ClipScore]) -> Row:
-    """Means over the clips in which a metric is defined; nan where it is defined in none."""
-    metrics = [c.metrics.by_name for c in clips]
-    row: Row = {}
-    for name in metrics[0]:
-        values = np.array([m[name] for m in metrics])
-        defined = np.isfinite(values)
-        row[name] = float(values[defined].mean()) if defined.any() else float("nan")
-    closures = sum(m["closures"] for m in metrics)
-    found = sum(m["closures_found"] for m in metrics)
-    row["closure"] = found / closures if closures else float("nan")
-    return row
-
-
 def predict_offline(
     animator: Animator, clip: Clip, hop: int, lookahead: int, *, emotion: bool = False
 ) -> NDArray[np.float32]:
-    """The clip's frames on the clip's own identity, windows in batches.
-
-    ``emotion``: the model gets the clip's label at weight 1, and the speaker's neutral face where
-    it is known, as in training. Without it the emotion is neutral.
-    """
-    label = clip.emotion if emotion and clip.emotion != "neutral" else None
-    return animator.animate(
-        clip.audio,
-        SAMPLE_RATE,
-        emotion={label: 1.0} if label else None,
-        identity=clip.neutral if emotion and clip.neutral is not None else clip.identity,
-        hop=hop,
-        lookahead=lookahead,
-    )
+    """The clip's frames by a :class:`Model`; ``emotion``: with its label given."""
+    return Model(animator, hop, lookahead, emotion)(clip)
 
 
 # Faces that need no model
@@ -141,6 +166,12 @@ def constant_face(clip: Clip, displacement: NDArray[np.float64] | float) -> NDAr
     return np.repeat((clip.identity + moved)[None], len(clip.points), axis=0)
 
 
+def own_mean(clip: Clip) -> NDArray[np.float64]:
+    """A still face at the mean of the clip's own frames: what the mouth's place alone is worth."""
+    mean = align(clip.points, clip.identity).mean(axis=0)
+    return np.repeat(mean[None], len(clip.points), axis=0)
+
+
 def rounded_truth(clip: Clip) -> NDArray[np.float64]:
     """The truth rounded to whole pixels."""
     return np.round(clip.points)
@@ -151,7 +182,7 @@ def references(constant: NDArray[np.float64] | None) -> dict[str, Predict]:
     rows: dict[str, Predict] = {"copy identity": partial(constant_face, displacement=0.0)}
     if constant is not None:
         rows["best constant"] = partial(constant_face, displacement=constant)
-    return {**rows, "floor": rounded_truth}
+    return {**rows, "still at own mean": own_mean, "floor": rounded_truth}
 
 
 def read_closures(path: Path) -> dict[str, list[tuple[float, float]]]:

@@ -1,47 +1,28 @@
-"""From clips' metrics to tables: means with bootstrap intervals, as Markdown, CSV and JSON."""
+"""From clips' scores to a summary: figures with bootstrap intervals as Markdown, CSV and JSON."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from math import isfinite, nan
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from math import isfinite
 from typing import Any, Final
 
-import numpy as np
-
+from training.scores.comparison import Difference, comparison_table
+from training.scores.figures import (
+    ABOUT,
+    FURTHER,
+    MAIN,
+    RESAMPLES,
+    TITLES,
+    Estimate,
+    bootstrap_estimates,
+    ranges,
+)
+from training.scores.latency import latency_table
 from training.scores.legacy import AUTHORS_BATCH
-from training.scores.metrics import DISTANCES
-from training.scores.scoring import ClipScore, Result
+from training.scores.metrics import DISTANCES, ClipScore
+from training.scores.paper_tables import paper_json, paper_markdown
+from training.scores.scoring import Result
 from training.scores.tables import json_value, markdown_table
-
-RESAMPLES: Final = 2000
-LIPS: Final = ("correlation", "gain", "abs_lag", "closure")
-ALIGNED: Final = (*DISTANCES, *LIPS)
-TITLES: Final = {
-    "m_ld": "M-LD",
-    "m_lvd": "M-LVD",
-    "f_ld": "F-LD",
-    "f_lvd": "F-LVD",
-    "correlation": "lip correlation",
-    "gain": "lip gain",
-    "abs_lag": "lip lag, frames",
-    "closure": "closure recall",
-}
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over clips and the ends of its 95 % bootstrap interval; nan where undefined."""
-
-    mean: float
-    low: float = nan
-    high: float = nan
-
-    def text(self, *, interval: bool = True) -> str:
-        """As a table's cell; empty for nan."""
-        if not isfinite(self.mean):
-            return ""
-        if not interval or not isfinite(self.low):
-            return f"{self.mean:.3f}"
-        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
 @dataclass(frozen=True)
@@ -55,46 +36,12 @@ class SummaryRow:
 
     @property
     def json(self) -> dict[str, Any]:
-        """{metric: {mean, low, high}}, null where undefined; a group's with its clips counted."""
+        """{metric: {value, low, high}}, null where undefined; a group's with its clips counted."""
         count = {"clips": self.clips} if self.group else {}
         return count | {
             name: {k: json_value(v) for k, v in asdict(estimate).items()}
             for name, estimate in self.estimates.items()
         }
-
-
-def bootstrap_estimates(clips: Sequence[ClipScore], seed: int = 0) -> dict[str, Estimate]:
-    """Every metric's mean over clips, with the percentile bootstrap (Efron 1979) over clips.
-
-    Each of 2000 resamples draws as many clips as there are, with replacement; the interval is
-    that of their means between 2.5 and 97.5 %. A clip in which a metric is undefined is left out
-    of its mean; ``closure`` is the closures found over all closures, both resampled. Rows with the
-    same number of clips draw the same resamples. A single clip has no interval.
-    """
-    names = list(clips[0].metrics.by_name)
-    values = np.array([list(c.metrics.by_name.values()) for c in clips], np.float64)
-    above, below = np.nan_to_num(values), np.isfinite(values).astype(np.float64)
-    names.append("closure")
-    found, closures = (values[:, names.index(k)] for k in ("closures_found", "closures"))
-    above, below = np.column_stack([above, found]), np.column_stack([below, closures])
-    count = len(clips)
-    rng = np.random.default_rng(seed)
-    drawn: list[Any] = []
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = above.sum(axis=0) / below.sum(axis=0)
-        for _ in range(RESAMPLES // 100):
-            times = rng.multinomial(count, np.full(count, 1 / count), size=100)
-            drawn.append((times @ above) / (times @ below))
-    resampled = np.concatenate(drawn)
-    out: dict[str, Estimate] = {}
-    for k, name in enumerate(names):
-        column = resampled[np.isfinite(resampled[:, k]), k]
-        if count > 1 and len(column):
-            low, high = np.percentile(column, [2.5, 97.5])
-            out[name] = Estimate(float(mean[k]), float(low), float(high))
-        else:
-            out[name] = Estimate(float(mean[k]))
-    return out
 
 
 def summary_rows(results: Mapping[str, Result]) -> list[SummaryRow]:
@@ -103,8 +50,7 @@ def summary_rows(results: Mapping[str, Result]) -> list[SummaryRow]:
         SummaryRow(
             name,
             len(result.clips),
-            bootstrap_estimates(result.clips)
-            | {k: Estimate(v) for k, v in result.legacy.row.items()},
+            bootstrap_estimates(result.clips) | {k: Estimate(v) for k, v in result.legacy.items()},
         )
         for name, result in results.items()
     ]
@@ -129,13 +75,23 @@ GROUPS: Final[dict[str, Callable[[ClipScore], str]]] = {
 
 
 def metrics_table(
-    rows: Iterable[SummaryRow], columns: Sequence[str], *, interval: bool = True
+    rows: Iterable[SummaryRow], columns: Sequence[str], *, interval: bool = True, group: str = ""
 ) -> str:
-    """Markdown; a column is titled by the last part of its name."""
+    """Markdown, without columns that are undefined in every row.
+
+    A column is titled by the last part of its name. ``group``: what the rows are grouped by.
+    """
+    rows = list(rows)
+    columns = [c for c in columns if any(isfinite(row.estimates[c].value) for row in rows)]
+    head = [group, "row", "clips"] if group else [""]
     lines = [
-        [row.name, *(row.estimates[c].text(interval=interval) for c in columns)] for row in rows
+        [
+            *([row.group, row.name, str(row.clips)] if group else [row.name]),
+            *(row.estimates[c].text(interval=interval) for c in columns),
+        ]
+        for row in rows
     ]
-    return markdown_table(["", *(title_of(c) for c in columns)], lines)
+    return markdown_table([*head, *map(title_of, columns)], lines, text=2 if group else 1)
 
 
 def title_of(column: str) -> str:
@@ -144,71 +100,123 @@ def title_of(column: str) -> str:
     return TITLES[column]
 
 
-def markdown(
-    results: Mapping[str, Result], about: Mapping[str, Any], latency: str | None = None
-) -> str:
-    """The whole summary. ``about`` says what was scored and how (see :func:`as_json`)."""
-    rows = summary_rows(results)
-    parts = [
-        f"# {', '.join(about['data'])}: {about['split']}, {about['clips']} clips",
-        f"`{about['command']}`",
-        f"Hop {about['hop']}, look-ahead {about['lookahead']} (frames). The "
-        "emotion is neutral but where a row says that the clip's label is given. Means over "
-        f"clips, in brackets 95 % percentile bootstrap intervals over clips ({RESAMPLES} "
-        "resamples); clips of one speaker are alike, so between speakers the spread is wider.",
-        *about["notes"],
-        "## Aligned, in pixels of the 256 x 256 crop, and the lips",
-        metrics_table(rows, ALIGNED),
-    ]
-    for title, prefix in (
-        ("Aligned, in % of the inter-ocular distance", "iod_"),
-        ("Raw, in pixels", "raw_"),
-        ("Raw, in % of the inter-ocular distance", "raw_iod_"),
-    ):
-        parts += [f"## {title}", metrics_table(rows, [prefix + k for k in DISTANCES])]
-    parts += [
-        f"## legacy_*: what the authors' script computes, batches of {AUTHORS_BATCH}",
-        "Frobenius norms of whole batches of 1-s windows in units of the crop's side, so they "
-        "grow with the root of the batch size; their velocity is taken along the landmark axis "
-        "(training/scores/legacy.py has the formulas).",
-        metrics_table(rows, [f"legacy_{k}" for k in DISTANCES], interval=False),
-    ]
-    for what, key in GROUPS.items():
-        groups = grouped_rows(results, key)
-        if len({row.group for row in groups}) > 1:
-            head = [what, "row", "clips", *(TITLES[c] for c in ALIGNED)]
-            lines = [
-                [
-                    r.group,
-                    r.name,
-                    str(r.clips),
-                    *(r.estimates[c].text(interval=False) for c in ALIGNED),
-                ]
-                for r in groups
-            ]
-            parts += [f"## By {what}, aligned, in pixels", markdown_table(head, lines, text=2)]
-    if latency is not None:
-        parts += ["## Accuracy against latency, aligned, in pixels", latency]
-    return "\n\n".join(parts) + "\n"
+def ranges_table(results: Mapping[str, Result]) -> str:
+    """Markdown: the least and the greatest figure of a single clip."""
+    columns = [c for c in MAIN if not c.startswith("closure")]
+    lines: list[list[str]] = []
+    for name, result in results.items():
+        found = ranges(result.clips, columns)
+        cells = [f"{found[c][0]:.3f} .. {found[c][1]:.3f}" if c in found else "" for c in columns]
+        lines.append([name, *cells])
+    return markdown_table(["", *map(title_of, columns)], lines)
 
 
-def as_json(
-    results: Mapping[str, Result],
-    about: Mapping[str, Any],
-    latency: Sequence[Mapping[str, Any]] | None = None,
-) -> dict[str, Any]:
-    """{about, rows, by_emotion, by_speaker, latency}, rows as of :attr:`SummaryRow.json`."""
-    whole: dict[str, Any] = {
-        "about": dict(about),
-        "rows": {row.name: row.json for row in summary_rows(results)},
-    }
-    for what, key in GROUPS.items():
-        groups: dict[str, dict[str, Any]] = {}
-        for row in grouped_rows(results, key):
-            groups.setdefault(row.group, {})[row.name] = row.json
-        whole[f"by_{what}"] = groups
-    whole["latency"] = latency and [{k: json_value(v) for k, v in x.items()} for x in latency]
-    return whole
+@dataclass(frozen=True)
+class Summary:
+    """What was scored and how (``about``), and what came of it.
+
+    ``comparisons``: by the row that is the base, those compared with it. ``table``: the number of
+    the paper's table and its cells.
+    """
+
+    results: Mapping[str, Result]
+    about: Mapping[str, Any]
+    comparisons: Mapping[str, Mapping[str, Mapping[str, Difference]]] = field(
+        default_factory=dict[str, Mapping[str, Mapping[str, Difference]]]
+    )
+    table: tuple[int, list[list[str]]] | None = None
+    latency: Sequence[Mapping[str, Any]] = ()
+
+    @cached_property
+    def rows(self) -> list[SummaryRow]:
+        return summary_rows(self.results)
+
+    @cached_property
+    def groups(self) -> dict[str, list[SummaryRow]]:
+        """Rows by emotion and by speaker."""
+        return {what: grouped_rows(self.results, key) for what, key in GROUPS.items()}
+
+    @property
+    def short(self) -> str:
+        """Markdown: the main table, comparisons, latency and the paper's table."""
+        parts = [metrics_table(self.rows, MAIN), *self.about["notes"], *self._further]
+        return "\n\n".join(parts)
+
+    @property
+    def _further(self) -> list[str]:
+        parts: list[str] = []
+        for base, compared in self.comparisons.items():
+            parts += [f"## Compared with {base}", comparison_table(compared, base)]
+        if self.table:
+            number, cells = self.table
+            parts += [f"## Table {number} of the paper", paper_markdown(cells)]
+        if self.latency:
+            parts += ["## Accuracy against latency, aligned, in pixels",
+                      latency_table(self.latency)]  # fmt: skip
+        return parts
+
+    @property
+    def markdown(self) -> str:
+        """The whole summary."""
+        about = self.about
+        parts = [
+            f"# {', '.join(about['data'])}: {about['split']}, {about['clips']} clips",
+            f"`{about['command']}`",
+            "Behind a network's name stand hop and look-ahead (frames). The emotion is neutral but "
+            "where a row says that the clip's label is given, with the speaker's neutral face. In "
+            f"brackets 95 % percentile bootstrap intervals over clips ({RESAMPLES} resamples); "
+            "clips of one speaker are alike, so between speakers the spread is wider.",
+            *about["notes"],
+            "## Aligned",
+            metrics_table(self.rows, MAIN),
+            "\n".join(f"- {TITLES[name]}: {text}." for name, text in ABOUT.items()),
+            *self._further,
+            "## Aligned, further",
+            metrics_table(self.rows, FURTHER),
+            "## The least and the most of a clip",
+            ranges_table(self.results),
+        ]
+        for title, prefix in (
+            ("Aligned, in % of the inter-ocular distance", "iod_"),
+            ("Raw, in pixels", "raw_"),
+            ("Raw, in % of the inter-ocular distance", "raw_iod_"),
+        ):
+            parts += [f"## {title}", metrics_table(self.rows, [prefix + k for k in DISTANCES])]
+        parts += [
+            f"## legacy_*: what the authors' script computes, batches of {AUTHORS_BATCH}",
+            "Frobenius norms of whole batches of 1-s windows, (pixels - 56) / 187 as in their "
+            "loader, so they grow with the root of the batch size; their velocity is taken along "
+            "the landmark axis (training/scores/legacy.py has the formulas).",
+            metrics_table(self.rows, [f"legacy_{k}" for k in DISTANCES], interval=False),
+        ]
+        for what, rows in self.groups.items():
+            if len({row.group for row in rows}) > 1:
+                table = metrics_table(rows, [*MAIN, *FURTHER], interval=False, group=what)
+                parts += [f"## By {what}, aligned", table]
+        return "\n\n".join(parts) + "\n"
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """{about, rows, by_emotion, by_speaker, comparisons, table, latency}, rows as of
+        :attr:`SummaryRow.json`."""
+        whole: dict[str, Any] = {
+            "about": dict(self.about),
+            "rows": {row.name: row.json for row in self.rows},
+        }
+        for what, rows in self.groups.items():
+            groups: dict[str, dict[str, Any]] = {}
+            for row in rows:
+                groups.setdefault(row.group, {})[row.name] = row.json
+            whole[f"by_{what}"] = groups
+        whole["comparisons"] = {
+            base: {name: {k: d.json for k, d in found.items()} for name, found in compared.items()}
+            for base, compared in self.comparisons.items()
+        }
+        whole["table"] = self.table and {
+            "number": self.table[0], "rows": paper_json(self.table[1])
+        }  # fmt: skip
+        whole["latency"] = [{k: json_value(v) for k, v in x.items()} for x in self.latency]
+        return whole
 
 
 def csv_rows(results: Mapping[str, Result]) -> list[dict[str, Any]]:
