@@ -1,51 +1,46 @@
-"""Trains networks on the same data, seed and budget, scores them alike, and prints the table::
+"""Trains networks on the same data, seed and budget, scores them alike, and prints the tables::
 
     python -m training.ablate --data corpora/mead --out runs/table2
-    python -m training.ablate --data corpora/mead --out runs/all --rows table2 baselines \\
-        --seeds 1 2 3 -- --steps 1500 --batch 32
+    python -m training.ablate --data corpora/mead --out runs/all --rows table1 table2 \\
+        --seeds 1 2 3 --results results/ -- --steps 1500 --batch 32
 
-The rows are those of the paper's Table 2 unless others are named. What stands after ``--`` goes to
-training.train, the same for every row. A row is resumed where it stopped, and one that is
-finished is not made again: start the same command again to go on. Several such commands may
-share the work with ``--only``; the last prints the table.
+The rows are those of the paper's Table 2 unless others are named: table1 is KFusion and re-made
+rivals, beside the published rows. What stands after ``--`` goes to training.train, the same for
+every row. A row is resumed where it stopped, and one whose scores are there is not made again:
+start the same command again to go on. Several such commands may share the work with ``--only``;
+the last prints the tables, which --out gets too, as tables.md and tables.json.
+
+The scores of every clip are in ``ROW-SEED/scores.json``, or with ``--results FOLDER`` in
+``FOLDER/ROW-SEED.json``; these files are enough to make the tables again, without the networks.
 """
 
 import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import mean
-from typing import Final
+from typing import Any, Final
 
 from kfusion import __version__
 from kfusion.errors import DataError, run_command
 from kfusion.system import file_sha256
 from training import train
-from training.corpus.format import fingerprint, open_corpora, select_entries
-from training.evaluate import score_checkpoint
-from training.models.networks import ABLATIONS, BASELINES, CHOICES
-from training.scores.paper_tables import TABLE_2, VARIANTS
+from training.corpus.format import Corpus, Entry, fingerprint, open_corpora, select_entries
+from training.evaluate import DEVICE, open_animator
+from training.models.networks import ABLATIONS, BASELINES, CHOICES, Network, load_network
+from training.scores.ablation_tables import NAMES, PROPOSED, AblationTables
+from training.scores.kept import KeptScores
+from training.scores.modes import DEFAULT, Mode, parse_mode, with_labels
+from training.scores.scoring import Closures, Model, Predict, read_closures, score_predictors
 
+NETWORKS: Final = (*ABLATIONS, *CHOICES, *BASELINES)
 GROUPS: Final = {
+    "table1": [PROPOSED, *BASELINES],
     "table2": list(ABLATIONS),
     "choices": list(CHOICES),
     "baselines": list(BASELINES),
 }
-TITLES: Final = {
-    "without-kfusion": "w/o KFusion",
-    "without-lstm": "w/o LSTM",
-    "without-global": "w/o Global",
-    "mlp": "repl MLP",
-    "kfusion": "KFusion (proposed)",
-    "lstm-cells": "KFusion with LSTM cells",
-    "no-direct-paths": "the same without direct paths",
-    "eskimez": "Eskimez et al., LSTM",
-    "chen": "Chen et al., AT-net",
-    "cao": "Cao et al., SpeechSyncNet",
-    "transformer": "log-mel Transformer, linear head",
-}
-COLUMNS: Final = ("m_ld", "m_lvd", "f_ld", "f_lvd", "correlation", "gain")
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -56,12 +51,15 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--version", action="version", version=f"kfusion {__version__}")
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="prepared corpora")
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
-    parser.add_argument("--rows", nargs="+", default=["table2"], choices=[*GROUPS, *TITLES])
+    parser.add_argument("--results", type=Path, metavar="FOLDER",
+                        help="keeps the scores of the rows, apart from the runs")  # fmt: skip
+    parser.add_argument("--rows", nargs="+", default=["table2"], choices=[*GROUPS, *NETWORKS])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--only", nargs="*", metavar="ROW-SEED", help="make these now")
-    parser.add_argument("--hop", type=int, default=3)
-    parser.add_argument("--lookahead", type=int, default=3)
-    parser.add_argument("--device", default="")
+    parser.add_argument("--modes", type=parse_mode, nargs="+", default=list(DEFAULT),
+                        metavar="HOP/LOOKAHEAD", help="frames")  # fmt: skip
+    parser.add_argument("--phones", type=Path, help="table of clip, start_s, end_s, phone")
+    parser.add_argument("--device", default=DEVICE)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("training", nargs="*", help="-- options of training.train")
     return parser.parse_args(argv)
@@ -70,7 +68,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def select_jobs(options: argparse.Namespace) -> list[tuple[str, int]]:
     """(row, seed), seed by seed; those of ``--only`` where it is given."""
     named = {row for name in options.rows for row in GROUPS.get(name, [name])}
-    rows = [row for row in TITLES if row in named]
+    rows = [row for row in NETWORKS if row in named]
     jobs = {f"{row}-{seed}": (row, seed) for seed in options.seeds for row in rows}
     if options.only is None:
         return list(jobs.values())
@@ -79,57 +77,115 @@ def select_jobs(options: argparse.Namespace) -> list[tuple[str, int]]:
     return [jobs[name] for name in options.only]
 
 
-def train_and_score(options: argparse.Namespace, row: str, seed: int) -> dict[str, float]:
-    """One row's scores at one seed, from its folder where they are there already."""
-    folder: Path = options.out / f"{row}-{seed}"
-    scores = folder / "scores.json"
-    command = [*options.training, "--network", row, "--seed", str(seed), "--out", str(folder),
-               "--data", *map(str, options.data), "--threads", str(options.threads)]  # fmt: skip
-    if options.device:
-        command += ["--device", options.device]
-    trained = train.train(train.arguments(command))
-    held_out = select_entries(open_corpora(options.data), "validation")
-    scored = {
-        "checkpoint": file_sha256(trained.checkpoint),
-        "clips": fingerprint(entry for _, entry in held_out),
-        "hop": options.hop,
-        "lookahead": options.lookahead,
-    }
-    if scores.exists() and (kept := json.loads(scores.read_text())).get("scored") == scored:
-        return {name: kept[name] for name in COLUMNS}
-    clips = (corpus.clip(entry) for corpus, entry in held_out)
-    figures = score_checkpoint(trained.checkpoint, clips, options.hop, options.lookahead)
-    result = {name: float(figures[name]) for name in COLUMNS}
-    scores.write_text(json.dumps({**result, "scored": scored}))
-    return result
+@dataclass(frozen=True)
+class Ablation:
+    """What all rows have in common: the corpora, the clips held out, and the modes."""
+
+    options: argparse.Namespace
+    corpora: list[Corpus]
+    held_out: list[tuple[Corpus, Entry]]
+    modes: list[Mode]
+
+    @classmethod
+    def open(cls, options: argparse.Namespace) -> "Ablation":
+        """Raises DataError without a clip to score."""
+        corpora = open_corpora(options.data)
+        held_out = select_entries(corpora, "validation")
+        modes = with_labels(options.modes, (entry.emotion for _, entry in held_out))
+        return cls(options, corpora, held_out, modes)
+
+    def scores(self, row: str, seed: int) -> KeptScores:
+        """A row's scores at one seed; trained and scored only where they are not there."""
+        options = self.options
+        folder: Path = options.out / f"{row}-{seed}"
+        path: Path = folder / "scores.json"
+        if options.results:
+            path = options.results / f"{row}-{seed}.json"
+        config = self._config(row, seed, folder)
+        training, scored = self._training(config), self._scored()
+        kept = KeptScores.read(path)
+        if kept:
+            kept.check_training(path, training, self._training(self._defaults(config)))
+            if kept.scored == scored and all(str(mode) in kept.results for mode in self.modes):
+                return kept
+        trained = train.train(config)
+        found = KeptScores(
+            training, scored, file_sha256(trained.checkpoint),
+            count_parameters(load_network(trained.checkpoint)[0]), {},
+        )  # fmt: skip
+        if kept and (kept.scored, kept.checkpoint) == (scored, found.checkpoint):
+            found = replace(found, results=kept.results)
+        animator = open_animator(trained.checkpoint, options.device)
+        missing: dict[str, Predict] = {
+            str(mode): Model(animator, mode.hop, mode.lookahead, mode.labelled)
+            for mode in self.modes
+            if str(mode) not in found.results
+        }
+        clips = (corpus.clip(entry) for corpus, entry in self.held_out)
+        results = score_predictors(clips, missing, self._closures())
+        found = replace(found, results={**found.results, **results})
+        found.write(path)
+        return found
+
+    def _config(self, row: str, seed: int, folder: Path) -> train.TrainConfig:
+        options = self.options
+        return train.arguments([
+            *options.training, "--network", row, "--seed", str(seed), "--out", str(folder),
+            "--data", *map(str, options.data), "--threads", str(options.threads),
+            "--device", options.device,
+        ])  # fmt: skip
+
+    def _defaults(self, config: train.TrainConfig) -> train.TrainConfig:
+        return train.arguments(["--data", *map(str, config.data), "--out", str(config.out)])
+
+    def _training(self, config: train.TrainConfig) -> dict[str, Any]:
+        """The options that decide what a network learns, and the sha256 of its clips."""
+        entries = (e for corpus in self.corpora for e in corpus.entries if e.split == "train")
+        return json.loads(json.dumps({**config.settings(), "clips": fingerprint(entries)}))
+
+    def _scored(self) -> dict[str, Any]:
+        phones = self.options.phones
+        return {
+            "clips": fingerprint(entry for _, entry in self.held_out),
+            "phones": file_sha256(phones) if phones else None,
+        }
+
+    def _closures(self) -> Closures | None:
+        return read_closures(self.options.phones) if self.options.phones else None
 
 
-def table(results: dict[str, list[dict[str, float]]]) -> str:
-    """Markdown: means over seeds with their ranges, and the distances that were published."""
-    head = ["", "M-LD", "M-LVD", "F-LD", "F-LVD", "lip correlation", "gain", "published, MEAD"]
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for row, seeds in results.items():
-        cells = [f"{TITLES[row]} ({len(seeds)} seeds)" if len(seeds) > 1 else TITLES[row]]
-        for column in COLUMNS:
-            values = [s[column] for s in seeds]
-            spread = f" ({min(values):.3f}-{max(values):.3f})" if len(values) > 1 else ""
-            cells.append(f"{mean(values):.3f}{spread}")
-        cells.append(" / ".join(TABLE_2.get(VARIANTS.get(row, ""), ())))
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def count_parameters(network: Network) -> dict[str, int]:
+    """Of the whole network, and of what training changes."""
+    whole = sum(p.numel() for p in network.parameters())
+    frozen = getattr(network, "wav2vec2", None) if network.config.freeze_wav2vec2 else None
+    without = sum(p.numel() for p in frozen.parameters()) if frozen is not None else 0
+    return {"trainable": whole - without, "all": whole}
 
 
 def run(options: argparse.Namespace) -> int:
-    results: dict[str, list[dict[str, float]]] = {}
-    select_entries(open_corpora(options.data), "validation")  # without these no row can be scored
+    ablation = Ablation.open(options)
+    kept: dict[str, list[KeptScores]] = {}
     try:
         for row, seed in select_jobs(options):
-            print(f"{TITLES[row]}, seed {seed}", file=sys.stderr, flush=True)
-            results.setdefault(row, []).append(train_and_score(options, row, seed))
+            print(f"{NAMES.get(row, row)}, seed {seed}", file=sys.stderr, flush=True)
+            kept.setdefault(row, []).append(ablation.scores(row, seed))
     except KeyboardInterrupt:
         print("stopped and saved; start the same command again to continue", file=sys.stderr)
         return 130
-    print(table({row: results[row] for row in TITLES if row in results}))
+    tables = AblationTables(
+        {row: kept[row] for row in NETWORKS if row in kept},
+        ablation.modes,
+        f"{', '.join(corpus.header.source for corpus in ablation.corpora)} (validation)",
+        {k: GROUPS[f"table{k}"] for k in (1, 2) if f"table{k}" in options.rows},
+    )
+    print(tables.markdown)
+    out: Path = options.out
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "tables.md").write_text(tables.markdown, encoding="utf-8")
+        (out / "tables.json").write_text(json.dumps(tables.json, indent=1, allow_nan=False))
+    except OSError as error:
+        raise DataError(f"{out}: cannot be written ({error})") from None
     return 0
 
 

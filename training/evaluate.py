@@ -64,9 +64,7 @@ def open_animator(checkpoint: Path, device: str = DEVICE) -> Animator:
     try:
         return Animator(load_engine(checkpoint, device))
     except (RuntimeError, AssertionError) as error:
-        raise DataError(
-            f"--device {device}: cannot be used ({error}); wanted cpu or cuda"
-        ) from None
+        raise DataError(f"device {device!r} cannot be used: {error}") from None
 
 
 def parser() -> argparse.ArgumentParser:

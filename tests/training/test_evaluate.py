@@ -15,11 +15,14 @@ from kfusion.config import PRESETS
 from kfusion.model import KFusion
 from kfusion.runtime import WEIGHTS
 from tests.training.corpora import talking, write_corpus
+from tests.training.small_train import TINY
 from training.corpus.format import Corpus
-from training.evaluate import labels_of, main, score_checkpoint
+from training.evaluate import labels_of, main, open_animator
+from training.models.networks import build, save_network
 from training.scores.paper_tables import TABLE_1, TABLE_2
+from training.scores.scoring import Model, constant_face, mean_displacement, score_predictor
 
-REFERENCES = ["copy identity", "best constant", "floor"]
+REFERENCES = ["copy identity", "best constant", "still at own mean", "floor"]
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +51,7 @@ def scored(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of scores of the labelled corpus, with latency and a video."""
     out = tmp_path_factory.mktemp("scores")
     command = ["--data", str(labelled), "--out", str(out), "--latency", "--video", "auto"]
-    assert main(command) == 0
+    assert main([*command, "--table", "1"]) == 0
     return out
 
 
@@ -62,18 +65,49 @@ def csv_of(path: Path) -> list[dict[str, str]]:
 
 
 def test_a_checkpoint_is_scored_with_the_emotion_neutral(labelled: Path, scored: Path) -> None:
-    row = score_checkpoint(WEIGHTS, Corpus(labelled).clips("validation"))
+    animator = open_animator(WEIGHTS, "cpu")
+    clips = list(Corpus(labelled).clips("validation"))
     rows = rows_of(scored)
-    for name in ("m_ld", "m_lvd", "f_ld", "f_lvd", "correlation", "gain", "abs_lag", "raw_m_ld"):
-        assert rows["bundled"][name]["mean"] == pytest.approx(row[name]), name
+    for hop, lookahead in ((30, 0), (3, 3)):
+        row = score_predictor(clips, Model(animator, hop, lookahead)).row
+        for name in ("m_ld", "m_lvd", "f_ld", "f_lvd", "shape", "correlation", "gain", "raw_m_ld"):
+            found = rows[f"bundled, {hop}/{lookahead}"][name]["value"]
+            assert found == pytest.approx(row[name]), name
 
 
 def test_the_label_is_a_row_of_its_own_where_clips_have_one(scored: Path) -> None:
-    assert list(rows_of(scored)) == ["bundled", "bundled, label given", *REFERENCES]
+    models = [f"bundled, {m}{x}" for m in ("30/0", "3/3") for x in (", label given", "")]
+    assert list(rows_of(scored)) == [*models, *REFERENCES]
     lines = {(x["name"], x["row"]): float(x["f_ld"]) for x in csv_of(scored / "scores.csv")}
-    assert len(lines) == 10
-    assert lines["Bob-0", "bundled"] == lines["Bob-0", "bundled, label given"]  # neutral
-    assert lines["Bob-1", "bundled"] != lines["Bob-1", "bundled, label given"]
+    assert len(lines) == 16
+    assert lines["Bob-0", "bundled, 3/3"] == lines["Bob-0", "bundled, 3/3, label given"]  # neutral
+    assert lines["Bob-1", "bundled, 3/3"] != lines["Bob-1", "bundled, 3/3, label given"]
+
+
+def test_the_row_that_stands_for_the_paper_has_its_mode_and_the_label(scored: Path) -> None:
+    summary = json.loads((scored / "summary.json").read_text())
+    measured = [r for r in summary["table"]["rows"] if r["source"] != "published"]
+    assert [r["method"] for r in measured][:2] == ["bundled, 30/0, label given", "bundled, 30/0"]
+    assert measured[0]["source"] == "measured here, the paper's mode"
+    assert {r["source"] for r in measured[1:]} == {"measured here"}
+    row = summary["rows"]["bundled, 30/0, label given"]
+    assert measured[0]["M-LD"] == f"{row['m_ld']['value']:.3f}"
+    line = f"| bundled, 30/0, label given | labelled (validation) | {measured[0]['source']} |"
+    assert line in (scored / "summary.md").read_text()
+
+
+def test_a_corpus_that_nothing_was_trained_on_takes_the_best_constant_of_another(
+    plain: Path, labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["--data", str(plain), "--split", "all", "--modes", "30/0", "--out", str(tmp_path)]
+    assert main([*command, "--constant-from", str(labelled)]) == 0
+    constant = mean_displacement(Corpus(labelled).clips("train"))
+    clips = list(Corpus(plain).clips())
+    row = score_predictor(clips, lambda clip: constant_face(clip, constant)).row
+    rows = rows_of(tmp_path)
+    assert rows["best constant"]["m_ld"]["value"] == pytest.approx(row["m_ld"])
+    assert main([*command, "--constant-from", str(plain)]) == 2
+    assert "plain: no train clips" in capsys.readouterr().err
 
 
 def test_without_a_training_side_the_best_constant_is_left_out_with_a_note(
@@ -88,7 +122,9 @@ def test_latency_is_swept_and_drawn(scored: Path) -> None:
     rows = [x for x in csv_of(scored / "latency.csv") if x["row"] == "bundled"]
     at = {(int(x["hop"]), int(x["lookahead"])): x for x in rows}
     assert float(at[30, 0]["latency_ms"]) == 1000 and float(at[3, 3]["latency_ms"]) == 200
-    assert float(at[3, 3]["m_ld"]) == pytest.approx(rows_of(scored)["bundled"]["m_ld"]["mean"])
+    assert float(at[3, 3]["m_ld"]) == pytest.approx(
+        rows_of(scored)["bundled, 3/3"]["m_ld"]["value"]
+    )
     assert float(at[3, 0]["m_ld"]) != float(at[3, 6]["m_ld"])
     assert (scored / "latency.png").read_bytes().startswith(b"\x89PNG")
     assert "Accuracy against latency" in (scored / "summary.md").read_text()
@@ -128,10 +164,28 @@ def test_table_1_marks_what_was_published_and_what_was_measured_here(
     assert printed.count("| published |") == published == 11
     assert "| Cao et al. | MEAD | published | 2023 | 1.92 | 0.97 | 1.25 | 0.70 |" in printed
     ours = re.search(
-        r"\| mine \| plain \(validation\) \| measured here \|  \| ([\d.]+) \|", printed
+        r"\| mine, 30/0 \| plain \(validation\) \| measured here, the paper's mode \|  \| ([\d.]+)",
+        printed,
     )
-    row = re.search(r"\| mine \| ([\d.]+) \[", printed)
+    row = re.search(r"\| mine, 30/0 \| ([\d.]+) \[", printed)
     assert ours and row and ours[1] == row[1]
+
+
+def test_rivals_are_marked_and_compared_with_the_first(
+    plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_network(tmp_path / "rival.safetensors", build("chen", TINY), {})
+    files = [str(WEIGHTS), str(tmp_path / "rival.safetensors")]
+    command = ["--data", str(plain), "--table", "1", "--modes", "30/0", "--label", "ours", "theirs"]
+    assert main([*command, "--checkpoint", *files]) == 0
+    printed = capsys.readouterr().out
+    assert "| Chen et al., AT-net (theirs), 30/0 | plain (validation) | measured here, re-made" in (
+        printed
+    )
+    assert "## Compared with ours, 30/0" in printed
+    assert re.search(
+        r"\| theirs \| [+-][\d.]+ \[[^|]+\], p [\d.]+, (ahead|behind|level) \|", printed
+    )
 
 
 def test_table_2_knows_the_variants_by_their_configuration(
@@ -151,12 +205,16 @@ def test_table_2_knows_the_variants_by_their_configuration(
         (tmp_path / name).mkdir()
         save_model(tmp_path / name / "model.safetensors", KFusion(config), {})
         files.append(str(tmp_path / name / "model.safetensors"))
-    assert main(["--data", str(plain), "--table", "2", "--checkpoint", *files]) == 0
+    command = ["--data", str(plain), "--table", "2", "--modes", "30/0"]
+    assert main([*command, "--checkpoint", *files]) == 0
     printed = capsys.readouterr().out
     assert printed.count("| published |") == len(TABLE_2) == 5
     measured = re.findall(r"\| ([^|]+) \| plain \(validation\) \| measured here", printed)
-    expected = ["w/o KFusion", "w/o LSTM", "w/o Global", "repl MLP", "Proposed (five)"]
-    assert measured == [*expected, "Proposed (six)"]
+    names = ["w/o KFusion", "w/o LSTM", "w/o Global", "repl MLP", "Proposed", "Proposed"]
+    assert measured == [
+        f"{name} ({label}), 30/0"
+        for name, label in zip(names, ("one", "two", "three", "four", "five", "six"), strict=True)
+    ]
 
 
 def test_checkpoints_are_named_for_their_folders() -> None:
@@ -172,6 +230,7 @@ def test_checkpoints_are_named_for_their_folders() -> None:
         (["--checkpoint", "{}/no.safetensors"], "no such file"),
         (["--phones", "{}/no.tsv"], "no table of phones"),
         (["--split", "train"], "no train clips"),
+        (["--device", "abacus"], "device 'abacus' cannot be used"),
         (["--out", "{}/new", "--video", "Eve"], "no validation clip has this name"),
     ],
 )
@@ -187,8 +246,9 @@ def test_what_cannot_be_scored_is_told_in_a_line(
 @pytest.mark.parametrize(
     "more",
     [
-        ["--hop", "4"],
-        ["--hop", "30", "--lookahead", "1"],
+        ["--modes", "4/0"],
+        ["--modes", "30/0", "30/1"],
+        ["--modes", "3"],
         ["--label", "a", "b"],
         ["--checkpoint", "x", "y", "--label", "a", "a"],
         ["--video", "auto"],

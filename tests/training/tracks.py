@@ -65,7 +65,7 @@ def small_data(folder: Path) -> Path:
     taught = [n for n in names if split_of_clip(n) == "train"][:2]
     for k, name in enumerate([*held, *taught]):
         write_track(folder / "grid_s1", talking(name, k))
-    for k, name in enumerate(("grid_others", "mead_speech", "speakers"), 10):
+    for k, name in enumerate(("grid_others", "mead_speech", "speakers", "grid_more"), 10):
         write_track(folder / name, talking("one", k))
     spans = "".join(f"{n}\t0.5\t0.6\tB\n" for n in held)
     (folder / "grid_s1_phones.tsv").write_text("clip\tstart_s\tend_s\tphone\n" + spans)

@@ -18,6 +18,9 @@ from kfusion.errors import DataError
 from training.scores.figures import (
     RESAMPLES,
     TITLES,
+    Estimate,
+    Row,
+    Values,
     figures_of,
     interval,
     resampled,
@@ -86,33 +89,45 @@ def compare(first: Seeds, second: Seeds, seed: int = 0) -> dict[str, Difference]
     the interval is of the clips alone.
     """
     _check_clips([*first, *second])
-    clips = len(first[0])
-    rng = np.random.default_rng(seed + 1)
-    counts = resamples(clips, seed)
-    figures = [[figures_of(scores) for scores in seeds] for seeds in (first, second)]
-    drawn: list[dict[str, NDArray[np.float64]]] = []
-    for seeds in (first, second):
-        of_seeds = [resampled(values_of(scores), counts) for scores in seeds]
-        chosen = rng.integers(0, len(seeds), (RESAMPLES, len(seeds)))
-        drawn.append({
-            name: _mean_over_seeds(np.stack([f[name] for f in of_seeds], axis=1), chosen)
-            for name in COMPARED
-        })  # fmt: skip
+    networks = [_drawn(seeds, seed + k) for k, seeds in enumerate((first, second))]
     found: dict[str, Difference] = {}
     for name, better in COMPARED.items():
-        means = [float(np.mean([f[name] for f in of_network])) for of_network in figures]
-        differences = drawn[0][name] - drawn[1][name]
-        if clips == 1:
-            differences = np.full(1, np.nan)
-        found[name] = Difference(
-            means[0] - means[1], *interval(differences), _p_value(differences), better
-        )
+        a, b = (mean_over_seeds(seeds)[name] for seeds in (first, second))
+        differences = networks[0][name] - networks[1][name]
+        p = _p_value(differences)
+        found[name] = Difference(a - b, *interval(differences), p, better)
     return found
 
 
-def _mean_over_seeds(
-    figures: NDArray[np.float64], chosen: NDArray[np.int64]
-) -> NDArray[np.float64]:
+def mean_over_seeds(seeds: Seeds) -> Row:
+    """A network's figures, means over its seeds."""
+    of_seeds = [figures_of(scores) for scores in seeds]
+    return {name: float(np.mean([row[name] for row in of_seeds])) for name in of_seeds[0]}
+
+
+def seed_estimates(seeds: Seeds) -> dict[str, Estimate]:
+    """A network's figures, means over its seeds, with intervals over clips and seeds."""
+    _check_clips(seeds)
+    drawn = _drawn(seeds, 0)
+    means = mean_over_seeds(seeds)
+    return {name: Estimate(means[name], *interval(drawn[name])) for name in means}
+
+
+def _drawn(seeds: Seeds, seed: int) -> Values:
+    """Every figure of each resample, by name: (R,). All networks draw the same clips, and seeds
+    that depend on ``seed``; a single clip gives nan."""
+    clips = len(seeds[0])
+    of_seeds = [resampled(values_of(scores), resamples(clips)) for scores in seeds]
+    chosen = np.random.default_rng([seed, 1]).integers(0, len(seeds), (RESAMPLES, len(seeds)))
+    return {
+        name: _mean_of_chosen(np.stack([f[name] for f in of_seeds], axis=1), chosen)
+        if clips > 1
+        else np.full(1, np.nan)
+        for name in of_seeds[0]
+    }
+
+
+def _mean_of_chosen(figures: NDArray[np.float64], chosen: NDArray[np.int64]) -> NDArray[np.float64]:
     """Means over the seeds drawn for each resample, (R, K) figures and (R, K) seeds -> (R,).
 
     The mean of K drawn from K seeds spreads by sqrt((K - 1) / K) of what a mean of K seeds does

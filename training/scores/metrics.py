@@ -7,17 +7,15 @@ is aligned to the truth. A distance is low wherever the mouth's mean place is ri
 *shape* compare its motion alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from math import nan
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kfusion.config import FPS
 from kfusion.landmarks import MOUTH, align, inter_ocular, lip_gap
-from training.scores.tables import json_value
 
 DISTANCES: Final = ("m_ld", "m_lvd", "f_ld", "f_lvd")
 CLOSED_PX: Final = 1.5
@@ -139,21 +137,6 @@ class ClipScore:
     level: int | None
     frames: int
     metrics: ClipMetrics
-
-    @property
-    def json(self) -> dict[str, Any]:
-        """All of it, null where a metric is undefined."""
-        metrics = {name: json_value(value) for name, value in asdict(self.metrics).items()}
-        return {**vars(self), "metrics": metrics}
-
-    @classmethod
-    def from_json(cls, kept: Mapping[str, Any]) -> Self:
-        """What :attr:`json` gave. Raises TypeError where it has other metrics than today's."""
-        metrics: dict[str, Any] = {
-            name: nan if value is None else value for name, value in kept["metrics"].items()
-        }
-        whole: dict[str, Any] = {**kept, "metrics": ClipMetrics(**metrics)}
-        return cls(**whole)
 
 
 def share(part: float, whole: float) -> float:

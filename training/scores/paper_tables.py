@@ -76,10 +76,11 @@ class MeasuredRow:
     figures: Row
 
     def method(self, number: int) -> str:
-        """What the table calls it."""
-        title = RIVALS.get(self.network, "") if number == 1 else VARIANTS.get(self.network, "")
-        named = f"{title} ({self.name})" if title and title != self.name else self.name
-        return f"{named}, {self.mode}"
+        """What Table ``number`` calls it."""
+        title = {1: RIVALS, 2: VARIANTS}[number].get(self.network, self.name)
+        return (
+            f"{title}, {self.mode}" if title == self.name else f"{title} ({self.name}), {self.mode}"
+        )
 
 
 def paper_table(number: int, rows: Sequence[MeasuredRow], measured_on: str) -> list[list[str]]:

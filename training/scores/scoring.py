@@ -4,7 +4,7 @@ Some clips are read at a time and only their metrics are kept, so a corpus need 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from math import nan
 from pathlib import Path
@@ -21,7 +21,7 @@ from training.corpus.clips import Clip
 from training.phones import STEP_S, phone_spans, read_phones
 from training.scores.figures import Row, figures_of
 from training.scores.legacy import Legacy
-from training.scores.metrics import ClipScore, clip_metrics
+from training.scores.metrics import ClipMetrics, ClipScore, clip_metrics
 from training.scores.offline import animate_clips
 from training.scores.tables import json_value
 
@@ -49,14 +49,29 @@ class Result:
 
     @property
     def json(self) -> dict[str, Any]:
-        legacy = {name: json_value(value) for name, value in self.legacy.items()}
-        return {"clips": [clip.json for clip in self.clips], "legacy": legacy}
+        """A list a column over the clips, to a millionth, null where a metric is undefined."""
+        rows = [{**vars(clip), **vars(clip.metrics)} for clip in self.clips]
+        columns = {
+            name: [_json(row[name]) for row in rows] for name in rows[0] if name != "metrics"
+        }
+        return {"clips": columns, "legacy": {name: _json(v) for name, v in self.legacy.items()}}
 
     @classmethod
     def from_json(cls, kept: Mapping[str, Any]) -> Self:
         """What :attr:`json` gave. Raises TypeError where it has other metrics than today's."""
+        clips: list[ClipScore] = []
+        names = list(kept["clips"])
+        for values in zip(*kept["clips"].values(), strict=True):
+            row = dict(zip(names, values, strict=True))
+            labels = {f.name: row.pop(f.name, None) for f in fields(ClipScore)[:-1]}
+            metrics: dict[str, Any] = {k: nan if v is None else v for k, v in row.items()}
+            clips.append(ClipScore(**labels, metrics=ClipMetrics(**metrics)))
         legacy = {name: nan if value is None else value for name, value in kept["legacy"].items()}
-        return cls([ClipScore.from_json(clip) for clip in kept["clips"]], legacy)
+        return cls(clips, legacy)
+
+
+def _json(value: Any) -> Any:
+    return json_value(round(value, 6) if isinstance(value, float) else value)
 
 
 @dataclass(frozen=True)

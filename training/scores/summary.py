@@ -1,6 +1,6 @@
 """From clips' scores to a summary: figures with bootstrap intervals as Markdown, CSV and JSON."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from math import isfinite
@@ -75,23 +75,24 @@ GROUPS: Final[dict[str, Callable[[ClipScore], str]]] = {
 
 
 def metrics_table(
-    rows: Iterable[SummaryRow], columns: Sequence[str], *, interval: bool = True, group: str = ""
+    rows: Sequence[SummaryRow],
+    columns: Sequence[str],
+    *,
+    interval: bool = True,
+    before: Mapping[str, Sequence[str]] | None = None,
 ) -> str:
     """Markdown, without columns that are undefined in every row.
 
-    A column is titled by the last part of its name. ``group``: what the rows are grouped by.
+    A column is titled by the last part of its name. ``before``: the cells of the columns before
+    the figures, by title; the rows' names unless given.
     """
-    rows = list(rows)
     columns = [c for c in columns if any(isfinite(row.estimates[c].value) for row in rows)]
-    head = [group, "row", "clips"] if group else [""]
+    before = before or {"": [row.name for row in rows]}
     lines = [
-        [
-            *([row.group, row.name, str(row.clips)] if group else [row.name]),
-            *(row.estimates[c].text(interval=interval) for c in columns),
-        ]
-        for row in rows
+        [*cells, *(row.estimates[c].text(interval=interval) for c in columns)]
+        for row, *cells in zip(rows, *before.values(), strict=True)
     ]
-    return markdown_table([*head, *map(title_of, columns)], lines, text=2 if group else 1)
+    return markdown_table([*before, *map(title_of, columns)], lines, text=len(before))
 
 
 def title_of(column: str) -> str:
@@ -191,7 +192,12 @@ class Summary:
         ]
         for what, rows in self.groups.items():
             if len({row.group for row in rows}) > 1:
-                table = metrics_table(rows, [*MAIN, *FURTHER], interval=False, group=what)
+                before = {
+                    what: [row.group for row in rows],
+                    "row": [row.name for row in rows],
+                    "clips": [str(row.clips) for row in rows],
+                }
+                table = metrics_table(rows, [*MAIN, *FURTHER], interval=False, before=before)
                 parts += [f"## By {what}, aligned", table]
         return "\n\n".join(parts) + "\n"
 

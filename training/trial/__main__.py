@@ -2,9 +2,10 @@
 
     python -m training.trial kfusion/weights/compact.safetensors --data DATA --out trial/
 
-DATA holds the sets grid_s1, grid_others, mead_speech, speakers, mead_expressions, voices,
-speechocean, librispeech and the table grid_s1_phones.tsv. Each figure stands beside its bound and
-whether it holds. Bounds that do not hold do not change the exit status. --out gets trial.md.
+DATA holds the sets grid_s1, grid_others, grid_more, mead_speech, speakers, mead_expressions,
+voices, speechocean, librispeech and the table grid_s1_phones.tsv. Each figure stands beside its
+bound and whether it holds. Bounds that do not hold do not change the exit status. --out gets
+trial.md.
 """
 
 import argparse

@@ -11,7 +11,7 @@ from training.scores.legacy import Legacy, legacy_ld, legacy_lvd
 
 
 def moved(
-    point: int, px: float = 25.6, frames: int = 60
+    point: int, px: float = 187.0, frames: int = 60
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Two seconds of a face of zeros, and the same with one point off in each second's frame 3."""
     truth = np.zeros((frames, 68, 2))
@@ -31,15 +31,42 @@ def moved(
     ],
 )
 def test_a_batch_by_hand(point: int, m_ld: int, m_lvd: int, f_lvd: int) -> None:
-    """25.6 px are 0.1 of the crop: squares of 0.01, twice in a batch of two windows."""
+    """187 px are 1 in their scale, and its square is 1: twice in a batch of two windows."""
     legacy = Legacy(batch=2)
     legacy.add(*moved(point))
     assert legacy.row == pytest.approx(
         {
-            "legacy_m_ld": sqrt(0.02 * m_ld),
-            "legacy_m_lvd": sqrt(0.02 * m_lvd),
-            "legacy_f_ld": sqrt(0.02),
-            "legacy_f_lvd": sqrt(0.02 * f_lvd),
+            "legacy_m_ld": sqrt(2 * m_ld),
+            "legacy_m_lvd": sqrt(2 * m_lvd),
+            "legacy_f_ld": sqrt(2),
+            "legacy_f_lvd": sqrt(2 * f_lvd),
+        }
+    )
+
+
+def test_whole_numbers_by_hand() -> None:
+    """Points at 56 + 187 k are k in their scale.
+
+    In one frame the truth is 0 at every point. The prediction is (3, 4) at point 49, (1, 2) at
+    point 50, 0 elsewhere.
+
+    F-LD: 9 + 16 + 1 + 4 = 30. M-LD: the same points, 30.
+    F-LVD, from point 0: -(3, 4) at 49, -(1, 2) at 50: 30.
+    M-LVD, from the list's first point, 49, to all but the last, 48: (3, 4) less itself is 0; less
+    (1, 2) is (2, 2), 8; less 0 is (3, 4), 25, at the 17 points from 51 to 67: 8 + 425 = 433.
+    """
+    truth = np.full((30, 68, 2), 56.0)
+    predicted = truth.copy()
+    predicted[7, 49] = 56 + 187 * 3, 56 + 187 * 4
+    predicted[7, 50] = 56 + 187 * 1, 56 + 187 * 2
+    legacy = Legacy(batch=1)
+    legacy.add(predicted, truth)
+    assert legacy.row == pytest.approx(
+        {
+            "legacy_m_ld": sqrt(30),
+            "legacy_m_lvd": sqrt(433),
+            "legacy_f_ld": sqrt(30),
+            "legacy_f_lvd": sqrt(30),
         }
     )
 
@@ -60,6 +87,6 @@ def test_windows_go_on_over_clips_and_what_fills_no_batch_is_left_out() -> None:
     legacy.add(predicted, truth)
     assert isnan(legacy.row["legacy_f_ld"])
     legacy.add(predicted, truth)
-    assert legacy.row["legacy_f_ld"] == pytest.approx(sqrt(0.02))
+    assert legacy.row["legacy_f_ld"] == pytest.approx(sqrt(2))
     legacy.add(100 * predicted, truth)
-    assert legacy.row["legacy_f_ld"] == pytest.approx(sqrt(0.02))
+    assert legacy.row["legacy_f_ld"] == pytest.approx(sqrt(2))

@@ -6,11 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from kfusion.landmarks import INNER_LOWER, NEUTRAL, RIGID, fit_similarity
+from kfusion.landmarks import INNER_LOWER, MOUTH, NEUTRAL, RIGID, fit_similarity
 from training.scores.metrics import (
     DISTANCES,
     best_lag,
     clip_metrics,
+    closure_precision,
     closure_recall,
 )
 
@@ -66,6 +67,62 @@ def test_a_still_face_has_no_lag_and_a_still_truth_no_gain() -> None:
     assert isnan(clip_metrics(talking(), still, NEUTRAL).gain)
 
 
+def test_a_face_in_the_wrong_place_is_far_and_moves_right() -> None:
+    truth = talking()
+    predicted = truth.copy()
+    predicted[:, MOUTH] += 3, 4  # five pixels off, all the time
+    found = clip_metrics(predicted, truth, NEUTRAL).by_name
+    assert found["m_ld"] == pytest.approx(5)
+    assert found["ratio"] == pytest.approx(5 / found["copied_m_ld"])
+    assert found["centred"] == pytest.approx(0, abs=1e-9)
+    assert found["shape"] == pytest.approx(0, abs=1e-9)
+
+
+def test_a_nod_of_the_mouth_is_no_shape() -> None:
+    truth = talking()
+    predicted = truth.copy()
+    nod = 5 * (np.arange(40) % 2 - 0.5)  # 2.5 px up and down
+    predicted[:, MOUTH, 1] += nod[:, None]
+    found = clip_metrics(predicted, truth, NEUTRAL)
+    assert found.centred_px == pytest.approx(2.5)
+    assert found.by_name["shape"] == pytest.approx(0, abs=1e-9)
+
+
+def test_a_mouth_that_stands_still_is_one_wherever_it_stands() -> None:
+    truth, rest = talking(), np.repeat(NEUTRAL[None], 40, axis=0)
+    for still in (rest, np.repeat(truth[5][None], 40, axis=0)):
+        found = clip_metrics(still, truth, NEUTRAL).by_name
+        assert (found["centred"], found["shape"]) == pytest.approx((1, 1))
+    assert clip_metrics(truth, truth, NEUTRAL).by_name["ratio"] == 0
+    assert isnan(
+        clip_metrics(truth, np.repeat(NEUTRAL[None], 40, axis=0), NEUTRAL).by_name["shape"]
+    )
+
+
+def test_half_the_motion_is_half_of_centred() -> None:
+    found = clip_metrics(talking(size=2), talking(size=4), NEUTRAL).by_name
+    assert (found["centred"], found["shape"]) == pytest.approx((0.5, 0.5))
+    # By hand: 3 of 20 points go down by g, so the centroid by 3 g / 20, the 3 points by 17 g / 20
+    # more than it and 17 points by 3 g / 20 less; a mean of (3 x 17 + 17 x 3) / 400 g = 0.255 g.
+    gap = 4 * np.abs(np.sin(np.arange(40) / 3))
+    deviation = np.abs(gap - gap.mean()).mean()
+    metrics = clip_metrics(talking(), talking(), NEUTRAL)
+    assert metrics.centred_still_px == pytest.approx(3 / 20 * deviation)
+    assert metrics.shape_still_px == pytest.approx(0.255 * deviation)
+
+
+def test_the_width_is_that_between_the_corners() -> None:
+    truth, predicted = talking(), talking()
+    wave = np.sin(np.arange(40) / 5)
+    truth[:, 48, 0] -= 3 * wave
+    truth[:, 54, 0] += 3 * wave
+    predicted[:, 54, 0] += 3 * wave  # one corner alone: half as wide
+    found = clip_metrics(predicted, truth, NEUTRAL)
+    assert found.width_correlation == pytest.approx(1)
+    assert found.swing == pytest.approx(0.5)
+    assert clip_metrics(talking(), truth, NEUTRAL).width_correlation == 0
+
+
 def test_the_longer_of_two_sequences_is_cut() -> None:
     assert clip_metrics(talking(50), talking(40), NEUTRAL).f_ld == pytest.approx(0, abs=1e-9)
     assert clip_metrics(talking(40), talking(50), NEUTRAL).f_ld == pytest.approx(0, abs=1e-9)
@@ -91,3 +148,23 @@ def test_closures_are_found_within_two_frames() -> None:
     predicted[34] = 1.0  # four frames late: not
     spans = [(10 / 30, 11 / 30), (29 / 30, 31 / 30), (50 / 30, 51 / 30), (20 / 30, 21 / 30)]
     assert closure_recall(predicted, truth, spans) == (1, 3)
+
+
+def test_closures_of_the_prediction_are_right_within_two_frames_of_a_true_one() -> None:
+    truth = np.full(60, 8.0)
+    truth[[10, 30]] = 0.5
+    predicted = np.full(60, 8.0)
+    predicted[[12, 28, 29]] = 1.0  # two closures, right
+    predicted[33] = 1.0  # three frames late
+    predicted[50] = 1.0  # none there
+    assert closure_precision(predicted, truth) == (2, 4)
+    assert closure_precision(np.full(60, 8.0), truth) == (0, 0)
+    assert closure_precision(truth, truth) == (2, 2)
+
+
+def test_a_mouth_that_never_opens_finds_every_closure_and_none_is_right() -> None:
+    truth = np.full(60, 8.0)
+    truth[[10, 30]] = 0.5
+    shut = np.zeros(60)
+    assert closure_recall(shut, truth, [(10 / 30, 11 / 30), (1.0, 1.03)]) == (2, 2)
+    assert closure_precision(shut, truth) == (0, 1)

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from math import isnan
@@ -12,13 +13,17 @@ from kfusion.landmarks import NEUTRAL, Similarity
 from kfusion.runtime import Animator, SyntheticEngine
 from tests.conftest import voice
 from training.corpus.clips import Clip
+from training.scores import scoring
 from training.scores.metrics import clip_metrics
 from training.scores.scoring import (
+    Model,
+    Result,
     constant_face,
     mean_displacement,
     predict_offline,
     read_closures,
     references,
+    rounded_truth,
     score_predictor,
     score_predictors,
 )
@@ -81,7 +86,8 @@ def test_means_are_over_clips_and_closures_over_all_of_them() -> None:
     assert row["m_ld"] == pytest.approx(np.mean([s.metrics.m_ld for s in each]))
     alone = clip_metrics(constant_face(clips[1], 0.0), clips[1].points, clips[1].identity)
     assert each[1].metrics.f_lvd == pytest.approx(alone.f_lvd)
-    assert (row["closure"], sum(s.metrics.closures for s in each)) == (1, 3)
+    assert (row["closure_recall"], sum(s.metrics.closures for s in each)) == (1, 3)
+    assert row["closure_precision"] < 1  # always shut
     assert isnan(row["abs_lag"])
 
 
@@ -94,11 +100,42 @@ def test_clips_are_read_once_for_all_rows() -> None:
             yield clip_of(k)
 
     results = score_predictors(clips(), references(np.ones((68, 2))))
-    assert list(results) == ["copy identity", "best constant", "floor"]
+    assert list(results) == ["copy identity", "best constant", "still at own mean", "floor"]
     assert names == ["clip0", "clip1", "clip2"]
     rows = {name: result.row for name, result in results.items()}
     assert 0 < rows["floor"]["f_ld"] < 1
+    assert rows["still at own mean"]["centred"] == pytest.approx(1)
+    assert 0 < rows["still at own mean"]["ratio"] < 1
+    assert rows["copy identity"]["ratio"] == pytest.approx(1)
     assert "best constant" not in references(None)
+
+
+def test_scores_are_the_same_with_clips_in_groups(
+    animator: Animator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips = [clip_of(k) for k in range(5)]
+    predictors = {"model": Model(animator), "floor": rounded_truth}
+    whole = score_predictors(clips, predictors)
+    alone = [score_predictor([clip], predictors["model"]).clips[0] for clip in clips]
+    assert whole["model"].clips == alone
+    monkeypatch.setattr(scoring, "GROUP_S", 2)
+    assert [len(group) for group in scoring.grouped(clips)] == [2, 2, 1]
+    again = score_predictors(clips, predictors)
+    assert [again[name].clips for name in again] == [whole[name].clips for name in whole]
+
+
+def test_scores_are_kept_in_json_and_give_the_same_figures(animator: Animator) -> None:
+    clips = [clip_of(1), replace(clip_of(2, "happy"), level=2)]
+    result = score_predictor(clips, Model(animator, labelled=True))
+    again = Result.from_json(json.loads(json.dumps(result.json, allow_nan=False)))
+    assert [(c.name, c.speaker, c.emotion, c.level, c.frames) for c in again.clips] == [
+        (c.name, c.speaker, c.emotion, c.level, c.frames) for c in result.clips
+    ]
+    assert again.row == pytest.approx(result.row, abs=1e-5, nan_ok=True)
+    older = json.loads(json.dumps(result.json))
+    del older["clips"]["gain"]
+    with pytest.raises(TypeError):
+        Result.from_json(older)
 
 
 def test_no_clips_are_an_error_that_says_so() -> None:

@@ -47,7 +47,7 @@ def test_a_figure_holds_within_its_bounds_and_an_undefined_one_never() -> None:
 
 def test_the_model_that_made_the_truth_is_exact(data: Path) -> None:
     model = TrialModel(Animator(SyntheticEngine()), data)
-    for name in ("grid_s1", "grid_others", "mead_speech", "speakers"):
+    for name in ("grid_s1", "grid_others", "grid_more", "mead_speech", "speakers"):
         model.sets[name] = [
             Clip(c.name, c.audio, model.animate(c.audio, c.identity), rest=c.identity)
             for c in model.clips(name)
@@ -61,16 +61,25 @@ def test_the_model_that_made_the_truth_is_exact(data: Path) -> None:
 
 def test_accuracy_has_a_row_for_each_set_and_look_ahead(model: TrialModel) -> None:
     section = accuracy.measure(model)
-    (table,) = section.tables
-    assert [(r[0], r[2]) for r in table.rows[:5]] == [
-        *(("grid_s1", k) for k in (0, 2, 3, 6)),
-        ("grid_others", 0),
+    table, faces, of_clips = section.tables
+    assert [(r[0], r[2]) for r in table.rows] == [
+        (name, k)
+        for name in ("grid_s1", "grid_others", "mead_speech", "speakers", "grid_more")
+        for k in (0, 2, 3, 6)
     ]
-    figures = table.records[2]
-    assert checks(section)["grid_s1: lip correlation"].value == figures["lip correlation"]
-    assert figures["least correlation"] <= figures["lip correlation"]
+    line = table.records[2]
+    assert checks(section)["grid_s1: lip correlation"].value == line["lip correlation"]
+    assert line["least correlation"] <= line["lip correlation"]
+    assert not [name for name in checks(section) if name.startswith("grid_more")]
+    still = {r["face"]: r for r in faces.records if r["set"] == "grid_s1"}
+    assert list(still) == ["copy identity", "best constant", "still at own mean", "floor"]
     # The mean of mouths that are open now and then is another face than one that stays shut.
-    assert abs(figures["best constant's ratio"] - 1) > 0.01
+    assert abs(still["best constant"]["M-LD ratio"] - 1) > 0.01
+    assert still["still at own mean"]["centred"] == pytest.approx(1)
+    assert still["floor"]["centred"] < 0.5
+    least, most = map(float, of_clips.records[0]["lip correlation"].split(" to "))
+    assert least == pytest.approx(line["least correlation"], abs=1e-3) and least <= most
+    assert "development sets: choices were made on them" in section.about
 
 
 def test_clips_of_mead_are_scored_with_their_own_emotion_too(model: TrialModel) -> None:
