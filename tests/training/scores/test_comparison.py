@@ -3,6 +3,7 @@ from math import isnan, sqrt
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from kfusion.errors import DataError
 from tests.training.scores.scored_clips import clip
@@ -16,9 +17,9 @@ from training.scores.comparison import (
 from training.scores.metrics import ClipScore
 
 
-def scores(values: np.ndarray, **same: float) -> list[ClipScore]:
+def scores(values: NDArray[np.float64]) -> list[ClipScore]:
     """A clip a value, that is its M-LD."""
-    return [clip(f"c{k}", m_ld=float(v), **same) for k, v in enumerate(values)]
+    return [clip(f"c{k}", m_ld=float(v)) for k, v in enumerate(values)]
 
 
 def test_a_small_difference_on_every_clip_is_ahead_where_clips_differ_widely() -> None:
