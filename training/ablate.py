@@ -157,7 +157,7 @@ class Ablation:
 def count_parameters(network: Network) -> dict[str, int]:
     """Of the whole network, and of what training changes."""
     whole = sum(p.numel() for p in network.parameters())
-    frozen = getattr(network, "wav2vec2", None) if network.config.freeze_wav2vec2 else None
+    frozen = network.wav2vec2 if network.config.freeze_wav2vec2 else None
     without = sum(p.numel() for p in frozen.parameters()) if frozen is not None else 0
     return {"trainable": whole - without, "all": whole}
 

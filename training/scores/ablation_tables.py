@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
+from training.models.baselines import KNOWN, NOT_BUILT
 from training.scores.comparison import (
     Difference,
     Seeds,
@@ -117,8 +118,23 @@ class AblationTables:
                 parts.append(comparison_table(compared, self.base))
         for number, cells in self.paper_cells.items():
             parts += [f"## Table {number} of the paper", paper_markdown(cells)]
+            if number == 1:
+                parts.append(self.rivals)
         lines = [f"- {TITLES[name]}: {about}." for name, about in ABOUT.items()]
         return "\n\n".join([*parts, "\n".join(["Columns:", "", *lines])]) + "\n"
+
+    @property
+    def rivals(self) -> str:
+        """Markdown: what is known of the re-made rivals, and which are not made."""
+        lines = ["Rivals:", ""]
+        for network in self.kept:
+            if network in RIVALS:
+                source, known, guessed = KNOWN[network]
+                lines.append(
+                    f"- {RIVALS[network]}: {source}. Here: {known}. Of our own: {guessed}."
+                )
+        lines += [f"- {name}: not made. {reason}" for name, reason in NOT_BUILT.items()]
+        return "\n".join(lines)
 
     @property
     def json(self) -> dict[str, Any]:

@@ -117,12 +117,12 @@ def _drawn(seeds: Seeds, seed: int) -> Values:
     """Every figure of each resample, by name: (R,). All networks draw the same clips, and seeds
     that depend on ``seed``; a single clip gives nan."""
     clips = len(seeds[0])
+    if clips == 1:
+        return {name: np.full(1, np.nan) for name in figures_of(seeds[0])}
     of_seeds = [resampled(values_of(scores), resamples(clips)) for scores in seeds]
     chosen = np.random.default_rng([seed, 1]).integers(0, len(seeds), (RESAMPLES, len(seeds)))
     return {
         name: _mean_of_chosen(np.stack([f[name] for f in of_seeds], axis=1), chosen)
-        if clips > 1
-        else np.full(1, np.nan)
         for name in of_seeds[0]
     }
 

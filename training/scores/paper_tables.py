@@ -51,6 +51,8 @@ VARIANTS: Final = {
 RIVALS: Final = {
     "eskimez": "Eskimez et al., LSTM",
     "chen": "Chen et al., AT-net",
+    "ji": "Ji et al., EVP",
+    "sinha": "Sinha et al., graph network",
     "cao": "Cao et al., SpeechSyncNet",
 }
 """The networks of :data:`training.models.networks.BASELINES` that are made after another's."""
