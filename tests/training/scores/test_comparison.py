@@ -61,7 +61,7 @@ def test_seeds_that_differ_widen_the_interval_as_a_standard_error_does() -> None
     draws = np.random.default_rng(0).integers(0, 3, (20_000, 3))
     error = offsets[draws].mean(axis=1).std() * sqrt(3 / 2)
     assert error == pytest.approx(offsets.std(ddof=1) / sqrt(3), rel=0.02)
-    assert found.high - found.low == pytest.approx(2 * sqrt(3 / 2) * 0.2, rel=0.35)
+    assert found.high - found.low == pytest.approx(2 * sqrt(3 / 2) * 0.2, rel=0.01)
     assert compare([seeds[0]], [scores(np.full(20, 2.1))])["m_ld"].verdict == "ahead"
 
 

@@ -4,13 +4,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from kfusion.landmarks import NEUTRAL
 from kfusion.runtime import Animator, SyntheticEngine
 from tests.conftest import voice
 from tests.training.small_train import TINY
-from training.models.networks import NetworkEngine, build
+from training.models.networks import Network, NetworkEngine, build
 from training.scores.offline import Request, animate_clips
 
 
@@ -21,6 +22,16 @@ def requests() -> list[Request]:
             [(0.4, 1.0, {}), (1.7, 0.5, {"happy": 1.0}), (0.05, 2.0, {}), (1.1, 1.0, {"sad": 0.5})]
         )
     ]
+
+
+def moving_network() -> Network:
+    """A network with random weights; a new one answers the identity."""
+    torch.manual_seed(0)
+    network = build("kfusion", TINY)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return network
 
 
 class Counted(SyntheticEngine):
@@ -40,7 +51,7 @@ class Counted(SyntheticEngine):
 @pytest.mark.parametrize(("hop", "lookahead"), [(30, 0), (3, 3), (3, 0)])
 @pytest.mark.parametrize("batch", [1, 5, 64])
 def test_frames_are_those_of_each_clip_alone(hop: int, lookahead: int, batch: int) -> None:
-    engine = NetworkEngine(build("kfusion", TINY))
+    engine = NetworkEngine(moving_network())
     together = list(animate_clips(engine, iter(requests()), hop, lookahead, batch))
     assert len(together) == 4
     for frames, (audio, identity, emotion) in zip(together, requests(), strict=True):
@@ -48,6 +59,11 @@ def test_frames_are_those_of_each_clip_alone(hop: int, lookahead: int, batch: in
             audio, 16_000, identity=identity, emotion=emotion, hop=hop, lookahead=lookahead
         )
         np.testing.assert_allclose(frames, alone, atol=1e-4)
+    rest = NEUTRAL * 0.5 + 1
+    plain = Animator(engine).animate(requests()[1][0], 16_000, identity=rest, hop=hop,
+                                     lookahead=lookahead)  # fmt: skip
+    assert np.abs(together[1] - rest).max() > 0.1  # it moves,
+    assert np.abs(together[1] - plain).max() > 0.01  # and otherwise where it is happy
 
 
 def test_steps_are_full_but_the_last_and_clips_are_read_as_they_are_needed() -> None:

@@ -14,6 +14,7 @@ from kfusion.runtime import Animator, SyntheticEngine
 from tests.conftest import voice
 from training.corpus.clips import Clip
 from training.scores import scoring
+from training.scores.legacy import Legacy
 from training.scores.metrics import clip_metrics
 from training.scores.scoring import (
     Model,
@@ -118,6 +119,10 @@ def test_scores_are_the_same_with_clips_in_groups(
     whole = score_predictors(clips, predictors)
     alone = [score_predictor([clip], predictors["model"]).clips[0] for clip in clips]
     assert whole["model"].clips == alone
+    legacy = Legacy()
+    for clip in clips:
+        legacy.add(rounded_truth(clip), clip.points)
+    assert 0 < whole["floor"].row["legacy_f_ld"] == legacy.row["legacy_f_ld"]
     monkeypatch.setattr(scoring, "GROUP_S", 2)
     assert [len(group) for group in scoring.grouped(clips)] == [2, 2, 1]
     again = score_predictors(clips, predictors)
