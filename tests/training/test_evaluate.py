@@ -195,7 +195,7 @@ def test_table_2_knows_the_variants_by_their_configuration(
                     bottleneck=4, kan_hidden=4, global_layers=1, content_layers=1)  # fmt: skip
     files: list[str] = []
     for name, config in {
-        "one": replace(small, fusion=False),
+        "one": replace(small, fusion=False, head="none"),
         "two": replace(small, lstm=False),
         "three": replace(small, global_domain=False),
         "four": replace(small, head="mlp"),
