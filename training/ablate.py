@@ -24,14 +24,23 @@ from typing import Any, Final
 
 from kfusion import __version__
 from kfusion.errors import DataError, run_command
+from kfusion.model import KFusion
 from kfusion.system import file_sha256
 from training import train
 from training.corpus.format import Corpus, Entry, fingerprint, open_corpora, select_entries
 from training.evaluate import DEVICE, open_animator
-from training.models.networks import ABLATIONS, BASELINES, CHOICES, Network, load_network
+from training.models.networks import (
+    ABLATIONS,
+    BASELINES,
+    CHOICES,
+    Network,
+    NetworkEngine,
+    load_network,
+)
 from training.scores.ablation_tables import NAMES, PROPOSED, AblationTables
+from training.scores.branches import branch_shares
 from training.scores.kept import KeptScores
-from training.scores.modes import DEFAULT, Mode, parse_mode, with_labels
+from training.scores.modes import DEFAULT, Mode, paper_mode, parse_mode, with_labels
 from training.scores.scoring import Closures, Model, Predict, read_closures, score_predictors
 
 NETWORKS: Final = (*ABLATIONS, *CHOICES, *BASELINES)
@@ -114,7 +123,7 @@ class Ablation:
             count_parameters(load_network(trained.checkpoint)[0]), {},
         )  # fmt: skip
         if kept and (kept.scored, kept.checkpoint) == (scored, found.checkpoint):
-            found = replace(found, results=kept.results)
+            found = replace(found, results=kept.results, branches=kept.branches)
         animator = open_animator(trained.checkpoint, options.device)
         missing: dict[str, Predict] = {
             str(mode): Model(animator, mode.hop, mode.lookahead, mode.labelled)
@@ -124,8 +133,22 @@ class Ablation:
         clips = (corpus.clip(entry) for corpus, entry in self.held_out)
         results = score_predictors(clips, missing, self._closures())
         found = replace(found, results={**found.results, **results})
+        if not found.branches and isinstance(animator.engine, NetworkEngine):
+            found = replace(found, branches=self._branches(animator.engine.network))
         found.write(path)
         return found
+
+    def _branches(self, network: Network) -> list[dict[str, Any]]:
+        """What each branch of a KFusion adds, in the mode that stands for the paper."""
+        if not isinstance(network, KFusion):
+            return []
+        mode = paper_mode(self.modes)
+        shares = branch_shares(
+            network,
+            lambda: (corpus.clip(entry) for corpus, entry in self.held_out),
+            mode.hop, mode.lookahead, labelled=mode.labelled,
+        )  # fmt: skip
+        return [share.json for share in shares]
 
     def _config(self, row: str, seed: int, folder: Path) -> train.TrainConfig:
         options = self.options

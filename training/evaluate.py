@@ -30,10 +30,12 @@ from tqdm import tqdm
 
 from kfusion import __version__, mp4
 from kfusion.errors import DataError, run_command
+from kfusion.model import KFusion
 from kfusion.runtime import WEIGHTS, Animator
 from training.corpus.clips import Clip
 from training.corpus.format import Corpus, Entry, open_corpora, select_entries
-from training.models.networks import load_engine
+from training.models.networks import NetworkEngine, load_engine
+from training.scores.branches import BranchShare, branch_shares
 from training.scores.comparison import Difference, comparisons
 from training.scores.latency import draw_latency, latency_sweep
 from training.scores.modes import DEFAULT, Mode, parse_mode, with_labels
@@ -82,6 +84,7 @@ def parser() -> argparse.ArgumentParser:
                    metavar="HOP/LOOKAHEAD", help="frames; by default 30/0 and 3/3")  # fmt: skip
     p.add_argument("--constant-from", type=Path, nargs="+", metavar="CORPUS",
                    help="of whose training side the best constant is, else --data")  # fmt: skip
+    p.add_argument("--branches", action="store_true", help="what each branch of a KFusion adds")
     p.add_argument("--latency", action="store_true", help="sweep hop and look-ahead")
     p.add_argument("--phones", type=Path, help="table of clip, start_s, end_s, phone")
     p.add_argument("--table", type=int, choices=[1, 2], help="the paper's, with our rows")
@@ -181,6 +184,24 @@ class Evaluation:
                 rows.append(MeasuredRow(name, animator.engine.name, mode, figures))
         return number, paper_table(number, rows, f"{sources} ({self.options.split})")
 
+    def branches(self) -> dict[str, list[BranchShare]]:
+        """What each branch of the KFusions adds, in each mode. DataError where there is none."""
+        networks = {
+            name: animator.engine.network
+            for name, animator in self.animators.items()
+            if isinstance(animator.engine, NetworkEngine)
+            and isinstance(animator.engine.network, KFusion)
+        }
+        if not networks:
+            raise DataError("--branches: no checkpoint is a KFusion; wanted one")
+        return {
+            f"{name}, {mode}": branch_shares(
+                network, self.clips, mode.hop, mode.lookahead, labelled=mode.labelled
+            )
+            for name, network in networks.items()
+            for mode in self.modes
+        }
+
     def find(self, name: str) -> Clip:
         for corpus, entry in self.entries:
             if entry.name == name:
@@ -231,7 +252,7 @@ def run(options: argparse.Namespace) -> None:
     latency = latency_sweep(evaluation.animators, evaluation.clips) if options.latency else []
     summary = Summary(
         results, evaluation.about(), evaluation.comparisons(results), evaluation.table(results),
-        latency,
+        latency, evaluation.branches() if options.branches else {},
     )  # fmt: skip
     about = summary.about
     print(f"{', '.join(about['data'])} ({options.split}, {about['clips']} clips); "

@@ -44,13 +44,19 @@ def test_rows_are_made_once_resumed_and_printed(
     printed = capsys.readouterr().out
     assert main([*command, *STEPS]) == 0
     assert made == ["cao-2 2", "mlp-1 2", "cao-1 2", "mlp-2 2"]  # once each
-    assert capsys.readouterr().out.split("## ")[1] == printed.split("## ")[-1]
-    lines = printed.split("## ")[-1].splitlines()
+    again = capsys.readouterr().out.split("## ")[1:]
+    assert again == printed.split("## ")[-len(again) :]
+    lines = again[0].splitlines()
     assert lines[0] == "Hop and look-ahead 30/0: aligned, means over seeds"
     head, _, mlp, cao = lines[2:6]
     assert head.startswith("|  | seeds | parameters | with frozen ones | M-LD | ratio | centred |")
     assert mlp.startswith("| repl MLP | 2 | ") and cao.startswith("| Cao et al., SpeechSyncNet | 2")
     assert "| Cao et al., SpeechSyncNet | " in printed.split("less repl MLP")[1]
+    shares = again[1].splitlines()
+    assert shares[0] == "What each branch adds, 30/0, means over seeds"
+    held = [line.split(" | ")[1] for line in shares if line.startswith("| repl MLP | ")]
+    assert held[:6] == ["nothing", "f", "ct", "m", "gb", "gb_m"]
+    assert not any(line.startswith("| Cao") for line in shares)  # it has no branches
     # A further mode is scored with the networks that are there.
     assert main([*command, "--modes", "30/0", "3/0", *STEPS]) == 0
     assert made[4:] == ["mlp-1 0", "cao-1 0", "mlp-2 0", "cao-2 0"]

@@ -96,6 +96,21 @@ def test_the_row_that_stands_for_the_paper_has_its_mode_and_the_label(scored: Pa
     assert line in (scored / "summary.md").read_text()
 
 
+def test_branches_are_reported_of_each_kfusion_in_each_mode(
+    plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "scores"
+    common = ["--data", str(plain), "--modes", "30/0", "--out", str(out)]
+    assert main([*common, "--branches"]) == 0
+    found = json.loads((out / "summary.json").read_text())
+    assert list(found["branches"]) == ["bundled, 30/0"]
+    shares = found["branches"]["bundled, 30/0"]
+    assert [s["held"] for s in shares][:6] == ["nothing", "f", "ct", "m", "gb", "gb_m"]
+    row = found["rows"]["bundled, 30/0"]
+    assert shares[0]["m_ld"] == pytest.approx(row["m_ld"]["value"], abs=1e-4)
+    assert "| bundled, 30/0 | Global Domain (gb, gb_m) | " in (out / "summary.md").read_text()
+
+
 def test_a_corpus_that_nothing_was_trained_on_takes_the_best_constant_of_another(
     plain: Path, labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

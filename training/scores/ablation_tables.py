@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from training.models.baselines import KNOWN, NOT_BUILT
+from training.scores.branches import BranchShare, branch_table, mean_shares
 from training.scores.comparison import (
     Difference,
     Seeds,
@@ -16,7 +17,7 @@ from training.scores.comparison import (
 )
 from training.scores.figures import ABOUT, FURTHER, MAIN, TITLES
 from training.scores.kept import KeptScores
-from training.scores.modes import Mode
+from training.scores.modes import Mode, paper_mode
 from training.scores.paper_tables import (
     RIVALS,
     VARIANTS,
@@ -95,6 +96,15 @@ class AblationTables:
                 found[number] = paper_table(number, rows, self.measured_on)
         return found
 
+    @cached_property
+    def branches(self) -> dict[str, list[BranchShare]]:
+        """Of each KFusion, means over seeds."""
+        return {
+            NAMES.get(row, row): mean_shares([kept.branches for kept in of_row])
+            for row, of_row in self.kept.items()
+            if of_row[0].branches
+        }
+
     @property
     def before(self) -> dict[str, list[str]]:
         """The columns before the figures: the rows' names, seeds and parameters."""
@@ -120,6 +130,11 @@ class AblationTables:
             parts += [f"## Table {number} of the paper", paper_markdown(cells)]
             if number == 1:
                 parts.append(self.rivals)
+        if self.branches:
+            parts += [
+                f"## What each branch adds, {paper_mode(self.modes)}, means over seeds",
+                branch_table(self.branches),
+            ]
         lines = [f"- {TITLES[name]}: {about}." for name, about in ABOUT.items()]
         return "\n\n".join([*parts, "\n".join(["Columns:", "", *lines])]) + "\n"
 
@@ -138,7 +153,7 @@ class AblationTables:
 
     @property
     def json(self) -> dict[str, Any]:
-        """{measured_on, networks, modes, tables}."""
+        """{measured_on, networks, modes, branches, tables}."""
         return {
             "measured_on": self.measured_on,
             "networks": {
@@ -154,6 +169,9 @@ class AblationTables:
                     },
                 }
                 for mode, rows in self.rows.items()
+            },
+            "branches": {
+                name: [share.json for share in shares] for name, shares in self.branches.items()
             },
             "tables": {
                 str(number): paper_json(cells) for number, cells in self.paper_cells.items()

@@ -23,7 +23,7 @@ from kfusion.model import KFusion
 from kfusion.stream import Stitcher, Window, windows_of
 from training.corpus.clips import Clip
 from training.scores.metrics import clip_metrics
-from training.scores.tables import markdown_table
+from training.scores.tables import json_value, markdown_table
 
 FIGURES: Final = {"m_ld": "M-LD", "shape": "shape", "correlation": "lip correlation"}
 """Of :attr:`~training.scores.metrics.ClipMetrics.by_name`, with their titles."""
@@ -42,6 +42,10 @@ class BranchShare:
     held: str
     figures: dict[str, float]
     change: dict[str, float]
+
+    @property
+    def json(self) -> dict[str, Any]:
+        return {"held": self.held, **{k: json_value(v) for k, v in self.figures.items()}}
 
 
 def branch_shares(
@@ -75,7 +79,7 @@ def branch_shares(
                 network, passed, values, Stitcher(hop, lookahead), clip, labelled
             )
             metrics = clip_metrics(predicted, clip.points, clip.identity).by_name
-            scores[name].append({k: metrics[k] for k in FIGURES if k in metrics})
+            scores[name].append({k: metrics[k] for k in FIGURES})
     figures = {name: _mean_figures(rows) for name, rows in scores.items()}
     whole = figures[WHOLE]
     return [
@@ -83,19 +87,30 @@ def branch_shares(
     ]
 
 
-def branch_table(shares: Sequence[BranchShare]) -> str:
-    """Markdown: the whole network's figures, then how far each held branch changes them."""
-    keys = list(shares[0].figures)
-    head = ["held at its mean", *(FIGURES[k] for k in keys)]
+def mean_shares(seeds: Sequence[Sequence[Mapping[str, Any]]]) -> list[BranchShare]:
+    """Means over the seeds of a network, whose shares were kept as :attr:`BranchShare.json`."""
+    rows: list[BranchShare] = []
+    for of_seeds in zip(*seeds, strict=True):
+        figures = {k: float(np.mean([np.nan if s[k] is None else s[k] for s in of_seeds]))
+                   for k in FIGURES}  # fmt: skip
+        whole = rows[0].figures if rows else figures
+        change = {k: figures[k] - whole[k] for k in FIGURES}
+        rows.append(BranchShare(of_seeds[0]["held"], figures, change))
+    return rows
+
+
+def branch_table(networks: Mapping[str, Sequence[BranchShare]]) -> str:
+    """Markdown: each network's figures, then how far each held branch changes them."""
     rows = [
-        [share.held]
+        [name, share.held]
         + [
             f"{share.figures[k]:.3f}" if share.held == WHOLE else f"{share.change[k]:+.3f}"
-            for k in keys
+            for k in FIGURES
         ]
+        for name, shares in networks.items()
         for share in shares
     ]
-    return markdown_table(head, rows)
+    return markdown_table(["", "held at its mean", *FIGURES.values()], rows, text=2)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ Tables and comparisons are made from such files, without the network.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -19,7 +19,8 @@ FORMAT: Final = "kfusion-scores-1"
 @dataclass(frozen=True)
 class KeptScores:
     """``training``: the options of the run and its data; ``scored``: the clips, and the phones;
-    ``checkpoint``: its sha256; ``parameters``: counts by kind; ``results`` by mode.
+    ``checkpoint``: its sha256; ``parameters``: counts by kind; ``results`` by mode; ``branches``:
+    what each branch of a KFusion adds, as :attr:`~training.scores.branches.BranchShare.json`.
     """
 
     training: Mapping[str, Any]
@@ -27,6 +28,7 @@ class KeptScores:
     checkpoint: str
     parameters: Mapping[str, int]
     results: Mapping[str, Result]
+    branches: Sequence[Mapping[str, Any]] = ()
 
     def write(self, path: Path) -> None:
         """Whole or not at all. Raises :class:`~kfusion.errors.DataError`."""

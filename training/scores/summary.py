@@ -6,6 +6,7 @@ from functools import cached_property
 from math import isfinite
 from typing import Any, Final
 
+from training.scores.branches import BranchShare, branch_table
 from training.scores.comparison import Difference, comparison_table
 from training.scores.figures import (
     ABOUT,
@@ -117,7 +118,7 @@ class Summary:
     """What was scored and how (``about``), and what came of it.
 
     ``comparisons``: by the row that is the base, those compared with it. ``table``: the number of
-    the paper's table and its cells.
+    the paper's table and its cells. ``branches``: by network and mode, what each branch adds.
     """
 
     results: Mapping[str, Result]
@@ -127,6 +128,9 @@ class Summary:
     )
     table: tuple[int, list[list[str]]] | None = None
     latency: Sequence[Mapping[str, Any]] = ()
+    branches: Mapping[str, Sequence[BranchShare]] = field(
+        default_factory=dict[str, Sequence[BranchShare]]
+    )
 
     @cached_property
     def rows(self) -> list[SummaryRow]:
@@ -139,7 +143,7 @@ class Summary:
 
     @property
     def short(self) -> str:
-        """Markdown: the main table, comparisons, latency and the paper's table."""
+        """Markdown: the main table, comparisons, the paper's table, branches and latency."""
         parts = [metrics_table(self.rows, MAIN), *self.about["notes"], *self._further]
         return "\n\n".join(parts)
 
@@ -151,6 +155,8 @@ class Summary:
         if self.table:
             number, cells = self.table
             parts += [f"## Table {number} of the paper", paper_markdown(cells)]
+        if self.branches:
+            parts += ["## What each branch adds", branch_table(self.branches)]
         if self.latency:
             parts += ["## Accuracy against latency, aligned, in pixels",
                       latency_table(self.latency)]  # fmt: skip
@@ -203,7 +209,7 @@ class Summary:
 
     @property
     def json(self) -> dict[str, Any]:
-        """{about, rows, by_emotion, by_speaker, comparisons, table, latency}, rows as of
+        """{about, rows, by_emotion, by_speaker, comparisons, table, branches, latency}, rows as of
         :attr:`SummaryRow.json`."""
         whole: dict[str, Any] = {
             "about": dict(self.about),
@@ -221,6 +227,9 @@ class Summary:
         whole["table"] = self.table and {
             "number": self.table[0], "rows": paper_json(self.table[1])
         }  # fmt: skip
+        whole["branches"] = {
+            name: [share.json for share in shares] for name, shares in self.branches.items()
+        }
         whole["latency"] = [{k: json_value(v) for k, v in x.items()} for x in self.latency]
         return whole
 

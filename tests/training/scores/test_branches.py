@@ -16,7 +16,7 @@ from tests.kfusion.test_model import PAPER, SMALL, perturbed
 from tests.training.corpora import talking
 from training.corpus.clips import Clip
 from training.models.networks import NetworkEngine
-from training.scores.branches import WHOLE, BranchShare, branch_shares, branch_table
+from training.scores.branches import WHOLE, BranchShare, branch_shares, branch_table, mean_shares
 from training.scores.metrics import clip_metrics
 
 
@@ -114,8 +114,20 @@ def test_a_network_without_a_domain_has_no_row_for_it_and_no_clip_is_an_error() 
     network = perturbed(replace(SMALL, global_domain=False))
     shares = branch_shares(network, clips, 30, 0)
     assert [s.held for s in shares] == [WHOLE, "f", "ct", "m", "Content Domain (ct, f, m)"]
-    table = branch_table(shares).splitlines()
-    assert table[0].startswith("| held at its mean | M-LD |") and len(table) == 2 + len(shares)
-    assert table[2].startswith("| nothing | ") and all("+" in r or "-" in r for r in table[3:])
+    table = branch_table({"mine": shares}).splitlines()
+    assert table[0] == "|  | held at its mean | M-LD | shape | lip correlation |"
+    assert table[2].startswith("| mine | nothing | ") and len(table) == 2 + len(shares)
+    assert all("+" in r or "-" in r for r in table[3:])
     with pytest.raises(DataError, match="no clips to score"):
         branch_shares(network, list[Clip], 30, 0)
+
+
+def test_shares_of_several_seeds_are_their_means() -> None:
+    figures = [{"m_ld": 2.0, "shape": 1.0, "correlation": 0.5}, {"m_ld": 3.0, "shape": 0.9,
+               "correlation": 0.1}]  # fmt: skip
+    one = [BranchShare(WHOLE, figures[0], {}).json, BranchShare("f", figures[1], {}).json]
+    other = [BranchShare(WHOLE, figures[1], {}).json, BranchShare("f", figures[1], {}).json]
+    whole, f = mean_shares([one, other])
+    assert whole.figures == {"m_ld": 2.5, "shape": 0.95, "correlation": 0.3}
+    assert f.held == "f" and f.change["m_ld"] == 0.5
+    assert f.change["correlation"] == pytest.approx(-0.2)
