@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from kfusion.runtime import Animator as Animator
     from kfusion.runtime import load as load
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 __all__ = ["Animator", "load"]
 
 
