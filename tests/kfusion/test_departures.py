@@ -1,14 +1,22 @@
 """What docs/model.md says of each preset against the paper. Each test guards one line of it."""
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from kfusion.config import PRESETS, ModelConfig
-from kfusion.layers.blocks import LandmarkDecoder, PlaneBottleneck, StepDecoder
+from kfusion.layers.blocks import (
+    Encoder,
+    EncoderLayer,
+    LandmarkDecoder,
+    PlaneBottleneck,
+    StepDecoder,
+)
 from kfusion.layers.encoder import RawStem
 from kfusion.layers.kan import KAN
 from kfusion.model import Fusion, KFusion, TimeFusion
@@ -16,6 +24,19 @@ from tests.conftest import voice
 from tests.kfusion.test_model import PAPER, PAPER_DIRECT, SMALL, inputs, perturbed
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def inputs_of(module: nn.Module, run: Callable[[], object]) -> tuple[Tensor, ...]:
+    """What a module is given while ``run`` runs."""
+    seen: list[tuple[Tensor, ...]] = []
+
+    def keep(_: nn.Module, given: tuple[Tensor, ...]) -> None:
+        seen.append(given)
+
+    with module.register_forward_pre_hook(keep):
+        run()
+    (given,) = seen
+    return given
 
 
 # The page
@@ -51,12 +72,30 @@ def test_paper_has_no_paths_but_the_papers() -> None:
 
 def test_paper_has_the_authors_sizes() -> None:
     c = PRESETS["paper"]
-    assert (c.width, c.heads, c.feedforward, c.dropout) == (768, 2, 2048, 0.2)
-    assert (c.global_layers, c.context_layers, c.decoder_layers) == (1, 1, 1)
-    assert (c.kan_hidden, c.kan_grid, c.kan_range, c.bottleneck) == (512, 5, 1.0, 256)
-    kan = KFusion(replace(PAPER, kan_hidden=512)).head
+    assert (c.kan_grid, c.kan_range, c.freeze_wav2vec2) == (5, 1.0, True)
+    with torch.device("meta"):
+        model = KFusion(replace(c, wav2vec2=PAPER.wav2vec2))
+    widths: dict[type, list[int]] = {}
+    for layer in model.modules():
+        if isinstance(layer, (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)):
+            attention = layer.self_attn
+            widths.setdefault(type(layer), []).append(attention.embed_dim)
+            assert (attention.num_heads, attention.dropout, layer.dropout.p) == (2, 0.2, 0.2)
+            assert layer.linear1.out_features == 2048
+            assert layer.activation is F.relu and not layer.norm_first
+    assert widths == {
+        nn.TransformerEncoderLayer: [768, 768], nn.TransformerDecoderLayer: [136, 40, 136]
+    }  # fmt: skip
+    assert isinstance(model.fusion, TimeFusion) and isinstance(model.head, KAN)
+    assert model.fusion.face.down.out_channels == 256
+    assert model.fusion.mouth.down.out_channels == 128
+    assert model.head.inner.base.shape == (512, 68) and model.head.outer.base.shape == (68, 512)
+    kan = KFusion(PAPER).head
     assert isinstance(kan, KAN)
-    assert kan.inner.base.shape == (512, 68) and kan.outer.base.shape == (68, 512)
+    for edges in (kan.inner, kan.outer):
+        assert edges.splines == 5 + 3
+        torch.testing.assert_close(edges.low + 5 * edges.step, torch.ones_like(edges.low))
+        assert (edges.low == -1).all()
 
 
 def test_the_kan_of_paper_is_one_for_x_and_y() -> None:
@@ -112,14 +151,18 @@ def test_the_mouth_of_paper_is_written_over_the_faces_by_eq_11() -> None:
 
 def test_the_queries_of_paper_are_a_convolution_of_the_identity() -> None:
     """The authors' Conv1d from one step to S: each query is the identity, scaled and shifted."""
+    model = KFusion(PAPER)
+    assert model.global_domain is not None
+    decoders = (model.global_domain.face, model.global_domain.mouth, model.content_domain.context)
+    assert all(isinstance(decoder, StepDecoder) for decoder in decoders)
     decoder = StepDecoder(40, 50, 1, 32, 2, 48, 0.0)
-    v = torch.randn(3, 40, generator=torch.Generator().manual_seed(2))
-    queries = decoder.queries(v.unsqueeze(1))
-    assert queries.shape == (3, 50, 40)
+    g = torch.Generator().manual_seed(2)
+    v, memory = torch.randn(3, 40, generator=g), torch.randn(3, 50, 32, generator=g)
+    queries, attended = inputs_of(decoder.decoder, lambda: decoder(v, memory))
     scale, shift = decoder.queries.weight[:, 0, 0], decoder.queries.bias
     assert shift is not None
-    expected = v[:, None] * scale[:, None] + shift[:, None]
-    torch.testing.assert_close(queries, expected)
+    torch.testing.assert_close(queries, v[:, None] * scale[:, None] + shift[:, None])
+    torch.testing.assert_close(attended, decoder.memory(memory))
 
 
 def test_the_global_domain_of_paper_hears_the_signal_and_not_wav2vec2() -> None:
@@ -139,16 +182,18 @@ def test_the_global_domain_of_paper_has_one_encoder() -> None:
     assert domain is not None
     encoders = [m for m in domain.modules() if isinstance(m, nn.TransformerEncoder)]
     decoders = [m for m in domain.modules() if isinstance(m, nn.TransformerDecoder)]
-    assert len(encoders) == 1 and len(decoders) == 2
+    stems = [m for m in domain.modules() if isinstance(m, RawStem)]
+    assert len(stems) == 1 and len(encoders) == 1 and len(decoders) == 2
 
 
 def test_the_global_domain_of_paper_hears_loudness() -> None:
     speech = torch.from_numpy(voice(1.0))[None]
+    assert PRESETS["paper"].loudness and not PRESETS["paper-direct"].loudness
     torch.manual_seed(0)
-    keeps, divides = RawStem(32, loudness=True), RawStem(32)
-    assert PRESETS["paper"].loudness
-    assert (keeps(speech) - keeps(speech * 0.3)).abs().mean() > 0.1
-    assert (divides(speech) - divides(speech * 0.3)).abs().mean() < 1e-3
+    keeps, divides = (KFusion(config).global_domain for config in (PAPER, PAPER_DIRECT))
+    assert keeps is not None and divides is not None
+    assert (keeps.stem(speech) - keeps.stem(speech * 0.3)).abs().mean() > 0.1
+    assert (divides.stem(speech) - divides.stem(speech * 0.3)).abs().mean() < 1e-3
 
 
 def test_steps_of_the_raw_signal_have_positions() -> None:
@@ -161,20 +206,54 @@ def test_steps_of_the_raw_signal_have_positions() -> None:
 # Presets `compact` and `paper-direct`
 
 
-def test_without_the_sound_the_queries_of_compact_are_the_identity_and_the_frame() -> None:
-    """Queries have the frame's audio feature: without attention it still comes through."""
-    torch.manual_seed(0)
-    decoder = LandmarkDecoder(136, 1, 32, 2, 48, 0.0).eval()
+def test_the_queries_of_compact_are_the_identity_the_frame_and_its_sound() -> None:
+    model = KFusion(SMALL)
+    assert model.global_domain is not None
+    decoders = (model.global_domain.face, model.global_domain.mouth, model.content_domain.context)
+    assert all(isinstance(decoder, LandmarkDecoder) for decoder in decoders)
+    decoder = LandmarkDecoder(136, 1, 32, 2, 48, 0.0)
+    g = torch.Generator().manual_seed(5)
+    v, memory = torch.randn(3, 136, generator=g), torch.randn(3, 30, 32, generator=g)
+    queries, attended = inputs_of(decoder.layers[0], lambda: decoder(v, memory))
+    frames = decoder.positions
+    torch.testing.assert_close(queries, decoder.embed(v)[:, None] + frames + memory)
+    assert (frames[1:] - frames[:-1]).abs().amax(-1).min() > 1e-3
+    assert torch.equal(attended, memory)
+
+
+def test_the_transformers_of_compact_are_normalised_before_each_part() -> None:
+    for name, width in (("compact", 128), ("paper-direct", 256)):
+        c = PRESETS[name]
+        assert (c.width, c.heads, c.dropout) == (width, 4, 0.1)
+    for config in (SMALL, PAPER_DIRECT):
+        model = KFusion(config)
+        assert model.global_domain is not None
+        assert isinstance(model.global_domain.encoder, Encoder)
+        assert isinstance(model.content_domain.encoder, Encoder)
+    layer = EncoderLayer(8, 2, 48, 0.0)
+    x = torch.randn(1, 5, 8, generator=torch.Generator().manual_seed(6))
     with torch.no_grad():
-        for layer in decoder.layers:
-            for part in (layer.cross.out, layer.inner.attend.out):
-                part.weight.zero_()
-                part.bias.zero_()
-    v, memory = torch.zeros(1, 136), torch.zeros(1, 30, 32)
-    louder = memory.clone()
-    louder[:, 7, :16] = 1
-    change = (decoder(v, louder) - decoder(v, memory)).abs().amax(-1)[0]
-    assert change[7] > 1e-2 and not change[:7].any() and not change[8:].any()
+        for parameter in (*layer.attend.parameters(), *layer.up.parameters(), layer.down.bias):
+            parameter.zero_()
+        layer.up.bias.fill_(-1)
+        layer.down.weight.fill_(1)
+        # What comes in is added to what the parts say, and the sum is not normalised.
+        torch.testing.assert_close(layer(x), x + 48 * F.gelu(torch.tensor(-1.0)))
+
+
+def test_direct_paths_give_the_identity_to_the_recurrent_branches_and_the_fusion() -> None:
+    audio, identity, emotion = inputs(1)
+    v = (identity.flatten(1) - 128) / 64
+    for config in (SMALL, PAPER_DIRECT, replace(SMALL, direct=False), PAPER):
+        model = perturbed(config)
+        heard = model.features(audio)
+        one, _ = model.branches(*heard, v, emotion)
+        other, _ = model.branches(*heard, 2 * v, emotion)
+        for name in ("f", "m"):
+            assert torch.equal(one[name], other[name]) is not config.direct
+        fused = [model.fuse(one, face)[1] for face in (v, 2 * v)]
+        differ = (fused[0] != fused[1]).flatten(2).any(1)[0]
+        assert bool(differ[:96].any()) is bool(differ[96:].any()) is config.direct
 
 
 def test_compact_does_not_build_the_channels_that_eq_11_overwrites() -> None:
@@ -207,6 +286,8 @@ def test_compact_hears_log_mel_twice_and_no_loudness() -> None:
     sound, content = model.features(audio)
     assert sound is content and sound.shape == (1, 100, 80)
     assert (model.features(0.3 * audio)[0] - sound).abs().mean() < 0.02
+    script = model.content_domain.script
+    assert isinstance(script, Encoder) and len(script.layers) == 3
 
 
 def test_kan_and_grid_of_compact() -> None:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from training import train
 from training.corpus.clips import Clip
 from training.corpus.format import Corpus, fingerprint
 from training.corpus.splits import Split
+from training.models.losses import LossWeights
 from training.models.networks import Network, configured
 from training.phones import PHONE_INDEX, STEP_SAMPLES
 
@@ -135,12 +137,14 @@ def test_two_processes_follow_one_with_the_doubled_batch(corpus: Path, tmp_path:
 
 
 def test_the_learning_rate_is_the_papers_cosine(corpus: Path, tmp_path: Path) -> None:
-    paper = train.arguments(options(corpus, tmp_path, 100))
-    rates = [train.learning_rate(step, 100, paper) for step in range(101)]
-    assert rates[0] == 3e-4 and abs(rates[100] - 1e-6) < 1e-12
-    assert abs(rates[50] - (3e-4 + 1e-6) / 2) < 1e-9 and rates == sorted(rates, reverse=True)
-    assert (paper.epochs, paper.velocity, paper.mouth, paper.ema) == (200, 0, 1, 0)
-    assert paper.augment == ()
+    paper = train.arguments(["--data", str(corpus), "--out", str(tmp_path)])
+    rates = [train.learning_rate(step, 1000, paper) for step in range(1001)]
+    assert rates[0] == 3e-4 and abs(rates[1000] - 1e-6) < 1e-12
+    assert abs(rates[500] - (3e-4 + 1e-6) / 2) < 1e-9
+    assert all(later < earlier for earlier, later in pairwise(rates))  # at each step
+    assert (paper.epochs, paper.batch, paper.lr) == (200, 32, 3e-4)
+    assert (paper.warmup, paper.weight_decay, paper.clip, paper.ema) == (0, 0, 0, 0)
+    assert paper.loss_weights == LossWeights() and paper.augment == ()
     warm = train.arguments(options(corpus, tmp_path, 100, "--warmup", "10"))
     assert train.learning_rate(4, 100, warm) == pytest.approx(1.5e-4)
 

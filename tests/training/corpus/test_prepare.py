@@ -150,6 +150,17 @@ def test_several_processes_track_video_into_the_same_files(tmp_path: Path) -> No
     assert corpus_files(tmp_path / "one") == corpus_files(tmp_path / "two")
 
 
+def test_all_clips_of_a_speaker_are_on_one_side(tmp_path: Path) -> None:
+    source = write_tracks(tmp_path / "tracks", 24)
+    for seed in range(4):
+        planned = plan(source, name=r"(?P<speaker>p\d)/\d+_(?P<emotion>.*)", seed=seed)
+        sides: dict[str, set[str]] = {}
+        for clip in planned.found.clips:
+            sides.setdefault(clip.speaker, set()).add(planned.splits[clip.name])
+        assert len(sides) == 4 and all(len(of_one) == 1 for of_one in sides.values())
+        assert sorted(planned.splits.values()).count("validation") == 6  # a speaker's
+
+
 def test_tracks_are_taken_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write_tracks(tmp_path / "tracks", 8)
     assert main(prepare_options(source, tmp_path / "out", "--processes", "1")) == 0
