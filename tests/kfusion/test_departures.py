@@ -111,7 +111,7 @@ def test_the_lstms_of_paper_read_both_ways_and_their_states_are_landmarks() -> N
         assert isinstance(lstm, nn.LSTM) and lstm.bidirectional
         assert 2 * lstm.hidden_size == features
     assert isinstance(domain.face_out, nn.Identity) and isinstance(domain.mouth_out, nn.Identity)
-    x = torch.zeros(1, 49, domain.face_lstm.input_size)
+    x = torch.zeros(1, 49, PAPER.width)
     later = x.clone()
     later[:, 40] = 1
     change = (domain.face_lstm(later)[0] - domain.face_lstm(x)[0]).abs().amax(-1)[0]
