@@ -49,6 +49,7 @@ class ModelConfig:
     freeze_wav2vec2: bool = True  # wav2vec2's weights are not trained
     width: int = 128  # d: channels of every Transformer layer
     heads: int = 4  # attention heads of every Transformer layer
+    context_heads: int = 0  # of the ct branch; 0: as many as heads
     feedforward: int = 384  # inner channels of a Transformer layer's feed-forward block
     global_layers: int = 2  # Transformer encoder E of the Global Domain
     content_layers: int = 3  # Transformer encoder instead of wav2vec2 (content "mel")
@@ -112,6 +113,7 @@ PRESETS: Final[dict[str, ModelConfig]] = {
         concatenate="time",
         width=768,
         heads=2,
+        context_heads=1,
         feedforward=2048,
         global_layers=1,
         bottleneck=256,

@@ -3,7 +3,7 @@
 docs/model.md lists what differs from the paper in each preset, why, and which test covers it.
 
 Shapes: B batch, C = 30 video frames, S = 50 encoder steps, d width, F = 136 = 68 x 2
-coordinates, M = 40 of the mouth (points 48-67, the last 40 features).
+coordinates, M = 40 of the mouth (points 48-67).
 """
 
 from __future__ import annotations
@@ -37,14 +37,21 @@ MOUTH = 40  # M
 REST = FACE - MOUTH  # features below the mouth's
 
 
-def _encoder(layers: int, c: ModelConfig) -> nn.Module:
+def mouth_of(face: Tensor, c: ModelConfig) -> Tensor:
+    """v_m = v[:, :, L_m] of eq. 4: features of a face (..., F) -> of its mouth (..., M)."""
+    if c.concatenate == "time":
+        return face.unflatten(-1, (2, -1))[..., 48:].flatten(-2)
+    return face[..., REST:]
+
+
+def _encoder(layers: int, heads: int, c: ModelConfig) -> nn.Module:
     kind = transformer_encoder if c.concatenate == "time" else Encoder
-    return kind(layers, c.width, c.heads, c.feedforward, c.dropout)
+    return kind(layers, c.width, heads, c.feedforward, c.dropout)
 
 
-def _decoder(features: int, times: Tensor, c: ModelConfig) -> nn.Module:
+def _decoder(features: int, times: Tensor, heads: int, c: ModelConfig) -> nn.Module:
     """D of eq. 5-6: v (B, features) and a memory (B, C or S, d) -> (B, C or S, features)."""
-    sizes = (c.decoder_layers, c.width, c.heads, c.feedforward, c.dropout)
+    sizes = (c.decoder_layers, c.width, heads, c.feedforward, c.dropout)
     if c.concatenate == "time":
         return StepDecoder(features, len(times), *sizes)
     return LandmarkDecoder(features, *sizes)
@@ -65,14 +72,15 @@ class GlobalDomain(nn.Module):
         super().__init__()
         raw = c.sound == "raw"
         self.stem = RawStem(c.width, loudness=c.loudness) if raw else Stem(c.mels, c.width)
-        self.encoder = _encoder(c.global_layers, c)
+        self.encoder = _encoder(c.global_layers, c.heads, c)
         self.conv = _conv(self.stem.times, c)
-        self.face = _decoder(FACE, self.stem.times, c)
-        self.mouth = _decoder(MOUTH, self.stem.times, c)
+        self.face = _decoder(FACE, self.stem.times, c.heads, c)
+        self.mouth = _decoder(MOUTH, self.stem.times, c.heads, c)
+        self.config = c
 
     def forward(self, sound: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         x = self.conv(self.encoder(self.stem(sound)))  # Conv(E(x)): (B, S, d) -> (B, C, d)
-        v_m = v[:, REST:]  # eq. 3-4: L_m, v_m (B, M)
+        v_m = mouth_of(v, self.config)  # eq. 3-4: L_m, v_m (B, M)
         gb = self.face(v, x)  # eq. 5: (B, C, F)
         gb_m = self.mouth(v_m, x)  # eq. 6: (B, C, M)
         return gb, gb_m
@@ -99,9 +107,10 @@ class ContentDomain(nn.Module):
             raise CheckpointError(f"model config: content is {c.content!r} without a wav2vec2")
         self.gate = nn.Linear(len(EMOTIONS), hidden, bias=False)  # W of w = 1 + W e
         nn.init.normal_(self.gate.weight, std=0.2)
-        self.encoder = _encoder(c.context_layers, c)
+        heads = c.context_heads or c.heads
+        self.encoder = _encoder(c.context_layers, heads, c)
         self.conv = _conv(times, c)
-        self.context = _decoder(FACE, times, c)
+        self.context = _decoder(FACE, times, heads, c)
         if c.lstm:
             self.to_frames = _conv(times, c)
             self.who = nn.Linear(FACE, c.width) if c.direct else None  # embeds the identity
@@ -194,7 +203,7 @@ class TimeFusion(nn.Module):
 
 def _planes(parts: Sequence[Tensor]) -> Tensor:
     """(B, S, 2 K) each -> concatenated along time, (B, steps, 2, K)."""
-    return torch.cat(list(parts), dim=1).unflatten(-1, (-1, 2)).transpose(-1, -2)
+    return torch.cat(list(parts), dim=1).unflatten(-1, (2, -1))
 
 
 class Linear(nn.Module):
@@ -335,10 +344,17 @@ class KFusion(nn.Module):
     def _decode(
         self, sound: Tensor, content: Tensor, identity: Tensor, emotion: Tensor
     ) -> tuple[Tensor, Auxiliary]:
-        v = (identity.flatten(1) - CROP_CENTRE) / CROP_SCALE  # (B, F)
+        v = self.face_features(identity)
         branches, script = self.branches(sound, content, v, emotion)
         y, fused = self.fuse(branches, v)
         return y * self.config.unit_px, Auxiliary(script, fused)
+
+    def face_features(self, identity: Tensor) -> Tensor:
+        """v: a face (B, 68, 2) in canonical pixels -> (B, F), x and y of each point in turn, or
+        along time all x before all y.
+        """
+        points = (identity - CROP_CENTRE) / CROP_SCALE
+        return (points.mT if self.config.concatenate == "time" else points).flatten(1)
 
     def branches(
         self, sound: Tensor, content: Tensor, v: Tensor, emotion: Tensor
@@ -358,11 +374,11 @@ class KFusion(nn.Module):
         """
         face = [branches[name] for name in ("f", "ct", "gb") if name in branches]
         mouth = [branches[name] for name in ("m", "gb_m") if name in branches]
-        mouth = mouth or [branches["ct"][..., REST:]]
+        mouth = mouth or [mouth_of(branches["ct"], self.config)]
         if self.config.direct:
             identities = v.unsqueeze(1).expand(-1, FRAMES, -1)
             face.append(identities)
-            mouth.append(identities[..., REST:])
+            mouth.append(mouth_of(identities, self.config))
         with torch.autocast(v.device.type, enabled=False):  # positions want more than 8 bits
             fused = self.fusion([x.float() for x in face], [x.float() for x in mouth])
             y = self.head(fused)  # eq. 12, less the identity

@@ -19,7 +19,7 @@ from kfusion.layers.blocks import (
 )
 from kfusion.layers.encoder import RawStem
 from kfusion.layers.kan import KAN
-from kfusion.model import Fusion, KFusion, TimeFusion
+from kfusion.model import Fusion, KFusion, TimeFusion, mouth_of
 from tests.conftest import voice
 from tests.kfusion.test_model import PAPER, PAPER_DIRECT, SMALL, inputs, perturbed
 
@@ -75,17 +75,18 @@ def test_paper_has_the_authors_sizes() -> None:
     assert (c.kan_grid, c.kan_range, c.freeze_wav2vec2) == (5, 1.0, True)
     with torch.device("meta"):
         model = KFusion(replace(c, wav2vec2=PAPER.wav2vec2))
-    widths: dict[type, list[int]] = {}
+    widths: dict[type, list[tuple[int, int]]] = {}
     for layer in model.modules():
         if isinstance(layer, (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)):
             attention = layer.self_attn
-            widths.setdefault(type(layer), []).append(attention.embed_dim)
-            assert (attention.num_heads, attention.dropout, layer.dropout.p) == (2, 0.2, 0.2)
+            widths.setdefault(type(layer), []).append((attention.embed_dim, attention.num_heads))
+            assert (attention.dropout, layer.dropout.p) == (0.2, 0.2)
             assert layer.linear1.out_features == 2048
             assert layer.activation is F.relu and not layer.norm_first
     assert widths == {
-        nn.TransformerEncoderLayer: [768, 768], nn.TransformerDecoderLayer: [136, 40, 136]
-    }  # fmt: skip
+        nn.TransformerEncoderLayer: [(768, 2), (768, 1)],
+        nn.TransformerDecoderLayer: [(136, 2), (40, 2), (136, 1)],
+    }
     assert isinstance(model.fusion, TimeFusion) and isinstance(model.head, KAN)
     assert model.fusion.face.down.out_channels == 256
     assert model.fusion.mouth.down.out_channels == 128
@@ -121,7 +122,7 @@ def test_the_lstms_of_paper_read_both_ways_and_their_states_are_landmarks() -> N
 def test_the_branches_of_paper_keep_the_encoders_steps_and_are_joined_along_time() -> None:
     model = perturbed(PAPER)
     audio, identity, emotion = inputs(2)
-    v = (identity.flatten(1) - 128) / 64
+    v = model.face_features(identity)
     branches, _ = model.branches(*model.features(audio), v, emotion)
     shapes = {name: tuple(part.shape[1:]) for name, part in branches.items()}
     assert shapes == {
@@ -143,10 +144,34 @@ def test_the_mouth_of_paper_is_written_over_the_faces_by_eq_11() -> None:
     face = [torch.randn(1, n, 136, generator=g) for n in (49, 49, 50)]
     mouth = [torch.randn(1, n, 40, generator=g) for n in (49, 50)]
     out = model.fusion(face, mouth)
-    planes = [torch.cat(parts, 1).unflatten(-1, (-1, 2)).mT for parts in (face, mouth)]
+    planes = [torch.cat(parts, 1).unflatten(-1, (2, -1)) for parts in (face, mouth)]
     product = model.fusion.face(planes[0]) * model.fusion.residual(planes[0])  # eq. 10
     torch.testing.assert_close(out[..., :48], product[..., :48])
     torch.testing.assert_close(out[..., 48:], model.fusion.mouth(planes[1]))
+
+
+def test_the_features_of_paper_are_all_x_and_then_all_y() -> None:
+    model = perturbed(PAPER)
+    identity = torch.arange(136.0).reshape(1, 68, 2)
+    x, y = identity[0, :, 0], identity[0, :, 1]
+    v = 64 * model.face_features(identity)[0] + 128
+    torch.testing.assert_close(v, torch.cat([x, y]))
+    torch.testing.assert_close(mouth_of(v, PAPER), torch.cat([x[48:], y[48:]]))
+    compact = 64 * perturbed(SMALL).face_features(identity)[0] + 128
+    torch.testing.assert_close(compact, torch.arange(136.0))
+    torch.testing.assert_close(mouth_of(compact, SMALL), torch.arange(96.0, 136.0))
+    # The mouth's decoder is given the mouth, and the output has x before y again.
+    domain = model.global_domain
+    assert domain is not None and isinstance(model.head, KAN)
+    seen: list[torch.Tensor] = []
+    hook = domain.mouth.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    audio, face, emotion = inputs(1)
+    v = model.face_features(face)
+    branches, _ = model.branches(*model.features(audio), v, emotion)
+    hook.remove()
+    torch.testing.assert_close(seen[0], mouth_of(v, PAPER))
+    y_out, fused = model.fuse(branches, v)
+    torch.testing.assert_close(y_out[..., 0], model.head(fused)[:, :, 0])
 
 
 def test_the_queries_of_paper_are_a_convolution_of_the_identity() -> None:
@@ -168,7 +193,7 @@ def test_the_queries_of_paper_are_a_convolution_of_the_identity() -> None:
 def test_the_global_domain_of_paper_hears_the_signal_and_not_wav2vec2() -> None:
     model = perturbed(PAPER)
     audio, identity, emotion = inputs(2)
-    v = (identity.flatten(1) - 128) / 64
+    v = model.face_features(identity)
     sound, content = model.features(audio)
     assert torch.equal(sound, audio)
     one, _ = model.branches(sound, content, v, emotion)
@@ -243,9 +268,9 @@ def test_the_transformers_of_compact_are_normalised_before_each_part() -> None:
 
 def test_direct_paths_give_the_identity_to_the_recurrent_branches_and_the_fusion() -> None:
     audio, identity, emotion = inputs(1)
-    v = (identity.flatten(1) - 128) / 64
     for config in (SMALL, PAPER_DIRECT, replace(SMALL, direct=False), PAPER):
         model = perturbed(config)
+        v = model.face_features(identity)
         heard = model.features(audio)
         one, _ = model.branches(*heard, v, emotion)
         other, _ = model.branches(*heard, 2 * v, emotion)

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kfusion.config import CROP_CENTRE, CROP_SCALE
 from kfusion.errors import DataError
 from kfusion.layers.kan import KAN
 from kfusion.layers.wav2vec2 import Wav2Vec2
@@ -66,7 +65,7 @@ def network_outputs(network: Network, batch: Batch) -> Outputs:
         sound, content = batch.audio, stored
         if network.mel is not None:
             sound = network.mel(batch.audio, batch.stretch)
-    v = (batch.identity.flatten(1) - CROP_CENTRE) / CROP_SCALE
+    v = network.face_features(batch.identity)
     branches, script = network.branches(sound, content, v, batch.emotion)
     y, fused = network.fuse(branches, v)
     return Outputs(y * network.config.unit_px, script=script, fused=fused)

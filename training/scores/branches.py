@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from kfusion.config import CROP_CENTRE, CROP_SCALE, SAMPLE_RATE
+from kfusion.config import SAMPLE_RATE
 from kfusion.emotion import vector
 from kfusion.errors import DataError
 from kfusion.landmarks import Identity
@@ -134,7 +134,7 @@ def _passes(
     for begin in range(0, len(windows), BATCH):
         some = windows[begin : begin + BATCH]
         audio = torch.from_numpy(np.stack([window.audio for window in some])).to(device)
-        v = ((face.flatten() - CROP_CENTRE) / CROP_SCALE).to(device).expand(len(some), -1)
+        v = network.face_features(face.to(device).expand(len(some), -1, -1))
         with torch.inference_mode():
             sound, content = network.features(audio)
             given = emotion.to(device).expand(len(some), -1)
