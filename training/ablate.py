@@ -12,6 +12,7 @@ the last prints the tables, which --out gets too, as tables.md and tables.json.
 
 The scores of every clip are in ``ROW-SEED/scores.json``, or with ``--results FOLDER`` in
 ``FOLDER/ROW-SEED.json``; these files are enough to make the tables again, without the networks.
+With ``--test CORPUS`` all clips of other corpora are scored instead of those held out.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from kfusion.model import KFusion
 from kfusion.system import file_sha256
 from training import train
 from training.corpus.format import Corpus, Entry, fingerprint, open_corpora, select_entries
+from training.corpus.splits import check_no_leak
 from training.evaluate import DEVICE, open_animator
 from training.models.networks import (
     ABLATIONS,
@@ -59,6 +61,8 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--version", action="version", version=f"kfusion {__version__}")
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="prepared corpora")
+    parser.add_argument("--test", type=Path, nargs="+", metavar="CORPUS",
+                        help="score all of its clips, not those held out of --data")  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--results", type=Path, metavar="FOLDER",
                         help="keeps the scores of the rows, apart from the runs")  # fmt: skip
@@ -92,24 +96,35 @@ class Ablation:
 
     options: argparse.Namespace
     corpora: list[Corpus]
-    held_out: list[tuple[Corpus, Entry]]
+    scored_clips: list[tuple[Corpus, Entry]]
     modes: list[Mode]
 
     @classmethod
     def open(cls, options: argparse.Namespace) -> "Ablation":
         """Raises DataError without a clip to score."""
         corpora = open_corpora(options.data)
-        held_out = select_entries(corpora, "validation")
-        modes = with_labels(options.modes, (entry.emotion for _, entry in held_out))
-        return cls(options, corpora, held_out, modes)
+        if options.test:
+            clips = select_entries([Corpus(folder) for folder in options.test], "all")
+            check_test(corpora, [entry for _, entry in clips])
+        else:
+            clips = select_entries(corpora, "validation")
+        modes = with_labels(options.modes, (entry.emotion for _, entry in clips))
+        return cls(options, corpora, clips, modes)
+
+    @property
+    def measured_on(self) -> str:
+        """The corpora of the scored clips, and their side of the split."""
+        names = dict.fromkeys(corpus.header.source for corpus, _ in self.scored_clips)
+        return f"{', '.join(names)} ({'all' if self.options.test else 'validation'})"
 
     def scores(self, row: str, seed: int) -> KeptScores:
         """A row's scores at one seed; trained and scored only where they are not there."""
         options = self.options
         folder: Path = options.out / f"{row}-{seed}"
-        path: Path = folder / "scores.json"
+        tested = "".join(f"-{test.name}" for test in options.test or ())
+        path: Path = folder / f"scores{tested}.json"
         if options.results:
-            path = options.results / f"{row}-{seed}.json"
+            path = options.results / f"{row}-{seed}{tested}.json"
         config = self._config(row, seed, folder)
         training, scored = self._training(config), self._scored()
         kept = KeptScores.read(path)
@@ -130,7 +145,7 @@ class Ablation:
             for mode in self.modes
             if str(mode) not in found.results
         }
-        clips = (corpus.clip(entry) for corpus, entry in self.held_out)
+        clips = (corpus.clip(entry) for corpus, entry in self.scored_clips)
         results = score_predictors(clips, missing, self._closures())
         found = replace(found, results={**found.results, **results})
         if not found.branches and isinstance(animator.engine, NetworkEngine):
@@ -145,7 +160,7 @@ class Ablation:
         mode = paper_mode(self.modes)
         shares = branch_shares(
             network,
-            lambda: (corpus.clip(entry) for corpus, entry in self.held_out),
+            lambda: (corpus.clip(entry) for corpus, entry in self.scored_clips),
             mode.hop, mode.lookahead, labelled=mode.labelled,
         )  # fmt: skip
         return [share.json for share in shares]
@@ -169,12 +184,21 @@ class Ablation:
     def _scored(self) -> dict[str, Any]:
         phones = self.options.phones
         return {
-            "clips": fingerprint(entry for _, entry in self.held_out),
+            "clips": fingerprint(entry for _, entry in self.scored_clips),
             "phones": file_sha256(phones) if phones else None,
         }
 
     def _closures(self) -> Closures | None:
         return read_closures(self.options.phones) if self.options.phones else None
+
+
+def check_test(corpora: Sequence[Corpus], test: Sequence[Entry]) -> None:
+    """Raises :class:`~training.corpus.splits.LeakError` where a tested clip or speaker is trained on."""
+    trained = [e for corpus in corpora for e in corpus.entries if e.split == "train"]
+    check_no_leak(
+        {"train": {e.speaker for e in trained}, "validation": {e.speaker for e in test}},
+        {"train": {e.sha256 for e in trained}, "validation": {e.sha256 for e in test}},
+    )
 
 
 def count_parameters(network: Network) -> dict[str, int]:
@@ -198,15 +222,16 @@ def run(options: argparse.Namespace) -> int:
     tables = AblationTables(
         {row: kept[row] for row in NETWORKS if row in kept},
         ablation.modes,
-        f"{', '.join(corpus.header.source for corpus in ablation.corpora)} (validation)",
+        ablation.measured_on,
         {k: GROUPS[f"table{k}"] for k in (1, 2) if f"table{k}" in options.rows},
     )
     print(tables.markdown)
     out: Path = options.out
+    name = "tables" + "".join(f"-{test.name}" for test in options.test or ())
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "tables.md").write_text(tables.markdown, encoding="utf-8")
-        (out / "tables.json").write_text(json.dumps(tables.json, indent=1, allow_nan=False))
+        (out / f"{name}.md").write_text(tables.markdown, encoding="utf-8")
+        (out / f"{name}.json").write_text(json.dumps(tables.json, indent=1, allow_nan=False))
     except OSError as error:
         raise DataError(f"{out}: cannot be written ({error})") from None
     return 0

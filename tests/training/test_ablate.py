@@ -130,3 +130,34 @@ def test_what_only_trains_is_trained_on_and_not_scored(
     assert "| repl MLP | " in capsys.readouterr().out
     assert main(["--data", str(more), *command, *options]) == 2
     assert "voices: no validation clips among 1" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("tiny")
+def test_all_clips_of_another_corpus_are_a_test_set(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], made: list[str]
+) -> None:
+    corpus, out = one_speaker(tmp_path / "c"), tmp_path / "runs"
+    clips = [talking(f"other{k}", 20 + k, speaker="another") for k in range(2)]
+    sides: dict[str, Split] = {"other0": "train", "other1": "validation"}
+    others = write_corpus(tmp_path / "others", clips, sides)
+    command = [
+        "--data",
+        str(corpus),
+        "--out",
+        str(out),
+        "--rows",
+        "mlp",
+        "--modes",
+        "30/0",
+        *COMMON,
+    ]
+    assert main([*command, *STEPS]) == 0
+    assert main([*command, "--test", str(others), *STEPS]) == 0
+    assert made == ["mlp-1 2", "mlp-1 0"]
+    assert "# others (all)" in capsys.readouterr().out
+    kept = json.loads((out / "mlp-1" / "scores-others.json").read_text())
+    assert kept["results"]["30/0"]["clips"]["name"] == ["other0", "other1"]
+    assert (out / "mlp-1" / "scores.json").exists() and (out / "tables-others.md").exists()
+    # Who is trained on is no test.
+    assert main([*command, "--test", str(corpus), *STEPS]) == 2
+    assert "speakers someone are both trained on and held out" in capsys.readouterr().err
