@@ -193,7 +193,7 @@ class Ablation:
 
 
 def check_test(corpora: Sequence[Corpus], test: Sequence[Entry]) -> None:
-    """Raises :class:`~training.corpus.splits.LeakError` for a clip or speaker that is trained on."""
+    """Raises :class:`~training.corpus.splits.LeakError` for a clip or speaker trained on."""
     trained = [e for corpus in corpora for e in corpus.entries if e.split == "train"]
     check_no_leak(
         {"train": {e.speaker for e in trained}, "validation": {e.speaker for e in test}},
