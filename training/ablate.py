@@ -11,7 +11,7 @@ start the same command again to go on. Several such commands may share the work 
 the last prints the tables, which --out gets too, as tables.md and tables.json.
 
 The scores of every clip are in ``ROW-SEED/scores.json``, or with ``--results FOLDER`` in
-``FOLDER/ROW-SEED.json``; these files are enough to make the tables again, without the networks.
+``FOLDER/ROW/SEED.json``; these files are enough to make the tables again, without the networks.
 With ``--test CORPUS`` all clips of other corpora are scored instead of those held out.
 """
 
@@ -43,11 +43,12 @@ from training.scores.ablation_tables import NAMES, PROPOSED, AblationTables
 from training.scores.branches import branch_shares
 from training.scores.kept import KeptScores
 from training.scores.modes import DEFAULT, Mode, paper_mode, parse_mode, with_labels
+from training.scores.paper_tables import RIVALS
 from training.scores.scoring import Closures, Model, Predict, read_closures, score_predictors
 
 NETWORKS: Final = (*ABLATIONS, *CHOICES, *BASELINES)
 GROUPS: Final = {
-    "table1": [PROPOSED, *BASELINES],
+    "table1": [PROPOSED, *RIVALS],
     "table2": list(ABLATIONS),
     "choices": list(CHOICES),
     "baselines": list(BASELINES),
@@ -124,7 +125,7 @@ class Ablation:
         tested = "".join(f"-{test.name}" for test in options.test or ())
         path: Path = folder / f"scores{tested}.json"
         if options.results:
-            path = options.results / f"{row}-{seed}{tested}.json"
+            path = options.results / row / f"{seed}{tested}.json"
         config = self._config(row, seed, folder)
         training, scored = self._training(config), self._scored()
         kept = KeptScores.read(path)

@@ -79,7 +79,10 @@ def test_kept_results_make_the_tables_without_the_networks(
                "--modes", "30/0", "--only", "kfusion-1", "chen-1", *COMMON]  # fmt: skip
     assert main([*command, "--out", str(tmp_path / "runs"), *STEPS]) == 0
     assert made == ["kfusion-1 2", "chen-1 2"]
-    assert sorted(p.name for p in results.iterdir()) == ["chen-1.json", "kfusion-1.json"]
+    assert sorted(results.glob("**/*.json")) == [
+        results / "chen/1.json",
+        results / "kfusion/1.json",
+    ]
     capsys.readouterr()
     assert main([*command, "--out", str(tmp_path / "elsewhere"), *STEPS]) == 0
     assert len(made) == 2
@@ -93,7 +96,7 @@ def test_kept_results_make_the_tables_without_the_networks(
     # Rows of other options, or of other clips to learn from, are not passed off as these.
     other = ["--out", str(tmp_path / "elsewhere"), "--", "--steps", "3", "--batch", "4"]
     assert main([*command, *other]) == 2
-    assert "kfusion-1.json: is of a network trained with steps 2; wanted steps 3" in (
+    assert "1.json: is of a network trained with steps 2; wanted steps 3" in (
         capsys.readouterr().err
     )
     more = write_corpus(tmp_path / "more", [talking("other", 9)], {"other": "train"})
