@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from client.cli.output_paths import FileJob
 from kfusion.config import FPS
+from kfusion.errors import MissingExtra
 from kfusion.stream import frame_count
 
 MIN_FRAMES: Final = 10 * FPS  # shorter work shows no bar
@@ -24,10 +25,16 @@ def frames_by_header(sound: Path) -> int:
 
 
 class Progress:
-    """A tqdm bar on standard error if that is a terminal, else nothing."""
+    """A tqdm bar on standard error if that is a terminal, else nothing.
+
+    Raises :class:`~kfusion.errors.MissingExtra` without tqdm.
+    """
 
     def __init__(self, jobs: Sequence[FileJob]) -> None:
-        from tqdm import tqdm
+        try:
+            from tqdm import tqdm
+        except ImportError:
+            raise MissingExtra("tqdm is not installed; pip install 'kfusion[client]'") from None
 
         self._jobs = jobs
         self._left = {job.sound: frames_by_header(job.sound) * _steps(job) for job in jobs}

@@ -224,3 +224,15 @@ def test_ctrl_c_while_videos_are_drawn_leaves_nothing_behind(
     assert running.stderr.read() == ""
     running.stderr.close()
     assert names(tmp_path) == ["a.wav", "b.wav"]
+
+
+def test_without_the_clients_packages_the_command_names_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    soundfile.write(tmp_path / "a.wav", voice(1.0), 16_000)
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    out = tmp_path / "a.jsonl"
+    assert main(["file", str(tmp_path / "a.wav"), "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert "tqdm is not installed; pip install 'kfusion[client]'" in error
+    assert "Traceback" not in error and not out.exists()
