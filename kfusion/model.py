@@ -9,7 +9,7 @@ coordinates, M = 40 of the mouth (points 48-67).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -30,7 +30,7 @@ from kfusion.layers.blocks import (
 )
 from kfusion.layers.encoder import LogMel, RawStem, Stem, ToFrames
 from kfusion.layers.kan import KAN
-from kfusion.layers.wav2vec2 import Wav2Vec2, pretrained
+from kfusion.layers.wav2vec2 import Wav2Vec2, around_pretrained
 
 FACE = 136  # F
 MOUTH = 40  # M
@@ -306,12 +306,7 @@ class KFusion(nn.Module):
     @classmethod
     def with_wav2vec2(cls, config: ModelConfig, source: str | Path) -> KFusion:
         """A new network around pretrained wav2vec2 weights, by hub name or local folder."""
-        architecture, weights = pretrained(source)
-        model = cls(replace(config, content="wav2vec2", wav2vec2=architecture))
-        assert model.wav2vec2 is not None
-        model.wav2vec2.model.load_state_dict(weights)
-        model.wav2vec2.come_from(source)
-        return model
+        return around_pretrained(cls, config, source)
 
     def forward(self, audio: Tensor, identity: Tensor, emotion: Tensor) -> Tensor:
         return identity.unsqueeze(1) + self.displacement(audio, identity, emotion)
@@ -322,28 +317,28 @@ class KFusion(nn.Module):
         """(B, 30, 68, 2) without the identity added. ``stretch`` (B,): of the mel axis."""
         return self.decode(*self.features(audio, stretch), identity, emotion)
 
-    def displacement_and_auxiliary(
-        self, audio: Tensor, identity: Tensor, emotion: Tensor, stretch: Tensor | None = None
-    ) -> tuple[Tensor, Auxiliary]:
-        """:meth:`displacement`, with the inner values that a loss may use."""
-        return self._decode(*self.features(audio, stretch), identity, emotion)
-
-    def features(self, audio: Tensor, stretch: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def features(
+        self, audio: Tensor, stretch: Tensor | None = None, content: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Audio (B, 16000) -> the inputs of the two domains: (global, content).
 
-        Log-mel (B, 100, mels), the raw signal, or wav2vec2's features (B, S, 768), to be cached.
+        Log-mel (B, 100, mels), the raw signal, or wav2vec2's features (B, S, 768). The latter can
+        be cached, and given as ``content`` instead of being computed.
         """
         mel = self.mel(audio, stretch) if self.mel is not None else audio
-        content = self.wav2vec2(audio) if self.wav2vec2 is not None else mel
-        return (mel if self.config.sound == "mel" else audio), content
+        sound = mel if self.config.sound == "mel" else audio
+        if content is not None:
+            return sound, content
+        return sound, self.wav2vec2(audio) if self.wav2vec2 is not None else mel
 
     def decode(self, sound: Tensor, content: Tensor, identity: Tensor, emotion: Tensor) -> Tensor:
         """The output of :meth:`features`, a face, an emotion -> displacements (B, 30, 68, 2)."""
-        return self._decode(sound, content, identity, emotion)[0]
+        return self.decode_and_auxiliary(sound, content, identity, emotion)[0]
 
-    def _decode(
+    def decode_and_auxiliary(
         self, sound: Tensor, content: Tensor, identity: Tensor, emotion: Tensor
     ) -> tuple[Tensor, Auxiliary]:
+        """:meth:`decode`, with the inner values that a loss may use."""
         v = self.face_features(identity)
         branches, script = self.branches(sound, content, v, emotion)
         y, fused = self.fuse(branches, v)

@@ -118,14 +118,18 @@ class Ablation:
         names = dict.fromkeys(corpus.header.source for corpus, _ in self.scored_clips)
         return f"{', '.join(names)} ({'all' if self.options.test else 'validation'})"
 
+    @property
+    def suffix(self) -> str:
+        """Of the names of files: the corpora of --test."""
+        return "".join(f"-{test.name}" for test in self.options.test or ())
+
     def scores(self, row: str, seed: int) -> KeptScores:
         """A row's scores at one seed; trained and scored only where they are not there."""
         options = self.options
         folder: Path = options.out / f"{row}-{seed}"
-        tested = "".join(f"-{test.name}" for test in options.test or ())
-        path: Path = folder / f"scores{tested}.json"
+        path: Path = folder / f"scores{self.suffix}.json"
         if options.results:
-            path = options.results / row / f"{seed}{tested}.json"
+            path = options.results / row / f"{seed}{self.suffix}.json"
         config = self._config(row, seed, folder)
         training, scored = self._training(config), self._scored()
         kept = KeptScores.read(path)
@@ -228,7 +232,7 @@ def run(options: argparse.Namespace) -> int:
     )
     print(tables.markdown)
     out: Path = options.out
-    name = "tables" + "".join(f"-{test.name}" for test in options.test or ())
+    name = f"tables{ablation.suffix}"
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / f"{name}.md").write_text(tables.markdown, encoding="utf-8")

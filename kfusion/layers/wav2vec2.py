@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from kfusion.config import SAMPLE_RATE, WINDOW
+from kfusion.config import SAMPLE_RATE, WINDOW, ModelConfig
 from kfusion.errors import CheckpointError, MissingExtra
 from kfusion.layers.encoder import receptive_field
 from kfusion.layers.torchaudio_python import torchaudio
@@ -132,3 +132,28 @@ class Wav2Vec2(nn.Module):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             out = self.model((audio - mean) / torch.sqrt(variance + 1e-7))
         return out.last_hidden_state
+
+
+class AroundWav2Vec2(Protocol):
+    """A network with a wav2vec2 in it, where its configuration says so."""
+
+    @property
+    def wav2vec2(self) -> Wav2Vec2 | None: ...
+
+
+N = TypeVar("N", bound=AroundWav2Vec2)
+
+
+def around_pretrained(
+    make: Callable[[ModelConfig], N], config: ModelConfig, source: str | Path
+) -> N:
+    """A new network around pretrained wav2vec2 weights, by hub name or local folder.
+
+    Raises :class:`~kfusion.errors.CheckpointError` where they cannot be loaded.
+    """
+    architecture, weights = pretrained(source)
+    network = make(replace(config, content="wav2vec2", wav2vec2=architecture))
+    assert network.wav2vec2 is not None
+    network.wav2vec2.model.load_state_dict(weights)
+    network.wav2vec2.come_from(source)
+    return network

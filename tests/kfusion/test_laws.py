@@ -15,9 +15,9 @@ from tests.conftest import folder_of, voice
 from training.corpus.clips import Clip, read_folder, read_track
 from training.corpus.splits import split_of_clip
 from training.scores.scoring import (
+    Model,
     constant_face,
     mean_displacement,
-    predict_offline,
     score_predictor,
 )
 
@@ -185,7 +185,7 @@ def test_a_file_gives_what_its_samples_give(model: Animator, tmp_path: Path) -> 
 @pytest.mark.data
 @pytest.mark.slow
 def test_the_bundled_model_moves_as_the_speaker_does(model: Animator, clips: list[Clip]) -> None:
-    row = score_predictor(clips, lambda c: predict_offline(model, c, 3, 3)).row
+    row = score_predictor(clips, Model(model, 3, 3)).row
     tracks = sorted(folder_of("grid_s1").glob("*.npz"))
     train = [track for track in tracks if split_of_clip(track.stem) == "train"]
     constant = mean_displacement(read_track(track) for track in train[::4])

@@ -6,10 +6,8 @@ displacements in the same coordinates. :data:`KNOWN` says of each what is known 
 what was guessed. The figures of Table 1 are of the original systems and data, not of these.
 """
 
-from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +17,7 @@ from kfusion.config import CROP_CENTRE, CROP_SCALE, FRAMES, ModelConfig
 from kfusion.emotion import EMOTIONS
 from kfusion.layers.blocks import Encoder
 from kfusion.layers.encoder import LogMel, Stem, ToFrames
-from kfusion.layers.wav2vec2 import Wav2Vec2, pretrained
+from kfusion.layers.wav2vec2 import Wav2Vec2
 from kfusion.model import FACE
 
 KNOWN: Final = {
@@ -125,22 +123,14 @@ class Baseline(nn.Module):
     def wav2vec2(self) -> Wav2Vec2 | None:
         return self.sound.wav2vec2
 
-    @classmethod
-    def with_wav2vec2(cls, config: ModelConfig, source: str | Path) -> Self:
-        """A new network around pretrained wav2vec2 weights, by hub name or local folder."""
-        architecture, weights = pretrained(source)
-        network = cls(replace(config, content="wav2vec2", wav2vec2=architecture))
-        assert network.wav2vec2 is not None
-        network.wav2vec2.model.load_state_dict(weights)
-        network.wav2vec2.come_from(source)
-        return network
-
     def fit(self, targets: Tensor) -> None:
         """What is fitted to training targets (N, 136), in units, before the first step."""
 
-    def features(self, audio: Tensor, stretch: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def features(
+        self, audio: Tensor, stretch: Tensor | None = None, content: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """As :meth:`kfusion.model.KFusion.features`; only the content is used."""
-        return audio, self.sound.features(audio, stretch)
+        return audio, self.sound.features(audio, stretch) if content is None else content
 
     def decode(self, sound: Tensor, content: Tensor, identity: Tensor, emotion: Tensor) -> Tensor:
         """As :meth:`kfusion.model.KFusion.decode`: (B, 30, 68, 2) in canonical pixels."""

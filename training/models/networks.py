@@ -15,6 +15,7 @@ from safetensors.torch import save
 from kfusion.checkpoint import load_model, save_model, with_encoder, without_encoder
 from kfusion.config import ModelConfig
 from kfusion.errors import CheckpointError
+from kfusion.layers.wav2vec2 import around_pretrained
 from kfusion.model import KFusion
 from kfusion.runtime import Engine
 from kfusion.system import file_sha256, write_whole
@@ -53,14 +54,12 @@ BASELINES: Final[dict[str, type[Baseline]]] = {
 
 def build(name: str, config: ModelConfig, wav2vec2: str = "") -> Network:
     """A new network; for a preset with wav2vec2 around the weights at that name or folder."""
-    if name in BASELINES:
-        if config.content == "wav2vec2":
-            return BASELINES[name].with_wav2vec2(config, wav2vec2)
-        return BASELINES[name](config)
-    config = replace(config, **{**ABLATIONS, **CHOICES}[name])
+    if name not in BASELINES:
+        config = replace(config, **{**ABLATIONS, **CHOICES}[name])
+    kind: type[Network] = BASELINES.get(name, KFusion)
     if config.content == "wav2vec2":
-        return KFusion.with_wav2vec2(config, wav2vec2)
-    return KFusion(config)
+        return around_pretrained(kind, config, wav2vec2)
+    return kind(config)
 
 
 def configured(config: ModelConfig, fields: Sequence[str]) -> ModelConfig:

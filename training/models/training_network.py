@@ -54,21 +54,12 @@ class TrainingNetwork(nn.Module):
 def network_outputs(network: Network, batch: Batch) -> Outputs:
     """What a network answers to a batch, from the batch's stored features of wav2vec2 if any."""
     stored = batch.features.float() if batch.features.numel() else None
+    sound, content = network.features(batch.audio, batch.stretch, stored)
+    inputs = sound, content, batch.identity, batch.emotion
     if not isinstance(network, KFusion):
-        inputs = batch.identity, batch.emotion
-        if stored is not None:
-            return Outputs(network.decode(batch.audio, stored, *inputs))
-        return Outputs(network.displacement(batch.audio, *inputs, batch.stretch))
-    if stored is None:
-        sound, content = network.features(batch.audio, batch.stretch)
-    else:
-        sound, content = batch.audio, stored
-        if network.mel is not None:
-            sound = network.mel(batch.audio, batch.stretch)
-    v = network.face_features(batch.identity)
-    branches, script = network.branches(sound, content, v, batch.emotion)
-    y, fused = network.fuse(branches, v)
-    return Outputs(y * network.config.unit_px, script=script, fused=fused)
+        return Outputs(network.decode(*inputs))
+    displacement, auxiliary = network.decode_and_auxiliary(*inputs)
+    return Outputs(displacement, script=auxiliary.script, fused=auxiliary.fused)
 
 
 def frozen_wav2vec2(network: Network) -> Wav2Vec2 | None:

@@ -23,6 +23,7 @@ from kfusion.model import KFusion
 from kfusion.stream import Stitcher, Window, windows_of
 from training.corpus.clips import Clip
 from training.scores.metrics import clip_metrics
+from training.scores.scoring import request_of
 from training.scores.tables import json_value, markdown_table
 
 FIGURES: Final = {"m_ld": "M-LD", "shape": "shape", "correlation": "lip correlation"}
@@ -126,25 +127,20 @@ def _passes(
     network: KFusion, clip: Clip, hop: int, lookahead: int, labelled: bool
 ) -> Iterator[_Pass]:
     device = next(network.parameters()).device
-    label = clip.emotion if labelled and clip.emotion not in (None, "neutral") else None
-    emotion = torch.from_numpy(np.asarray(vector({label: 1.0} if label else {}), np.float32))
-    face = torch.from_numpy(np.asarray(_face(clip, labelled).canonical, np.float32))
-    windows = list(windows_of(np.clip(clip.audio, -1, 1), SAMPLE_RATE, hop, lookahead))
+    sound, identity, weights = request_of(clip, labelled=labelled)
+    emotion = torch.from_numpy(np.asarray(vector(weights), np.float32))
+    canonical = Identity.from_points(identity).canonical
+    face = torch.from_numpy(np.asarray(canonical, np.float32))
+    windows = list(windows_of(np.clip(sound, -1, 1), SAMPLE_RATE, hop, lookahead))
     network.eval()
     for begin in range(0, len(windows), BATCH):
         some = windows[begin : begin + BATCH]
         audio = torch.from_numpy(np.stack([window.audio for window in some])).to(device)
         v = network.face_features(face.to(device).expand(len(some), -1, -1))
         with torch.inference_mode():
-            sound, content = network.features(audio)
             given = emotion.to(device).expand(len(some), -1)
-            branches, _ = network.branches(sound, content, v, given)
+            branches, _ = network.branches(*network.features(audio), v, given)
         yield _Pass(some, branches, v)
-
-
-def _face(clip: Clip, labelled: bool) -> Identity:
-    face = clip.neutral if labelled and clip.neutral is not None else clip.identity
-    return Identity.from_points(face)
 
 
 def _means(
@@ -172,7 +168,8 @@ def _predicted(
     labelled: bool,
 ) -> NDArray[np.float32]:
     """The clip's frames (T, 68, 2) with some branches at the values ``held``."""
-    face, frames = _face(clip, labelled), list[NDArray[Any]]()
+    face = Identity.from_points(request_of(clip, labelled=labelled)[1])
+    frames = list[NDArray[Any]]()
     for passed in passes:
         values = {name: value.expand_as(passed.branches[name]) for name, value in held.items()}
         with torch.inference_mode():

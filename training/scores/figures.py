@@ -59,7 +59,7 @@ ABOUT: Final = {
     "m_ld": "mean distance of the mouth's points, px",
     "ratio": "M-LD over that of copy identity, a face at rest that never moves",
     "centred": "M-LD with each point's mean over the clip taken off prediction and truth, over "
-    "that of no motion; from 1 on a face that stands still is as near; mean over clips",
+    "that of no motion; at 1 or more a face that stands still is as near; mean over clips",
     "shape": "centred, with the mouth's centroid taken off each frame before: without nods",
     "correlation": "correlation of the inner-lip gap",
     "gain": "standard deviation of the gap, predicted over true; median over clips",

@@ -22,7 +22,7 @@ from training.phones import STEP_S, phone_spans, read_phones
 from training.scores.figures import Row, figures_of
 from training.scores.legacy import Legacy
 from training.scores.metrics import ClipMetrics, ClipScore, clip_metrics
-from training.scores.offline import animate_clips
+from training.scores.offline import Request, animate_clips
 from training.scores.tables import json_value
 
 Predict = Callable[[Clip], NDArray[Any]]
@@ -93,15 +93,17 @@ class Model:
 
     def frames(self, clips: Iterable[Clip]) -> Iterator[NDArray[np.float32]]:
         """The frames of one clip after another, the windows of several in a batch."""
-        requests = (self._request(clip) for clip in clips)
+        requests = (request_of(clip, labelled=self.labelled) for clip in clips)
         return animate_clips(self.animator.engine, requests, self.hop, self.lookahead)
 
-    def _request(self, clip: Clip) -> tuple[NDArray[Any], NDArray[Any], dict[str, float]]:
-        if not self.labelled:
-            return clip.audio, clip.identity, {}
-        known = clip.emotion not in (None, "neutral")
-        emotion = {clip.emotion: 1.0} if known and clip.emotion else {}
-        return clip.audio, clip.identity if clip.neutral is None else clip.neutral, emotion
+
+def request_of(clip: Clip, *, labelled: bool) -> Request:
+    """What a network is given of a clip; ``labelled`` as of :class:`Model`."""
+    if not labelled:
+        return clip.audio, clip.identity, {}
+    known = clip.emotion not in (None, "neutral")
+    emotion = {clip.emotion: 1.0} if known and clip.emotion else {}
+    return clip.audio, clip.identity if clip.neutral is None else clip.neutral, emotion
 
 
 def score_predictors(
@@ -150,13 +152,6 @@ def score_predictor(
 ) -> Result:
     """Scores one predictor; see :func:`score_predictors`."""
     return score_predictors(clips, {"": predict}, closures)[""]
-
-
-def predict_offline(
-    animator: Animator, clip: Clip, hop: int, lookahead: int, *, emotion: bool = False
-) -> NDArray[np.float32]:
-    """The clip's frames by a :class:`Model`; ``emotion``: with its label given."""
-    return Model(animator, hop, lookahead, emotion)(clip)
 
 
 # Faces that need no model

@@ -21,7 +21,6 @@ from training.scores.scoring import (
     Result,
     constant_face,
     mean_displacement,
-    predict_offline,
     read_closures,
     references,
     rounded_truth,
@@ -46,19 +45,19 @@ def animator() -> Animator:
 
 def test_the_label_is_given_only_where_asked_for(animator: Animator) -> None:
     clip = clip_of(2, "happy")
-    plain = predict_offline(animator, clip, 3, 3)
-    labelled = predict_offline(animator, clip, 3, 3, emotion=True)
+    plain = Model(animator, 3, 3)(clip)
+    labelled = Model(animator, 3, 3, labelled=True)(clip)
     assert np.array_equal(plain, animator.animate(clip.audio, 16_000, identity=clip.identity))
     assert np.abs(labelled - plain).max() > 1
     # The label is that of training: a way from the speaker's neutral face, where it is known.
     own = clip.identity + np.linspace(0, 3, 68)[:, None]
     known = replace(clip, neutral=own)
     with_label = animator.animate(clip.audio, 16_000, emotion={"happy": 1.0}, identity=own)
-    np.testing.assert_array_equal(predict_offline(animator, known, 3, 3, emotion=True), with_label)
-    assert np.array_equal(predict_offline(animator, known, 3, 3), plain)
+    np.testing.assert_array_equal(Model(animator, 3, 3, labelled=True)(known), with_label)
+    assert np.array_equal(Model(animator, 3, 3)(known), plain)
     for emotion in (None, "neutral"):
         clip = clip_of(2, emotion)
-        assert np.array_equal(predict_offline(animator, clip, 3, 3, emotion=True), plain)
+        assert np.array_equal(Model(animator, 3, 3, labelled=True)(clip), plain)
 
 
 def test_the_best_constant_is_the_mean_of_all_frames_in_canonical_pixels() -> None:
